@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import loky
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
@@ -167,6 +168,12 @@ class Prepared:
 
 def default_workers() -> int:
     return os.cpu_count() or 1
+
+
+def process_pool(workers: int) -> loky.ProcessPoolExecutor:
+    """Worker processes that do not run the caller's `__main__` again (a user's script needs no guard) and
+    inherit no threads (jax may be running here)."""
+    return loky.ProcessPoolExecutor(max_workers=workers)
 
 
 def quiet(what: str, done: int, total: int) -> None:

@@ -1,0 +1,232 @@
+"""The suite from Python: one run, its evaluation, many runs, their records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lra import config as cfg
+from lra import records as rec
+from lra.checkpoint import Checkpoints, write_json
+from lra.config import ConfigError, RunConfig
+from lra.data import prepare
+from lra.environment import code_state, environment, peak_bytes
+from lra.evaluate import Evaluation, Resident, evaluate
+from lra.program import Program
+from lra.progress import data_progress
+from lra.train import Outcome, RunError, train
+from models import mixers
+from tasks import load_task
+from tasks.core import Card, Prepared
+
+
+def configure(
+    task: str,
+    mixer: str,
+    *,
+    protocol: str,
+    seed: int = 0,
+    options: Mapping[str, Any] | Sequence[str] = (),
+    source: str | None = None,
+    limit: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The configuration of a run (see `run`); checks task, protocol, mixer and options, and trains nothing."""
+    base = cfg.protocol(task, protocol)
+    try:
+        found = mixers.resolve(mixer)
+        if not isinstance(options, Mapping):
+            options = mixers.parse_options(found.cls, options)
+        label = mixers.label(found, options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if found.sha256 is not None and ".py" in mixer:  # the run can be taken up from any directory
+        path, _, name = mixer.rpartition(":") if mixer.rpartition(":")[0] else (mixer, "", "")
+        mixer = f"{Path(path).expanduser().resolve()}" + (f":{name}" if name else "")
+    return cfg.resolve(
+        base,
+        mixer=mixer,
+        mixer_label=label,
+        mixer_options=options,
+        mixer_sha256=found.sha256,
+        task_version=load_task(task).CARD.version,
+        seed=seed,
+        source=source,
+        limit=limit,
+        overrides=overrides,
+    )
+
+
+def run(
+    task: str,
+    mixer: str,
+    *,
+    protocol: str,
+    seed: int = 0,
+    options: Mapping[str, Any] | Sequence[str] = (),
+    source: str | None = None,
+    limit: int | None = None,
+    max_minutes: float | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains, selects, tests once, and returns the record. A complete run is not repeated, an unfinished one goes on.
+
+    Args:
+      task: listops, text, retrieval, image or pathfinder
+      mixer: a name of `models.mixers.available()`, `package.module:Class` or `my_file.py:Class`
+      protocol: quick, laptop, small or lra
+      seed: of parameters, batches and dropout; never of the data
+      options: of the mixer, {"window": 64} or ["window=64"]
+      source: of the data; None: the first that is at hand
+      limit: evaluate on only so many examples (marks the protocol as modified)
+      max_minutes: stop before, and record what was reached as truncated
+      overrides: {"train.steps": 500, "model.layers": 4, "max_len": 1000}
+
+    Raises:
+      ConfigError, DataError: something named does not exist; the message lists what does.
+      RunError: the run stopped without a result: by a signal, or because it diverged.
+    """
+    config = configure(
+        task, mixer, protocol=protocol, seed=seed, options=options, source=source, limit=limit, overrides=overrides
+    )
+    return run_config(config, max_minutes=max_minutes)
+
+
+def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[str, Any]:
+    """`run` for a configuration made by `configure`."""
+    card = load_task(config.task).CARD
+    data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
+    run_id = f"{config.run_id}-{data.sha256[:6]}"
+    directory = rec.runs_directory() / run_id
+    complete = directory / "records" / f"{run_id}.json"
+    if complete.exists():
+        return rec.read(complete)
+    _use_compilation_cache()
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "config.json", cfg.as_json(config))
+    outcome = train(config, card, data, directory, max_minutes=max_minutes)
+    if outcome.test is None and outcome.status == "interrupted":
+        raise RunError(f"{run_id}: stopped at step {outcome.state.step} of {config.train.steps}; the same command goes on")
+    record = make_record(run_id, config, card, data, outcome)
+    rec.write(directory / "records", record)
+    if outcome.test is None:
+        raise RunError(f"{run_id}: {outcome.message}")
+    return record
+
+
+def make_record(run_id: str, config: RunConfig, card: Card, data: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """The record of a run that ended (complete, truncated or diverged)."""
+    progress, test = outcome.progress, outcome.test
+    labels = data.splits["test"].labels[: config.limit]
+    majority = np.bincount(data.splits["train"].labels, minlength=len(card.classes)).argmax()
+    chance = float((labels == majority).mean())
+    result: dict[str, Any] = {}
+    if test is not None:
+        result = {**rec.scores(test.predictions, test.labels, len(card.classes)), "loss": test.loss}
+        result["at_chance"] = rec.at_chance(result["correct"], result["count"], chance)
+    return {
+        "schema": rec.SCHEMA,
+        "kind": "run",
+        "status": outcome.status,
+        "id": run_id,
+        "created": rec.now(),
+        "column": {
+            "task": config.task,
+            "variant": config.variant,
+            "task_version": config.task_version,
+            "source": data.source,
+            "data_sha256": data.sha256,
+            "protocol": config.protocol,
+            "protocol_version": config.protocol_version,
+            "modified": config.modified,
+        },
+        "mixer": {
+            "name": config.mixer if config.mixer_sha256 is None else config.mixer_label.partition("@")[0],
+            "label": config.mixer_label,
+            "options": dict(config.mixer_options),
+            "sha256": config.mixer_sha256,
+        },
+        "seed": config.seed,
+        "steps": {"done": outcome.state.step, "planned": config.train.steps},
+        "config": cfg.meaning(config),
+        "config_sha256": config.sha256,
+        "parameters": outcome.parameters,
+        "selection": {"rule": card.selection, "step": progress.get("selected_step"), "best": progress["best"]},
+        "test": result,
+        "majority_accuracy": chance,
+        "validation": progress.get("validation", []),
+        "curve": progress["curve"],
+        "message": outcome.message,
+        "seconds": progress["seconds"],
+        "steps_per_second": progress.get("steps_per_second"),
+        "peak_bytes": peak_bytes(),
+        "environment": environment(),
+        "code": code_state(),
+    }
+
+
+def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
+    """Tests the selected checkpoint of a run again, in this process.
+
+    Args:
+      name: of a run in `runs/`, or a path to its directory
+
+    Returns:
+      the evaluation, and the run's newest record
+
+    Raises:
+      RunError: there is no such run, or it has no record yet.
+    """
+    directory = Path(name) if Path(name).is_dir() else rec.runs_directory() / name
+    if not (directory / "config.json").exists():
+        there = ", ".join(sorted(p.parent.name for p in rec.runs_directory().glob("*/config.json"))) or "none"
+        raise RunError(f"no run {name!r} in {rec.runs_directory()}; there are: {there}")
+    found = [f for f in rec.find([(directory.parent, "yours")]) if f.path.parent.parent == directory]
+    if not found:
+        raise RunError(f"{directory.name} has no record yet: it was not finished; `train` goes on with it")
+    record = found[0].record
+    config = cfg.from_json(json.loads((directory / "config.json").read_text()))
+    card = load_task(config.task).CARD
+    data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
+    if data.sha256 != record["column"]["data_sha256"]:
+        raise RunError(f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}")
+    _use_compilation_cache()
+    program = Program(config, card)
+    kind = "best" if card.selection == "validation" and record["selection"]["best"]["accuracy"] is not None else "latest"
+    loaded = Checkpoints(directory / "checkpoints").load(kind, program.init())
+    if loaded is None or loaded[0].step != record["selection"]["step"]:
+        raise RunError(f"{directory.name}: the checkpoint of step {record['selection']['step']} is gone")
+    split = Resident.of(data.splits["test"], config, limit=config.limit)
+    return evaluate(program, loaded[0], split, 32), record
+
+
+def suite(
+    tasks: Sequence[str], chosen: Sequence[str], *, protocol: str, seeds: int = 1, max_minutes: float | None = None
+) -> list[dict[str, Any]]:
+    """Every task with every mixer and the seeds 0 .. seeds - 1: skips what is complete, goes on with what is not.
+
+    max_minutes is for each run.
+    """
+    configs = [
+        configure(task, mixer, protocol=protocol, seed=seed)
+        for task in tasks
+        for mixer in chosen
+        for seed in range(seeds)
+    ]  # all of them are checked before the first one starts
+    return [run_config(config, max_minutes=max_minutes) for config in configs]
+
+
+def records() -> list[dict[str, Any]]:
+    """All records of this machine and the committed ones; `origin` says which."""
+    return [{**f.record, "origin": f.origin} for f in rec.find()]
+
+
+def _use_compilation_cache() -> None:
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(rec.ROOT / ".cache" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,0 +1,246 @@
+"""What a run is: protocol, overrides and the hash that names it. Imports neither jax nor flax.
+
+A *protocol* fixes everything that is not the mixer: length, encoder, optimiser, schedule, selection.
+`resolve` makes a `RunConfig` of a protocol, a mixer, a seed and the user's overrides. Fields marked
+`execution` say how a run is executed, not what is computed: they change neither hash nor name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
+PROTOCOLS = ("quick", "laptop", "small", "lra")
+
+
+class ConfigError(Exception):
+    """A task, protocol, override or option that does not exist or cannot be; the message lists what can."""
+
+
+def execution(default: Any) -> Any:
+    """A field that says how a run is executed; without part in the protocol or the hash."""
+    return dataclasses.field(default=default, metadata={"execution": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The encoder that surrounds the mixer (see `models.encoder`)."""
+
+    layers: int
+    d_model: int
+    heads: int
+    qkv_dim: int
+    mlp_dim: int
+    dropout: float
+    attention_dropout: float
+    positions: Literal["learned", "sinusoidal"]
+    pooling: Literal["mean", "cls", "first"]
+    head: tuple[int, ...]  # hidden widths of the classifier's MLP
+    pair: Literal["concat", "nli"] | None = None
+    bias: bool = False  # of the q, k, v and output projections
+    embed_std: float = 1.0
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Optimiser, schedule and batches."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float  # the peak; for `rsqrt` the factor: the peak is learning_rate / sqrt(warmup)
+    warmup: int
+    schedule: Literal["onecycle", "rsqrt", "cosine"]
+    weight_decay: float
+    b1: float  # for `onecycle` the highest value of its momentum cycle, 0.1 above the lowest
+    b2: float
+    eps: float
+    clip_value: float | None  # largest absolute value of a gradient's entry
+    eval_every: int  # steps between validations, which select the checkpoint
+    matmul_precision: Literal["default", "high", "highest"] = "highest"
+    micro_batch: int | None = execution(None)  # examples a micro-batch; None: chosen for the device
+    remat: bool = execution(False)  # recompute activations in the backward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """A score to be reproduced, in per cent, and where it comes from."""
+
+    score: float
+    tolerance: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Everything that is not the mixer, for one task."""
+
+    task: str
+    name: str
+    version: int
+    about: str
+    variant: str
+    max_len: int
+    model: Model
+    train: Train
+    allow_sample: bool = False  # without official data, use the generated sample
+    expected: Mapping[str, Expected] = dataclasses.field(default_factory=dict)
+    minutes: str = ""  # measured, with the hardware
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One run, completely: what `config.json` in its directory holds."""
+
+    task: str
+    task_version: int
+    variant: str
+    source: str | None  # None: the first of the task's sources that is at hand
+    protocol: str
+    protocol_version: int
+    modified: bool  # differs from the protocol in something that counts
+    mixer: str
+    mixer_label: str
+    mixer_options: Mapping[str, Any]
+    mixer_sha256: str | None  # of the user's own file
+    seed: int
+    max_len: int
+    limit: int | None  # only so many examples per evaluation
+    model: Model
+    train: Train
+    allow_sample: bool = execution(False)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that has a part in the result."""
+        return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def protocol_label(self) -> str:
+        return f"{self.protocol}@{self.protocol_version}" + (" (modified)" if self.modified else "")
+
+    @property
+    def run_id(self) -> str:
+        mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
+        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}"
+
+
+def meaning(value: Any) -> Any:
+    """A dataclass as plain JSON values, without the fields that only say how it is executed."""
+    if dataclasses.is_dataclass(value):
+        counted = [f for f in dataclasses.fields(value) if not f.metadata.get("execution")]
+        return {f.name: meaning(getattr(value, f.name)) for f in counted}
+    if isinstance(value, Mapping):
+        return {str(k): meaning(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [meaning(v) for v in value]
+    return value
+
+
+def protocol(task: str, name: str) -> Protocol:
+    """The protocol `name` of a task.
+
+    Raises:
+      ConfigError: no such task or protocol.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
+    found = importlib.import_module(f"configs.{task}").PROTOCOLS
+    if name not in found:
+        raise ConfigError(f"no protocol {name!r} for {task}; there are {', '.join(found)}")
+    return found[name]
+
+
+def override(value: Any, path: str, new: Any) -> Any:
+    """`value` with the field at a dotted path replaced, as in `train.steps`."""
+    head, _, rest = path.partition(".")
+    names = [f.name for f in dataclasses.fields(value)]
+    if head not in names:
+        raise ConfigError(f"no field {head!r} to override; {type(value).__name__} has {', '.join(names)}")
+    return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new) if rest else new})
+
+
+def resolve(
+    base: Protocol,
+    *,
+    mixer: str,
+    mixer_label: str,
+    mixer_options: Mapping[str, Any],
+    mixer_sha256: str | None,
+    task_version: int,
+    seed: int,
+    source: str | None = None,
+    limit: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """A run's configuration: the protocol with the user's overrides, and whether they changed its meaning."""
+    changed = base
+    for path, value in (overrides or {}).items():
+        if path.split(".")[0] not in ("max_len", "variant", "model", "train"):
+            raise ConfigError(f"cannot override {path!r}; max_len, variant, model.* and train.* can be")
+        changed = override(changed, path, value)
+    _check(changed)
+    return RunConfig(
+        task=base.task,
+        task_version=task_version,
+        variant=changed.variant,
+        source=source,
+        protocol=base.name,
+        protocol_version=base.version,
+        modified=meaning(changed) != meaning(base) or limit is not None,
+        mixer=mixer,
+        mixer_label=mixer_label,
+        mixer_options=dict(mixer_options),
+        mixer_sha256=mixer_sha256,
+        seed=seed,
+        max_len=changed.max_len,
+        limit=limit,
+        model=changed.model,
+        train=changed.train,
+        allow_sample=base.allow_sample,
+    )
+
+
+def _check(p: Protocol) -> None:
+    positive = {
+        "max_len": p.max_len,
+        "train.steps": p.train.steps,
+        "train.batch_size": p.train.batch_size,
+        "train.eval_every": p.train.eval_every,
+        "model.layers": p.model.layers,
+        "model.heads": p.model.heads,
+    }
+    for name, value in positive.items():
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if p.model.qkv_dim % p.model.heads:
+        raise ConfigError(f"model.qkv_dim ({p.model.qkv_dim}) must be a multiple of model.heads ({p.model.heads})")
+    micro = p.train.micro_batch
+    if micro is not None and (micro < 1 or p.train.batch_size % micro):
+        raise ConfigError(f"train.micro_batch ({micro}) must divide train.batch_size ({p.train.batch_size})")
+    if not 0 <= p.model.dropout < 1 or not 0 <= p.model.attention_dropout < 1:
+        raise ConfigError("model.dropout and model.attention_dropout must be at least 0 and below 1")
+
+
+def from_json(fields: Mapping[str, Any]) -> RunConfig:
+    """The inverse of `dataclasses.asdict` through JSON.
+
+    Raises:
+      ConfigError: a field is missing or unknown, as in a run of another version of the suite.
+    """
+    try:
+        model = Model(**{**fields["model"], "head": tuple(fields["model"]["head"])})
+        return RunConfig(**{**fields, "model": model, "train": Train(**fields["train"])})
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"not the configuration of a run of this version ({error})") from error
+
+
+def as_json(config: RunConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+

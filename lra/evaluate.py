@@ -1,0 +1,69 @@
+"""Evaluation: every example once, whatever the batch size."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from lra.batches import choose_buckets, cut
+from lra.config import RunConfig
+from lra.device_data import DeviceSplit, example_lengths, put
+from lra.program import Program, TrainState
+from tasks.core import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Resident:
+    """A split, on the device and ready to be cut into micro-batches. `count` of its examples are used."""
+
+    arrays: DeviceSplit
+    lengths: np.ndarray  # [N]
+    buckets: tuple[int, ...]
+    labels: np.ndarray  # [N]
+    count: int
+
+    @classmethod
+    def of(cls, split: Split, config: RunConfig, *, limit: int | None = None) -> Resident:
+        lengths = example_lengths(split, config.max_len)
+        buckets = choose_buckets(lengths, config.max_len)
+        count = len(split) if limit is None else min(limit, len(split))
+        return cls(put(split, config.max_len), lengths, buckets, split.labels, count)
+
+    @property
+    def tokens(self) -> int:
+        return int(self.lengths[: self.count].sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """predictions: uint8 [N]; labels: uint8 [N]; loss: mean cross-entropy in nats."""
+
+    predictions: np.ndarray
+    labels: np.ndarray
+    loss: float
+
+    @property
+    def correct(self) -> np.ndarray:
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+
+def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> Evaluation:
+    """Classifies each of the first `split.count` examples once; micro-batches of `micro`, the last one filled up."""
+    predictions = np.zeros(split.count, np.uint8)
+    losses = np.zeros(split.count, np.float64)
+    rows = np.arange(split.count, dtype=np.int32)
+    plan = cut(rows, split.lengths[: split.count], micro, split.buckets)
+    results = [
+        program.predict(state.params, state.rest, split.arrays, m.indices, bucket=m.bucket) for m in plan
+    ]
+    for m, (classes, loss) in zip(plan, jax.device_get(results), strict=True):
+        real = m.weights > 0
+        predictions[m.indices[real]] = classes[real]
+        losses[m.indices[real]] = loss[real]
+    return Evaluation(predictions, split.labels[: split.count], float(losses.mean()))

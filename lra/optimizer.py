@@ -1,0 +1,48 @@
+"""Schedules and the optimiser of a protocol, on optax."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+from lra.config import Train
+
+
+def warmup_steps(train: Train) -> int:
+    """Warm-up of the protocol, at most half of the steps: a shortened run still reaches its peak."""
+    return max(1, min(train.warmup, train.steps // 2))
+
+
+def learning_rate(train: Train) -> optax.Schedule:
+    """Rate at step 0, 1, ...
+
+    `onecycle`: linear from 1/25 of the peak, and down to 1/250,000 of it (torch's OneCycleLR, anneal "linear").
+    `rsqrt`: learning_rate * min(1, step / warmup) / sqrt(max(step, warmup)), as in the original suite.
+    `cosine`: linear warm-up, then half a cosine of the length of the whole run, as in the original suite.
+    """
+    peak, warmup, steps = train.learning_rate, warmup_steps(train), train.steps
+    if train.schedule == "onecycle":
+        knots, rates = _cycle(train), jnp.array([peak / 25, peak, peak / 250_000])
+        return lambda step: jnp.interp(step, knots, rates)
+    if train.schedule == "rsqrt":
+        return lambda step: peak * jnp.minimum(1.0, step / warmup) / jnp.sqrt(jnp.maximum(step, warmup))
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, warmup), optax.cosine_decay_schedule(peak, steps)], [warmup]
+    )
+
+
+def optimizer(train: Train) -> optax.GradientTransformation:
+    """AdamW, decoupled weight decay times the rate, after clipping by value where the protocol asks for it."""
+    b1: float | optax.Schedule = train.b1
+    if train.schedule == "onecycle":  # torch's OneCycleLR cycles beta_1 against the rate
+        knots, momenta = _cycle(train), jnp.array([train.b1, train.b1 - 0.1, train.b1])
+        b1 = lambda step: jnp.interp(step, knots, momenta)  # noqa: E731
+    adamw = optax.inject_hyperparams(optax.adamw)(
+        learning_rate=learning_rate(train), b1=b1, b2=train.b2, eps=train.eps, weight_decay=train.weight_decay
+    )
+    return adamw if train.clip_value is None else optax.chain(optax.clip(train.clip_value), adamw)
+
+
+def _cycle(train: Train) -> jnp.ndarray:
+    top = max(warmup_steps(train) - 1, 1)
+    return jnp.array([0, top, max(train.steps - 1, top + 1)], jnp.float32)

@@ -1,0 +1,149 @@
+"""The compiled functions of a run: gradient of a micro-batch, update, prediction. No loops, no files."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from lra.config import RunConfig
+from lra.device_data import DeviceSplit, gather
+from lra.optimizer import optimizer
+from models import mixers
+from models.core import Dims
+from models.encoder import Classifier, EncoderConfig
+from tasks.core import Card
+
+PyTree = Any
+
+
+class TrainState(NamedTuple):
+    """step: updates done; params: trained; rest: drawn once and kept; opt: state of the optimiser."""
+
+    step: int
+    params: PyTree
+    rest: PyTree
+    opt: PyTree
+
+
+class Totals(NamedTuple):
+    """Sums over the micro-batches of one step: gradient of the mean loss, mean loss, fraction correct."""
+
+    grads: PyTree
+    loss: jax.Array
+    correct: jax.Array
+
+
+class Program:
+    """One encoder with its mixer, its loss and its optimiser, as pure jitted functions on arrays."""
+
+    def __init__(self, config: RunConfig, card: Card) -> None:
+        self.config = config
+        self._encoder = encoder_config(config, card)
+        self._mixer = mixers.resolve(config.mixer)
+        mixers.check_options(self._mixer.cls, config.mixer_options)
+        self._optimizer = optimizer(config.train)
+        # The run's seed has two streams: what parameters are drawn from, and what dropout is drawn from.
+        self._init_key, self._dropout_key = jax.random.split(jax.random.key(config.seed, impl="threefry2x32"))
+        model = nnx.eval_shape(lambda: self._model(self._init_key))
+        self._graph, params, _ = nnx.split(model, nnx.Param, ...)
+        self.parameters = sum(p.size for p in jax.tree.leaves(params))
+
+    def _model(self, key: jax.Array) -> Classifier:
+        def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
+            return mixers.build(self._mixer.cls, dims, self.config.mixer_options, rngs)
+
+        return Classifier(self._encoder, make_mixer, rngs=nnx.Rngs(params=key))
+
+    def init(self) -> TrainState:
+        """The state before the first step, a function of the seed alone."""
+
+        @jax.jit
+        def arrays(key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+            _, params, rest = nnx.split(self._model(key), nnx.Param, ...)
+            return params, rest, self._optimizer.init(params)
+
+        return TrainState(0, *arrays(self._init_key))
+
+    def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, keys: jax.Array | None) -> jax.Array:
+        with jax.default_matmul_precision(self.config.train.matmul_precision):
+            return nnx.merge(self._graph, params, rest)(ids, keys=keys)
+
+    @partial(jax.jit, static_argnums=0)
+    def no_totals(self, params: PyTree) -> Totals:
+        return Totals(jax.tree.map(jnp.zeros_like, params), jnp.zeros(()), jnp.zeros(()))
+
+    @partial(jax.jit, static_argnums=0, static_argnames="bucket", donate_argnums=1)
+    def add_gradient(
+        self,
+        totals: Totals,
+        params: PyTree,
+        rest: PyTree,
+        data: DeviceSplit,
+        step: jax.Array,
+        indices: jax.Array,
+        places: jax.Array,
+        weights: jax.Array,
+        *,
+        bucket: int,
+    ) -> Totals:
+        """Adds the part of a micro-batch [m] to the totals of its step."""
+        ids, labels = gather(data, indices, bucket)
+        keys = None
+        if self.config.model.dropout or self.config.model.attention_dropout:
+            step_key = jax.random.fold_in(self._dropout_key, step)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
+
+        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            logits = self._logits(params, rest, ids, keys)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            hits = (logits.argmax(-1) == labels) * weights
+            return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
+
+        (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        part = Totals(grads, value, correct / self.config.train.batch_size)
+        return jax.tree.map(jnp.add, totals, part)
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+    def update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
+        """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient]."""
+        metrics = jnp.stack([totals.loss, totals.correct, optax.global_norm(totals.grads)])
+        updates, opt = self._optimizer.update(totals.grads, opt, params)
+        return optax.apply_updates(params, updates), opt, metrics
+
+    @partial(jax.jit, static_argnums=0, static_argnames="bucket")
+    def predict(
+        self, params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
+        ids, labels = gather(data, indices, bucket)
+        logits = self._logits(params, rest, ids, None)
+        return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
+    model = config.model
+    return EncoderConfig(
+        vocab_size=card.vocab_size,
+        num_classes=len(card.classes),
+        max_len=config.max_len,
+        num_layers=model.layers,
+        d_model=model.d_model,
+        num_heads=model.heads,
+        qkv_dim=model.qkv_dim,
+        mlp_dim=model.mlp_dim,
+        dropout=model.dropout,
+        attention_dropout=model.attention_dropout,
+        positions=model.positions,
+        pooling=model.pooling,
+        head=model.head,
+        pair=model.pair,
+        bias=model.bias,
+        embed_std=model.embed_std,
+        dtype=jnp.dtype(model.dtype),
+        remat=config.train.remat,
+    )

@@ -1,0 +1,142 @@
+"""Result records: what a run leaves behind, as one JSON file.
+
+`runs/` holds what this machine did, `results/` committed records of runs that really happened. A record is written
+as a whole and never overwritten; nothing that it names is ever imported to read it.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = 1
+REQUIRED = ("schema", "kind", "status", "id", "column", "mixer", "seed", "test")
+
+Origin = Literal["yours", "committed"]
+
+
+class RecordError(Exception):
+    """A file that is not a record of this schema; the message names the file and what is wrong."""
+
+
+def runs_directory() -> Path:
+    """Where runs of this machine lie: LRA_RUNS, else `runs/` in the project."""
+    return Path(os.environ.get("LRA_RUNS") or ROOT / "runs").expanduser().resolve()
+
+
+def results_directory() -> Path:
+    return ROOT / "results"
+
+
+def pack(values: np.ndarray) -> str:
+    """uint8 values as text: zlib, base 64."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values, np.uint8).tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+
+
+def scores(predictions: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
+    """What a record says of a test: accuracy with counts, confusion (rows: true class), predictions, correct bits."""
+    correct = predictions == labels
+    confusion = np.bincount(labels.astype(int) * classes + predictions, minlength=classes * classes)
+    return {
+        "accuracy": float(correct.mean()),
+        "correct": int(correct.sum()),
+        "count": len(labels),
+        "confusion": confusion.reshape(classes, classes).tolist(),
+        "predictions": pack(predictions),
+        "correct_bits": pack(np.packbits(correct)),
+    }
+
+
+def at_chance(correct: int, count: int, majority: float) -> bool:
+    """Whether an accuracy is within two standard errors of always naming the most frequent class, or below."""
+    return correct / count <= majority + 2 * math.sqrt(majority * (1 - majority) / count)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write(directory: Path, record: dict[str, Any]) -> Path:
+    """Writes a record under a name of its own, as a whole or not at all.
+
+    A truncated record carries its step in its name: it never stands in the way of its own completion.
+
+    Raises:
+      FileExistsError: this record exists already.
+    """
+    status = record["status"]
+    name = record["id"] if status == "complete" else f"{record['id']}-{status}-{record['steps']['done']}"
+    target = directory / f"{name}.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    scratch = directory / f".{name}.{os.getpid()}.partial"
+    scratch.write_text(json.dumps(record, indent=1) + "\n")
+    try:
+        os.link(scratch, target)  # unlike a rename, refuses to replace
+    finally:
+        scratch.unlink()
+    return target
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads a record.
+
+    Raises:
+      RecordError: it is not JSON, or not a record of this schema.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not readable as a record ({error})") from error
+    missing = [k for k in REQUIRED if not isinstance(record, dict) or k not in record]
+    if missing:
+        raise RecordError(f"{path}: not a record: {', '.join(missing)} missing")
+    if record["schema"] != SCHEMA:
+        raise RecordError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}")
+    return record
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A record and where it was found."""
+
+    record: dict[str, Any]
+    origin: Origin
+    path: Path
+
+
+def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[Found]:
+    """All records of `runs/` and `results/`; a truncated record is left out where its run has come further.
+
+    Raises:
+      RecordError: a file in a place of records is none.
+    """
+    if directories is None:
+        directories = [(results_directory(), "committed"), (runs_directory(), "yours")]
+    found: list[Found] = []
+    for directory, origin in directories:
+        paths = sorted(directory.rglob("*.json")) if origin == "committed" else sorted(directory.glob("*/records/*.json"))
+        here = [Found(read(path), origin, path) for path in paths if not path.name.startswith(".")]
+        furthest: dict[str, int] = {}
+        for f in here:
+            furthest[f.record["id"]] = max(furthest.get(f.record["id"], 0), _progress(f.record))
+        found += [f for f in here if _progress(f.record) == furthest[f.record["id"]]]
+    return found
+
+
+def _progress(record: dict[str, Any]) -> int:
+    return record["steps"]["done"] if "steps" in record else 0

@@ -1,0 +1,167 @@
+"""The vocabulary of the folder: sizes, the contract of a mixer, attention's common part, dropout.
+
+Dimensions, here and in every einsum (lower-case there):
+
+    B  batch            H  heads           M  features, landmarks
+    L  length           K  width of a head C  classes
+    D  model width      V  width of a value (K, unless said otherwise)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+@dataclasses.dataclass(frozen=True)
+class Dims:
+    """Sizes that the protocol gives to a mixer. A mixer never chooses them.
+
+    max_len: length of the encoder, CLS included: no input is longer.
+    dropout: rate of the attention weights, where a mixer has any.
+    bias:    of the four projections.
+    dtype:   of the computation; parameters are float32.
+    """
+
+    d_model: int
+    num_heads: int
+    qkv_dim: int
+    max_len: int
+    dropout: float = 0.0
+    bias: bool = False
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if self.qkv_dim % self.num_heads:
+            raise ValueError(f"qkv_dim {self.qkv_dim} is not divisible by num_heads {self.num_heads}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.qkv_dim // self.num_heads
+
+
+class Mixer(Protocol):
+    """What stands in the place of attention. The constructor is `(dims, *, <options with defaults>, rngs)`.
+
+    x [B, L, D]; mask [B, L] bool, True = real token; keys [B], one PRNG key per example while
+    training, None in evaluation; returns [B, L, D]. L is at most `dims.max_len`.
+
+    A result at a real position depends neither on the content nor on the amount of padding, nor on
+    the other examples. x at padded positions is arbitrary but finite, and so may be the result there.
+    """
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array: ...
+
+
+class Buffer(nnx.Variable):
+    """Drawn once and not trained (random features, hash rotations): saved with the parameters, apart from them."""
+
+
+def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Array:
+    """Softmax in float32 over the entries where `mask` (broadcastable) holds; where none does: zeros, gradient zero."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis)
+    return jnp.where(mask, weights, 0)
+
+
+def fold(keys: jax.Array | None, site: int) -> jax.Array | None:
+    """The keys [B] of one dropout site, or of one layer; None stays None."""
+    return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, site)
+
+
+def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Dropout of x [B, L, ...] with one key per example; the identity where keys is None.
+
+    Whether (l, ...) is dropped is a function of the example's key and of that place alone, so an example
+    is dropped alike in every bucket, micro-batch and device.
+    """
+    if keys is None or not rate:
+        return x
+    length, size = x.shape[1], math.prod(x.shape[2:])
+    blocks = -(-size // 4)
+    keep = jnp.concatenate(_keep(keys, rate, length, blocks), -1)[..., :size]
+    return _drop(x, keep.reshape(x.shape), rate)
+
+
+def attention_dropout(weights: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Dropout of attention weights [B, H, Lq, Lk], independent of the padding of either length."""
+    if keys is None or not rate:
+        return weights
+    b, h, lq, lk = weights.shape
+    blocks = -(-h // 4)
+    keep = jnp.stack(_keep(keys, rate, lq, lk * blocks), -1)  # [B, Lq, Lk * blocks, 4]: four heads share a draw
+    keep = keep.reshape(b, lq, lk, 4 * blocks)[..., :h].transpose(0, 3, 1, 2)
+    return _drop(weights, keep, rate)
+
+
+def _keep(keys: jax.Array, rate: float, rows: int, columns: int) -> list[jax.Array]:
+    """Four bool [B, rows, columns], True with probability 1 - rate: threefry at the counter (row, column), cut in four.
+
+    jax.random draws by the number of a place, which moves with the length unless that leads; and it
+    hashes once for every 32 bits, which on a CPU makes dropout dearer than attention. The rate is
+    rounded to 16 bits.
+    """
+    data = jax.random.key_data(keys)[:, None, None, :]
+    row = jax.lax.broadcasted_iota(jnp.uint32, (1, rows, columns), 1)
+    column = jax.lax.broadcasted_iota(jnp.uint32, (1, rows, columns), 2)
+    low = jnp.uint32(0xFFFF)
+    return [
+        half >= jnp.uint32(_sixteenths(rate))
+        for word in threefry(data[..., 0], data[..., -1], row, column)
+        for half in (word & low, word >> 16)
+    ]
+
+
+def _drop(x: jax.Array, keep: jax.Array, rate: float) -> jax.Array:
+    return jnp.where(keep, x * (2**16 / (2**16 - _sixteenths(rate))), 0)
+
+
+def _sixteenths(rate: float) -> int:
+    return round(rate * 2**16)
+
+
+def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Threefry-2x32, 20 rounds (Salmon et al., 2011): two uint32 words for a key and a counter of two words.
+
+    The hash behind jax.random, written out so that XLA fuses it with what uses the bits.
+    """
+    keys = (key0, key1, key0 ^ key1 ^ jnp.uint32(0x1BD11BDA))
+    x0, x1 = x0 + keys[0], x1 + keys[1]
+    for i in range(1, 6):
+        for turn in (13, 15, 26, 6) if i % 2 else (17, 29, 16, 24):
+            x0 = x0 + x1
+            x1 = x0 ^ (x1 << turn | x1 >> (32 - turn))
+        x0, x1 = x0 + keys[i % 3], x1 + keys[(i + 1) % 3] + jnp.uint32(i)
+    return x0, x1
+
+
+class QKVAttention(nnx.Module):
+    """Projections, heads and output around `attend`; most mixers are that one function.
+
+    A subclass writes `attend(q, k, v, mask, keys)` with q, k, v [B, L, H, K], mask [B, L], keys [B] or
+    None, and returns [B, L, H, K]. It masks what it sums over; nothing is zeroed here.
+    """
+
+    def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        def projection(d_in: int, d_out: int) -> nnx.Linear:
+            init = nnx.initializers.xavier_uniform()
+            return nnx.Linear(d_in, d_out, use_bias=dims.bias, dtype=dims.dtype, kernel_init=init, rngs=rngs)
+
+        self.dims = dims
+        self.query = projection(dims.d_model, dims.qkv_dim)
+        self.key = projection(dims.d_model, dims.qkv_dim)
+        self.value = projection(dims.d_model, dims.qkv_dim)
+        self.output = projection(dims.qkv_dim, dims.d_model)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+        heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
+        q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))  # [B, L, H, K]
+        return self.output(self.attend(q, k, v, mask, keys).reshape(*x.shape[:2], self.dims.qkv_dim))
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+        raise NotImplementedError(f"{type(self).__name__} has no attend(q, k, v, mask, keys)")

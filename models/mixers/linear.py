@@ -1,0 +1,41 @@
+"""Linear attention (Katharopoulos et al., 2020, arXiv:2006.16236).
+
+    y_i = phi(q_i) . S / (phi(q_i) . z + eps),    S = sum_j phi(k_j) v_j^T,    z = sum_j phi(k_j),    phi = elu + 1
+
+The sums go over the real keys: phi(0) = 1, so the mask is applied after phi. There is no 1/sqrt(K), and
+no L x L matrix whose entries could be dropped: the protocol's attention dropout does not exist here.
+The reference suite ignores the padding mask.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models.core import Dims, QKVAttention
+
+COMPLEXITY = ("L", "L")
+
+
+def linear_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, eps: float = 1e-6) -> jax.Array:
+    """q [B, Lq, H, K], k [B, Lk, H, K], v [B, Lk, H, V], mask [B, Lk] -> [B, Lq, H, V]; sums in float32."""
+    dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+    q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
+    q = jax.nn.elu(q) + 1
+    k = jnp.where(mask[:, None, :, None], jax.nn.elu(k) + 1, 0)
+    state = jnp.einsum("bhjk,bhjv->bhkv", k, v)
+    total = jnp.einsum("bhik,bhk->bhi", q, k.sum(2)) + eps
+    y = jnp.einsum("bhik,bhkv->bhiv", q, state) / total[..., None]
+    return y.swapaxes(1, 2).astype(dtype)
+
+
+class Linear(QKVAttention):
+    """Attention with the feature map elu + 1. `eps` is added to the denominator."""
+
+    def __init__(self, dims: Dims, *, eps: float = 1e-6, rngs: nnx.Rngs) -> None:
+        super().__init__(dims, rngs=rngs)
+        self.eps = eps
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+        return linear_attention(q, k, v, mask, self.eps)

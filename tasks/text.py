@@ -1,0 +1,178 @@
+"""Text: does a film review praise or condemn? IMDB reviews, read as raw bytes.
+
+There is no validation split: all 25,000 training reviews train, nothing is selected on the test set,
+and the last checkpoint is tested. LRA reads the reviews through tensorflow-datasets, which strips white
+space at both ends; so do all readers here.
+
+A directory, an archive and tensorflow-datasets give the same reviews in three different orders. Prepared
+data must not depend on which one a user has, so reviews are put in the order of the SHA-256 of their
+bytes. That is also a fixed shuffle: any prefix is a fair sample of both classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tasks import archives, samples
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, DataError, Progress, Split, Variant, quiet, source_label
+
+ARCHIVE, FOLDER = "aclImdb_v1.tar.gz", "aclImdb"
+ARCHIVE_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"  # as tensorflow-datasets lists it
+SPLITS = ("train", "test")
+PER_CLASS = 12_500
+SHORT_TEST_PER_CLASS = 500
+
+CARD = Card(
+    name="text",
+    title="Text",
+    about="Sentiment of IMDB film reviews, read byte by byte",
+    version=1,
+    tokenizer="byte + 1 (0 is padding)",
+    vocab_size=257,
+    classes=("neg", "pos"),
+    pairs=False,
+    selection="last",
+    variants={
+        "full": Variant("whole reviews", {"train": 25_000, "test": 25_000}, max_bytes=16_384),
+        "cut": Variant("the first 256 bytes; 500 test reviews of each class", {"train": 25_000, "test": 1_000}, 256),
+    },
+    sources=(OFFICIAL, TFDS, SAMPLE),
+    obtain=(
+        f"Download https://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE} (84 MB) and put it, packed or unpacked "
+        f"(as {FOLDER}/), in the data directory; or choose the source {TFDS}, which downloads it"
+    ),
+    licence="none stated by its authors; made for research, texts belong to the reviewers of IMDb; cite the paper",
+    citation=(
+        "Andrew L. Maas, Raymond E. Daly, Peter T. Pham, Dan Huang, Andrew Y. Ng, Christopher Potts. "
+        "Learning Word Vectors for Sentiment Analysis. ACL 2011"
+    ),
+)
+
+Reviews = list[tuple[bytes, int]]  # (text, 0 = negative or 1 = positive)
+
+_NAME = re.compile(rf"{FOLDER}/(train|test)/(neg|pos)/(\d+_(\d+)\.txt)")  # the second number: stars of ten
+
+
+def locate(data_dir: Path) -> Path | None:
+    """The archive or, without one, the unpacked directory."""
+    archive, folder = data_dir / ARCHIVE, data_dir / FOLDER
+    return archive if archive.is_file() else folder if folder.is_dir() else None
+
+
+def build(
+    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = quiet
+) -> Iterator[Built]:
+    """The splits train and test; `workers` is not used: reading takes seconds.
+
+    Raises:
+      DataError: unknown variant or source, no source files, or files that are broken or incomplete.
+    """
+    if variant not in CARD.variants:
+        raise DataError(f"text: no variant {variant!r}; the variants are {', '.join(CARD.variants)}")
+    if source not in CARD.sources:
+        raise DataError(f"text: no source {source!r}; the sources are {', '.join(CARD.sources)}")
+    if source == SAMPLE:
+        return _build(variant, samples.reviews(progress), samples.SOURCE)
+    if source == TFDS:
+        reviews, known = read_tfds(progress), False
+        where = "tensorflow-datasets' imdb_reviews"
+    else:
+        found = locate(data_dir)
+        if found is None:
+            raise DataError(f"text: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
+        reviews = read(found, progress)
+        known = found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
+        where = str(found)
+    _check_counts(reviews, where)
+    return _build(variant, reviews, "official archive" if known else source_label(content_sha256(reviews), {}))
+
+
+def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
+    """The labelled reviews of an archive or an unpacked directory, each split in canonical order.
+
+    Raises:
+      DataError: the archive is broken, a folder is missing, a review is empty, there twice, or its stars
+        contradict its folder; the message names the file.
+    """
+    files = archives.members(path, _NAME, CARD.obtain) if path.is_file() else _walk(path)
+    reviews: dict[str, Reviews] = {split: [] for split in SPLITS}
+    seen: set[str] = set()
+    for match, content in files:
+        split, label, stars = match[1], CARD.classes.index(match[2]), int(match[4])
+        where = f"{path}: {match[0]}"
+        if match[0] in seen:
+            raise DataError(f"{where} is there twice. {CARD.obtain}")
+        if not (7 <= stars <= 10 if label else 1 <= stars <= 4):
+            raise DataError(f"{where}: {stars} of 10 stars do not belong in {match[2]}/. {CARD.obtain}")
+        text = content.strip()
+        if not text:
+            raise DataError(f"{where} is empty. {CARD.obtain}")
+        seen.add(match[0])
+        reviews[split].append((text, label))
+        if len(seen) % 1_000 == 0:
+            progress(f"reading {path.name}", len(seen), 4 * PER_CLASS)
+    return {split: canonical(found) for split, found in reviews.items()}
+
+
+def read_tfds(progress: Progress = quiet) -> dict[str, Reviews]:
+    """The reviews of tensorflow-datasets' `imdb_reviews`, downloaded and prepared if they are not yet.
+
+    They lie in tensorflow-datasets' own directory (TFDS_DATA_DIR, else ~/tensorflow_datasets), as array_record,
+    which needs no TensorFlow to write or to read.
+    """
+    import tensorflow_datasets as tfds
+
+    progress("preparing imdb_reviews", 0, 0)
+    reviews = {}
+    for split in SPLITS:
+        examples = tfds.data_source("imdb_reviews/plain_text", split=split)
+        reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
+        progress(f"reading imdb_reviews {split}", len(reviews[split]), len(reviews[split]))
+    return reviews
+
+
+def canonical(reviews: Iterable[tuple[bytes, int]]) -> Reviews:
+    """In the order of the hash of the text, so that it does not matter where the reviews came from."""
+    return sorted(reviews, key=lambda review: (hashlib.sha256(review[0]).digest(), review[1]))
+
+
+def content_sha256(reviews: dict[str, Reviews]) -> str:
+    """Names what was read: all texts, whole, and their labels."""
+    digest = "".join(f"{split}:{_split(reviews[split], None).sha256}\n" for split in SPLITS)
+    return hashlib.sha256(digest.encode()).hexdigest()
+
+
+def _walk(folder: Path) -> Iterator[tuple[re.Match[str], bytes]]:
+    for split in SPLITS:
+        for label in CARD.classes:
+            inside = folder / split / label
+            if not inside.is_dir():
+                raise DataError(f"{folder}: no folder {split}/{label}. {CARD.obtain}")
+            for file in inside.iterdir():
+                if match := _NAME.fullmatch(f"{FOLDER}/{split}/{label}/{file.name}"):
+                    yield match, file.read_bytes()
+
+
+def _check_counts(reviews: dict[str, Reviews], where: str) -> None:
+    for split in SPLITS:
+        counts = Counter(label for _, label in reviews[split])
+        for label, name in enumerate(CARD.classes):
+            if counts[label] != PER_CLASS:
+                raise DataError(f"{where}: {counts[label]} reviews in {split}/{name}, not {PER_CLASS}. {CARD.obtain}")
+
+
+def _split(reviews: Reviews, max_bytes: int | None) -> Split:
+    return Split.from_documents([text[:max_bytes] for text, _ in reviews], [label for _, label in reviews])
+
+
+def _build(variant: str, reviews: dict[str, Reviews], source: str) -> Iterator[Built]:
+    for split in SPLITS:
+        chosen = reviews[split]
+        if variant == "cut" and split == "test":
+            halves = ([r for r in chosen if r[1] == label][:SHORT_TEST_PER_CLASS] for label in (0, 1))
+            chosen = canonical(review for half in halves for review in half)
+        yield Built(split, _split(chosen, CARD.variants[variant].max_bytes), source)
