@@ -100,6 +100,6 @@ def cut(indices: np.ndarray, lengths: np.ndarray, micro: int, buckets: tuple[int
 
 
 def micro_batch_size(batch_size: int, max_len: int, accelerator: bool) -> int:
-    """Examples a micro-batch: on a CPU what stays in its cache (8,192 tokens), on an accelerator a quarter batch."""
-    target = batch_size // 4 if accelerator else max(1, 8_192 // max_len)
+    """Examples a micro-batch: on a CPU what stays in its cache (4,096 tokens), on an accelerator a quarter batch."""
+    target = batch_size // 4 if accelerator else max(1, 4_096 // max_len)
     return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= max(1, target))

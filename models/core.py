@@ -111,17 +111,18 @@ def _keep(keys: jax.Array, rate: float, rows: int, columns: int) -> list[jax.Arr
     column = jax.lax.broadcasted_iota(jnp.uint32, (1, rows, columns), 2)
     low = jnp.uint32(0xFFFF)
     return [
-        half >= jnp.uint32(_sixteenths(rate))
+        half >= jnp.uint32(_threshold(rate))
         for word in threefry(data[..., 0], data[..., -1], row, column)
         for half in (word & low, word >> 16)
     ]
 
 
 def _drop(x: jax.Array, keep: jax.Array, rate: float) -> jax.Array:
-    return jnp.where(keep, x * (2**16 / (2**16 - _sixteenths(rate))), 0)
+    return jnp.where(keep, x * (2**16 / (2**16 - _threshold(rate))), 0)
 
 
-def _sixteenths(rate: float) -> int:
+def _threshold(rate: float) -> int:
+    """A draw of 16 bits below it is dropped."""
     return round(rate * 2**16)
 
 

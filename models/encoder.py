@@ -63,6 +63,9 @@ class EncoderConfig:
         for name, valid in _CHOICES.items():
             if getattr(self, name) not in valid:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(map(str, valid))}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) <= 0.99:
+                raise ValueError(f"{name} {getattr(self, name)} is not between 0 and 0.99")
 
     @property
     def dims(self) -> Dims:
@@ -146,7 +149,7 @@ class Classifier(nnx.Module):
             return self._logits(self.encode(ids, mask, keys=keys))
         b, _, length = ids.shape
         if keys is not None:
-            keys = jnp.stack([fold(keys, 0), fold(keys, 1)], 1).reshape(2 * b)
+            keys = jax.vmap(jax.random.split)(keys).reshape(2 * b)  # the two documents are dropped apart
         both = self.encode(ids.reshape(2 * b, length), mask.reshape(2 * b, length), keys=keys)
         first, second = both.reshape(b, 2, -1).swapaxes(0, 1)
         parts = [first, second] + ([first * second, first - second] if self.config.pair == "nli" else [])

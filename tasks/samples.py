@@ -18,7 +18,7 @@ _TEXT_SEED, _IMAGE_SEED = 1, 2
 
 # --- reviews -----------------------------------------------------------------------------------------------------
 
-REVIEW_SIZES = {"train": 4_000, "test": 1_000}
+REVIEW_SIZES = {"train": 16_000, "test": 1_000}
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "part": ("story", "plot", "ending", "dialogue", "music", "acting", "pacing", "lead", "script", "camera work"),
     "good": ("good", "lovely", "gripping", "clever", "moving", "superb", "fresh", "honest", "delightful", "vivid"),
@@ -47,7 +47,7 @@ _FILLERS = (
     "I saw it in {place} on a rainy evening.",
     "{who} saw the {part} in quite another light.",
 )
-_FILLER_SHARE, _DISSENT_SHARE = 0.25, 0.12  # sentences without an opinion; opinions against the verdict
+_FILLER_SHARE, _DISSENT_SHARE = 0.25, 0.08  # sentences without an opinion; opinions against the verdict
 
 
 def reviews(progress: Progress = quiet) -> dict[str, list[tuple[bytes, int]]]:
@@ -85,7 +85,7 @@ def _sentence(rng: np.random.RandomState, verdict: int) -> str:
 
 # --- pictures ----------------------------------------------------------------------------------------------------
 
-PICTURE_SIZES = {"train": 5_000, "validation": 500, "test": 1_000}
+PICTURE_SIZES = {"train": 10_000, "validation": 500, "test": 1_000}
 PICTURE_CLASSES = (
     "disc", "ring", "square", "triangle", "cross", "level bars", "upright bars", "slanted bars", "checks", "dots",
 )  # fmt: skip

@@ -21,6 +21,8 @@ from tasks import archives, samples
 from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, DataError, Progress, Split, Variant, quiet, source_label
 
 ARCHIVE, FOLDER = "aclImdb_v1.tar.gz", "aclImdb"
+URL = f"http://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE}"
+ARCHIVE_BYTES = 84_125_825
 ARCHIVE_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"  # as tensorflow-datasets lists it
 SPLITS = ("train", "test")
 PER_CLASS = 12_500
@@ -42,7 +44,7 @@ CARD = Card(
     },
     sources=(OFFICIAL, TFDS, SAMPLE),
     obtain=(
-        f"Download https://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE} (84 MB) and put it, packed or unpacked "
+        f"Download {URL} (84 MB) and put it, packed or unpacked "
         f"(as {FOLDER}/), in the data directory; or choose the source {TFDS}, which downloads it"
     ),
     licence="none stated by its authors; made for research, texts belong to the reviewers of IMDb; cite the paper",
@@ -77,18 +79,16 @@ def build(
         raise DataError(f"text: no source {source!r}; the sources are {', '.join(CARD.sources)}")
     if source == SAMPLE:
         return _build(variant, samples.reviews(progress), samples.SOURCE)
+    found = locate(data_dir)
     if source == TFDS:
-        reviews, known = read_tfds(progress), False
-        where = "tensorflow-datasets' imdb_reviews"
+        reviews, where = read_tfds(data_dir, progress), "tensorflow-datasets' imdb_reviews"
+    elif found is None:
+        raise DataError(f"text: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
     else:
-        found = locate(data_dir)
-        if found is None:
-            raise DataError(f"text: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
-        reviews = read(found, progress)
-        known = found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
-        where = str(found)
+        reviews, where = read(found, progress), str(found)
     _check_counts(reviews, where)
-    return _build(variant, reviews, "official archive" if known else source_label(content_sha256(reviews), {}))
+    official = source == OFFICIAL and found and found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
+    return _build(variant, reviews, "official archive" if official else source_label(content_sha256(reviews), {}))
 
 
 def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
@@ -118,20 +118,31 @@ def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
     return {split: canonical(found) for split, found in reviews.items()}
 
 
-def read_tfds(progress: Progress = quiet) -> dict[str, Reviews]:
-    """The reviews of tensorflow-datasets' `imdb_reviews`, downloaded and prepared if they are not yet.
+def read_tfds(data_dir: Path, progress: Progress = quiet) -> dict[str, Reviews]:
+    """The reviews of tensorflow-datasets' `imdb_reviews` if it is prepared as array_record, else of the archive it fetches.
 
-    They lie in tensorflow-datasets' own directory (TFDS_DATA_DIR, else ~/tensorflow_datasets), as array_record,
-    which needs no TensorFlow to write or to read.
+    Looked for in the data directory and in tensorflow-datasets' own. Neither reading array_record nor fetching
+    needs TensorFlow; preparing does (its `iter_archive` opens files with it), so the archive is read by `read`.
+
+    Raises:
+      DataError: the prepared data set cannot be read, or the archive can be neither fetched nor read.
     """
+    pattern = "imdb_reviews/plain_text/*/imdb_reviews-test.array_record*"
+    shards = [shard for root in (data_dir, archives.tfds_root()) for shard in sorted(root.glob(pattern))]
+    if not shards:
+        return read(archives.fetch(URL, ARCHIVE_BYTES, ARCHIVE_SHA256, progress), progress)
     import tensorflow_datasets as tfds
 
-    progress("preparing imdb_reviews", 0, 0)
+    prepared = shards[0].parent
     reviews = {}
-    for split in SPLITS:
-        examples = tfds.data_source("imdb_reviews/plain_text", split=split)
-        reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
-        progress(f"reading imdb_reviews {split}", len(reviews[split]), len(reviews[split]))
+    try:
+        builder = tfds.builder_from_directory(prepared)
+        for split in SPLITS:
+            examples = builder.as_data_source(split)
+            reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
+            progress(f"reading {prepared}", len(reviews[split]), len(reviews[split]))
+    except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
+        raise DataError(f"{prepared}: not readable ({error}); delete it, and the archive is fetched instead") from error
     return reviews
 
 

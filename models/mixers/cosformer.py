@@ -4,7 +4,8 @@
 
 With a_i = pi/2 i/M, cos(a_i - a_j) = cos a_i cos a_j + sin a_i sin a_j: features of width 2K, whose sum over j
 is one state of size 2K x V, so time and memory are linear in L. All angles lie in (0, pi/2]: every term of
-the denominator is non-negative and nothing cancels. There is no 1/sqrt(K), and no L x L matrix whose entries could be dropped.
+the denominator is non-negative and nothing cancels. There is no 1/sqrt(K). No L x L matrix exists whose
+entries could be dropped: the protocol's attention dropout does not apply.
 
 Deviations from the authors' code (OpenNLPLab/cosFormer): padded keys are masked; M is given, where the
 authors take the padded length of the batch, so that their result moves with the padding.
@@ -90,7 +91,7 @@ def _causal(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -
         return jnp.moveaxis(x.reshape(b, h, count, size, -1), 2, 0)
 
     v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], -1)  # the denominator is the sum of one value more
-    past = jnp.tril(jnp.ones((size, size), bool))
+    past = jnp.tril(jnp.ones((1, 1, size, size), bool))
 
     @jax.checkpoint  # the backward pass keeps the state of every chunk, not its weights
     def step(state: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,276 @@
+"""The language of ListOps: its symbols, its two spellings, the value of an expression, and the reference's draw.
+
+An expression is a digit, or an operator with arguments that are expressions themselves. LRA draws a tree from
+the root at depth 1: a node is a digit with probability 3/4 (always at depth `max_depth`), else an operator MIN,
+MAX, MED (median, rounded down) or SM (sum modulo 10) with 2 to `max_args` arguments; all other choices are
+uniform. Trees whose length lies outside an open interval are drawn again, and so are duplicates. A digit has
+length 1 and an operator 2 (its closing bracket counts): length = symbols of the bracket form = bytes here.
+
+    bracket form    [MAX 2 9 [MIN 4 7 ] 0 ]
+    official form   ( ( ( ( ( [MAX 2 ) 9 ) ( ( ( [MIN 4 ) 7 ) ] ) ) 0 ) ] )
+
+The official form writes the same tree as nested pairs. Its parentheses carry no information and are no symbols.
+
+Source: github.com/google-research/long-range-arena, lra_benchmarks/data/listops.py; arXiv:1804.06028.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import re
+from collections import deque
+from collections.abc import Generator
+
+import numpy as np
+
+from tasks.core import DataError, Progress, chunk_seed, process_pool, quiet
+
+MIN, MAX, MED, SM = "[MIN", "[MAX", "[MED", "[SM"
+OPERATORS = (MIN, MAX, MED, SM)
+SYMBOLS = (*"0123456789", *OPERATORS, "]")  # the byte of a symbol is its place here
+DIGITS = {digit: int(digit) for digit in "0123456789"}
+_BYTE = {symbol: byte for byte, symbol in enumerate(SYMBOLS)}
+_FIRST_OPERATOR, _END = _BYTE[MIN], _BYTE["]"]
+_PARENTHESES = frozenset("()")
+_UNKNOWN = f"is none of {' '.join(SYMBOLS)}"
+
+_TREES = 8192  # drawn at once; about one in twelve has a right length. A part of the stream: never change it
+_TINY = 4_000  # expressions; below, starting processes takes longer
+_BARREN = 100  # chunks without a new expression, after which there are no more
+
+
+@dataclasses.dataclass(frozen=True)
+class Grammar:
+    """What is drawn: min_length < length < max_length (both exclusive, as in the reference)."""
+
+    min_length: int
+    max_length: int
+    max_depth: int
+    max_args: int
+
+    def __post_init__(self) -> None:
+        if self.max_depth < 2 or not 2 <= self.max_args <= 64 or self.max_length - self.min_length < 2:
+            raise DataError(f"{self}: needs max_depth >= 2, 2 <= max_args <= 64, and a length between its limits")
+
+
+# ---- expressions as strings
+
+
+def encode(expression: str) -> bytes:
+    """Either form to one byte a symbol, parentheses dropped. Checks the symbols, not the grammar.
+
+    Raises:
+      DataError: something that is none of the symbols; the message names it and its place.
+    """
+    symbols = expression.split()
+    try:
+        return bytes([_BYTE[symbol] for symbol in symbols if symbol not in _PARENTHESES])
+    except KeyError as error:
+        raise _fault(expression, symbols.index(error.args[0]), _UNKNOWN) from error
+
+
+def decode(document: bytes) -> str:
+    """The bracket form of what `encode` gave.
+
+    Raises:
+      DataError: a byte that stands for no symbol.
+    """
+    try:
+        return " ".join([SYMBOLS[byte] for byte in document])
+    except IndexError as error:
+        raise DataError(f"byte {max(document)} stands for no symbol; ListOps has 0 to {_END}") from error
+
+
+def evaluate(expression: str) -> int:
+    """The value, 0 to 9, of an expression in the bracket form or the official form.
+
+    Raises:
+      DataError: malformed; the message says what is wrong and at which character (the first is 1).
+    """
+    symbols = expression.split()
+    args: list[int] = []  # of the innermost open operator
+    outer: list[tuple[int, list[int]]] = []  # place of every open operator, and the arguments before it
+    for place, symbol in enumerate(symbols):
+        if not outer and args and symbol not in _PARENTHESES:
+            raise _fault(expression, place, "comes after the end of the expression")
+        if symbol in DIGITS:
+            args.append(DIGITS[symbol])
+        elif symbol in OPERATORS:
+            outer.append((place, args))
+            args = []
+        elif symbol == "]":
+            if not args:
+                raise _fault(expression, place, "closes an operator without arguments" if outer else "closes nothing")
+            opened, before = outer.pop()
+            before.append(_value(symbols[opened], args))
+            args = before
+        elif symbol not in _PARENTHESES:
+            raise _fault(expression, place, _UNKNOWN)
+    if outer:
+        raise _fault(expression, outer[-1][0], "is never closed")
+    if not args:
+        raise DataError("an empty expression")
+    if not _PARENTHESES.isdisjoint(symbols):
+        pairs = official(" ".join([symbol for symbol in symbols if symbol not in _PARENTHESES])).split()
+        for place, (symbol, right) in enumerate(itertools.zip_longest(symbols, pairs)):
+            if symbol != right:
+                what = f"stands where the official form has {right}" if right else "is one too many"
+                raise _fault(expression, place, what) if symbol else DataError(f"{right} is missing at the end")
+    return args[0]
+
+
+def _value(operator: str, args: list[int]) -> int:
+    if operator == MIN:
+        return min(args)
+    if operator == MAX:
+        return max(args)
+    if operator == SM:
+        return sum(args) % 10
+    ordered = sorted(args)
+    return (ordered[(len(args) - 1) // 2] + ordered[len(args) // 2]) // 2
+
+
+def official(expression: str) -> str:
+    """A well-formed bracket form as LRA writes it: an operator, each argument, then ], every step one more pair."""
+    written: list[str] = []
+    outer: list[list[int]] = []  # place and number of arguments of every open operator
+    for symbol in expression.split():
+        if symbol in OPERATORS:
+            outer.append([len(written), 0])
+            written.append(symbol)
+            continue
+        if symbol == "]":
+            place, args = outer.pop()
+            written[place] = "( " * (args + 1) + written[place]
+            symbol = "] )"
+        if outer:
+            outer[-1][1] += 1
+            symbol += " )"
+        written.append(symbol)
+    return " ".join(written)
+
+
+def _fault(expression: str, place: int, what: str) -> DataError:
+    symbol = list(re.finditer(r"\S+", expression))[place]
+    return DataError(f"character {symbol.start() + 1}: {symbol.group()[:20]!r} {what}")
+
+
+# ---- the generator
+
+
+def generate(
+    n: int,
+    *,
+    seed: int,
+    min_length: int = 500,
+    max_length: int = 2000,
+    max_depth: int = 10,
+    max_args: int = 10,
+    workers: int = 1,
+    progress: Progress = quiet,
+) -> tuple[list[str], np.ndarray]:
+    """n different expressions in bracket form, and their values uint8 [n], drawn from the reference's distribution.
+
+    Lengths are exclusive: min_length < length < max_length. Depends on `seed` and the grammar alone, not on
+    `workers`; what a smaller n gives is a prefix of what a larger one gives.
+
+    Raises:
+      DataError: the grammar is empty, or has too few expressions.
+    """
+    documents, values = draw(n, Grammar(min_length, max_length, max_depth, max_args), seed, workers, progress)
+    return [decode(document) for document in documents], values
+
+
+def draw(n: int, grammar: Grammar, seed: int, workers: int, progress: Progress) -> tuple[list[bytes], np.ndarray]:
+    """`generate`, with the expressions as `encode` gives them."""
+    found: dict[bytes, int] = {}  # in the order of drawing
+    barren = 0
+    with contextlib.closing(_chunks(grammar, seed, 1 if n < _TINY else workers)) as chunks:
+        while len(found) < n:
+            before = len(found)
+            for document, value in zip(*next(chunks), strict=True):
+                found.setdefault(document, value)
+            barren = 0 if len(found) > before else barren + 1
+            if barren == _BARREN:
+                raise DataError(f"{grammar}: {len(found)} different expressions found where {n} are wanted")
+            progress("draw expressions", min(len(found), n), n)
+    return list(found)[:n], np.fromiter(found.values(), np.uint8, len(found))[:n]
+
+
+def _chunks(grammar: Grammar, seed: int, workers: int) -> Generator[tuple[list[bytes], list[int]]]:
+    if workers == 1:
+        yield from (_chunk(grammar, seed, chunk) for chunk in itertools.count())
+    with process_pool(workers) as pool:
+        pending = deque(pool.submit(_chunk, grammar, seed, chunk) for chunk in range(2 * workers))
+        for chunk in itertools.count(len(pending)):
+            yield pending.popleft().result()
+            pending.append(pool.submit(_chunk, grammar, seed, chunk))
+
+
+def _chunk(grammar: Grammar, seed: int, chunk: int) -> tuple[list[bytes], list[int]]:
+    """The expressions among _TREES trees, and their values."""
+    rng = chunk_seed(seed, chunk)
+    arities, lengths = _shapes(rng, grammar)
+    data, values = _fill(rng, arities, lengths)
+    ends = np.cumsum(lengths).tolist()
+    flat = data.tobytes()
+    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)], values.tolist()
+
+
+def _shapes(rng: np.random.RandomState, grammar: Grammar) -> tuple[list[np.ndarray], np.ndarray]:
+    """Draws _TREES trees, all at once and level by level, and keeps those of a right length.
+
+    Returns:
+      arities: a level each, uint8 [nodes]: arguments of a node, 0 of a digit; siblings stand together
+      lengths: int64 [T], of the trees that are kept
+    """
+    choices = grammar.max_args - 1  # of an arity; one draw out of 4 * choices tells digit from operator as well
+    tree = np.arange(_TREES)
+    lengths = np.zeros(_TREES, np.int64)
+    levels = []
+    for depth in range(1, grammar.max_depth + 1):
+        if depth < grammar.max_depth:
+            draw = rng.randint(0, 4 * choices, len(tree), np.uint8)
+            arity = np.where(draw < choices, draw + np.uint8(2), np.uint8(0))
+        else:
+            arity = np.zeros(len(tree), np.uint8)
+        levels.append((tree, arity))
+        lengths += np.bincount(tree, 1 + (arity > 0), _TREES).astype(np.int64)
+        tree = np.repeat(tree, np.where(lengths[tree] < grammar.max_length, arity, 0))  # too long: grows no further
+    kept = (grammar.min_length < lengths) & (lengths < grammar.max_length)
+    return [arity[kept[tree]] for tree, arity in levels], lengths[kept]
+
+
+def _fill(rng: np.random.RandomState, arities: list[np.ndarray], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws digits and operators of given shapes; returns the symbols uint8 [sum of lengths] and the values [T]."""
+    levels = []
+    size = value = np.zeros(0, np.int64)  # of the level below
+    for arity in reversed(arities):
+        inner = arity > 0
+        symbol = np.where(inner, _FIRST_OPERATOR + rng.randint(0, 4, len(arity)), rng.randint(0, 10, len(arity)))
+        k = arity[inner].astype(np.int64)
+        first = np.cumsum(k) - k  # the first argument of every operator, in the level below
+        below, size = size, np.ones(len(arity), np.int64)
+        args, value = value, symbol.copy()
+        if len(k):
+            size[inner] = 2 + np.add.reduceat(below, first)
+            value[inner] = _apply(symbol[inner] - _FIRST_OPERATOR, args, first, k)
+        levels.append((symbol, size, inner, below, first, k))
+    data = np.empty(lengths.sum(), np.uint8)
+    start = np.cumsum(lengths) - lengths
+    for symbol, size, inner, below, first, k in reversed(levels):
+        data[start] = symbol
+        data[start[inner] + size[inner] - 1] = _END
+        before = np.cumsum(below) - below  # sizes of all earlier nodes of the level below
+        start = np.repeat(start[inner] + 1 - before[first], k) + before
+    return data, value
+
+
+def _apply(operator: np.ndarray, args: np.ndarray, first: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Values of operators, 0 to 3 for MIN MAX MED SM, on the runs args[first : first + k]."""
+    ordered = np.sort(np.repeat(np.arange(len(k)) * 10, k) + args) % 10  # each run by itself
+    low, high = ordered[first], ordered[first + k - 1]
+    median = (ordered[first + (k - 1) // 2] + ordered[first + k // 2]) // 2
+    return np.choose(operator, (low, high, median, np.add.reduceat(args, first) % 10))

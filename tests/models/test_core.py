@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.core import Dims, QKVAttention, attention_dropout, dropout, fold, masked_softmax, threefry
+
+
+def keys_of(*seeds: int) -> jax.Array:
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def test_dims_divide_their_heads() -> None:
+    assert Dims(d_model=64, num_heads=4, qkv_dim=32, max_len=10).head_dim == 8
+    with pytest.raises(ValueError, match="qkv_dim 30 is not divisible by num_heads 4"):
+        Dims(d_model=64, num_heads=4, qkv_dim=30, max_len=10)
+
+
+def test_threefry_is_the_hash_of_jax_random() -> None:
+    key = jax.random.key(7)
+    word = jax.random.key_data(key)
+    x0, x1 = threefry(word[0], word[1], jnp.zeros(100, jnp.uint32), jnp.arange(100, dtype=jnp.uint32))
+    with jax.threefry_partitionable(True):
+        np.testing.assert_array_equal(x0 ^ x1, jax.random.bits(key, (100,)))
+
+
+@pytest.mark.parametrize("shape", [(7,), (16,), (2, 5)])
+def test_dropout_does_not_see_length_or_batch(shape: tuple[int, ...]) -> None:
+    keys = keys_of(1, 2, 3)
+    long = dropout(jnp.ones((3, 50, *shape)), 0.4, keys)
+    np.testing.assert_array_equal(dropout(jnp.ones((3, 23, *shape)), 0.4, keys), long[:, :23])
+    np.testing.assert_array_equal(dropout(jnp.ones((1, 50, *shape)), 0.4, keys[1:2]), long[1:2])
+    assert (long[0] != long[1]).any()
+    assert (long[:, 0] != long[:, 1]).any()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_rate_and_scale(rate: float) -> None:
+    shape = (4, 500, 64)
+    y = np.asarray(dropout(jnp.ones(shape), rate, keys_of(1, 2, 3, 4)))
+    kept = y != 0
+    np.testing.assert_allclose(y[kept], 1 / (1 - rate), rtol=2**-16 / (1 - rate))
+    sigma = (rate * (1 - rate) / kept.size) ** 0.5
+    assert abs(kept.mean() - (1 - rate)) < 5 * sigma + 2**-16
+    for other in (kept[:, :, 1:] & kept[:, :, :-1], kept[:, 1:] & kept[:, :-1], kept[..., :32] & kept[..., 32:]):
+        assert abs(other.mean() - (1 - rate) ** 2) < 5 * 0.5 / other.size**0.5  # neighbours are dropped independently
+    for quarter in range(4):
+        assert abs(kept[..., 16 * quarter : 16 * quarter + 16].mean() - (1 - rate)) < 10 * sigma
+
+
+def test_dropout_without_keys_or_rate_is_the_identity() -> None:
+    x = jnp.ones((2, 3, 4))
+    assert dropout(x, 0.5, None) is x
+    assert dropout(x, 0.0, keys_of(1, 2)) is x
+    assert attention_dropout(x, 0.5, None) is x
+    assert fold(None, 3) is None
+
+
+def test_dropout_gradient_is_its_mask() -> None:
+    x, keys = jax.random.normal(jax.random.key(0), (2, 9, 6)), keys_of(1, 2)
+    gradient = jax.grad(lambda x: dropout(x, 0.3, keys).sum())(x)
+    np.testing.assert_allclose(gradient, dropout(jnp.ones_like(x), 0.3, keys))
+    assert dropout(x.astype(jnp.bfloat16), 0.3, keys).dtype == jnp.bfloat16
+
+
+def test_sites_have_keys_of_their_own() -> None:
+    keys = keys_of(1, 2)
+    masks = [dropout(jnp.ones((2, 40, 8)), 0.5, fold(keys, site)) for site in range(3)]
+    assert all((a != b).mean() > 0.4 for a, b in zip(masks, masks[1:], strict=False))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4, 6])
+def test_attention_dropout_does_not_see_either_length(heads: int) -> None:
+    keys = keys_of(5, 6)
+    large = attention_dropout(jnp.ones((2, heads, 31, 40)), 0.3, keys)
+    np.testing.assert_array_equal(attention_dropout(jnp.ones((2, heads, 17, 23)), 0.3, keys), large[:, :, :17, :23])
+    np.testing.assert_array_equal(attention_dropout(jnp.ones((1, heads, 31, 40)), 0.3, keys[1:]), large[1:])
+    assert abs(float((large == 0).mean()) - 0.3) < 5 * 0.5 / large.size**0.5
+    flat = np.asarray(large).swapaxes(0, 1).reshape(heads, -1)
+    assert len(np.unique(flat, axis=0)) == heads
+
+
+def test_masked_softmax() -> None:
+    rng = np.random.default_rng(0)
+    logits, mask = 50 * rng.normal(size=(3, 4, 9)), rng.random((3, 1, 9)) < 0.6
+    mask[0] = True
+    weights = np.where(mask, np.exp(logits - np.where(mask, logits, -np.inf).max(-1, keepdims=True)), 0)
+    expected = weights / weights.sum(-1, keepdims=True)
+    np.testing.assert_allclose(masked_softmax(jnp.array(logits), jnp.array(mask)), expected, rtol=2e-5, atol=1e-30)
+    assert masked_softmax(jnp.ones((2, 3), jnp.bfloat16), jnp.ones((2, 3), bool)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("bad", [0.0, 1e30, -1e30])
+def test_masked_softmax_of_nothing_is_zero_with_zero_gradient(bad: float) -> None:
+    logits, mask = jnp.full((2, 5), bad), jnp.array([[False] * 5, [True] + [False] * 4])
+    weights, pull = jax.vjp(lambda logits: masked_softmax(logits, mask), logits)
+    np.testing.assert_array_equal(weights, [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(pull(jnp.arange(10.0).reshape(2, 5))[0], np.zeros((2, 5)))
+
+
+class TakeValues(QKVAttention):
+    """Head h of the result is head h of the values, times its number."""
+
+    def attend(self, q, k, v, mask, keys):  # type: ignore[no-untyped-def]
+        assert q.shape == k.shape == v.shape == (2, 5, 3, 4)
+        return v * jnp.arange(1.0, 4.0)[None, None, :, None]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_qkv_attention_projects_and_splits(bias: bool) -> None:
+    dims = Dims(d_model=8, num_heads=3, qkv_dim=12, max_len=5, bias=bias)
+    mixer = TakeValues(dims, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8))
+    scale = np.repeat([1.0, 2.0, 3.0], 4)
+    expected = (np.asarray(x) @ np.asarray(mixer.value.kernel[...]) * scale) @ np.asarray(mixer.output.kernel[...])
+    np.testing.assert_allclose(mixer(x, jnp.ones((2, 5), bool)), expected, rtol=1e-5, atol=1e-5)
+    leaves = jax.tree.leaves(nnx.state(mixer, nnx.Param))
+    assert sum(p.size for p in leaves) == 4 * 8 * 12 + bias * (3 * 12 + 8)
+    bound = (6 / (8 + 12)) ** 0.5
+    assert 0.8 * bound < float(jnp.abs(mixer.query.kernel[...]).max()) <= bound
+    with pytest.raises(NotImplementedError, match="QKVAttention has no attend"):
+        QKVAttention(dims, rngs=nnx.Rngs(0))(x, jnp.ones((2, 5), bool))

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.mixers.cosformer import CHUNK, cosformer_attention
+
+B, H, K, V = 2, 3, 4, 5
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def quadratic(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, mask: Any = None, max_len: Any = None, causal: bool = False
+) -> jax.Array:
+    """The definition, with its L x L weights."""
+    lq, lk = q.shape[1], k.shape[1]
+    i, j = jnp.arange(1, lq + 1)[:, None], jnp.arange(1, lk + 1)[None, :]
+    weights = jnp.einsum("bihk,bjhk->bhij", jnp.maximum(q, 0), jnp.maximum(k, 0))
+    weights = weights * jnp.cos(jnp.pi / 2 * (i - j) / (max_len or max(lq, lk)))[None, None]
+    if mask is not None:
+        weights = weights * mask[:, None, None, :]
+    if causal:
+        weights = weights * (j <= i)[None, None]
+    total = jnp.maximum(weights.sum(-1), 1e-6)
+    return jnp.einsum("bhij,bjhv->bihv", weights / total[..., None], v)
+
+
+def inputs(lq: int, lk: int, dtype: Any = np.float64) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    rng = np.random.default_rng(lq * 1000 + lk)
+    q, k, v = (rng.normal(size=(B, length, H, width)) for length, width in ((lq, K), (lk, K), (lk, V)))
+    mask = np.arange(lk) < np.array([lk, max(1, lk // 2)])[:, None]
+    return *(jnp.asarray(x, dtype) for x in (q, k, v)), jnp.asarray(mask)  # type: ignore[return-value]
+
+
+FORMS = [
+    pytest.param(lq, lk, causal, id=f"{'causal' if causal else 'both'}-{lq}-{lk}")
+    for lq, lk, causal in [
+        (1, 1, False),
+        (37, 37, False),
+        (37, 11, False),
+        (8, 61, False),
+        (1, 1, True),
+        (37, 37, True),
+        (CHUNK, CHUNK, True),
+        (2 * CHUNK + 45, 2 * CHUNK + 45, True),
+    ]
+]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("longer", [None, 1.0, 3.7])
+@pytest.mark.parametrize(("lq", "lk", "causal"), FORMS)
+def test_equals_the_quadratic_form(lq: int, lk: int, causal: bool, longer: float | None, masked: bool) -> None:
+    q, k, v, mask = inputs(lq, lk)
+    max_len = None if longer is None else int(longer * max(lq, lk))
+    options = {"mask": mask if masked else None, "max_len": max_len, "causal": causal}
+    probe = jax.random.normal(jax.random.key(0), (B, lq, H, V), jnp.float64)
+
+    def value_and_gradients(attention: Callable[..., jax.Array]) -> Any:
+        y, pull = jax.vjp(lambda q, k, v: attention(q, k, v, **options), q, k, v)
+        return y, pull(probe)
+
+    (y, gradients) = jax.jit(lambda: value_and_gradients(cosformer_attention))()
+    (expected, expected_gradients) = value_and_gradients(quadratic)
+    assert y.dtype == jnp.float64
+    np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-11)
+    for got, want in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-9 * max(1.0, float(jnp.abs(want).max())))
+    if masked:
+        assert all((g[1, max(1, lk // 2) :] == 0).all() for g in gradients[1:])
+
+
+def test_float32_and_bfloat16_are_close_to_float64() -> None:
+    with jax.enable_x64(True):
+        q, k, v, mask = inputs(301, 301)
+        exact = {causal: np.asarray(quadratic(q, k, v, mask=mask, causal=causal)) for causal in (False, True)}
+    for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.05)):
+        q, k, v, mask = inputs(301, 301, dtype)
+        for causal in (False, True):
+            y = cosformer_attention(q, k, v, mask=mask, causal=causal)
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y.astype(jnp.float32), exact[causal], atol=tolerance)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("causal", [False, True])
+def test_weights_are_a_cosine_window_over_relu_linear_attention(causal: bool) -> None:
+    q, k, v, mask = inputs(41, 41)
+    weights = jnp.einsum("bihk,bjhk->bhij", jnp.maximum(q, 0), jnp.maximum(k, 0)) * mask[:, None, None, :]
+    weights = jnp.tril(weights) if causal else weights
+    linear = jnp.einsum("bhij,bjhv->bihv", weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6), v)
+    y = cosformer_attention(q, k, v, mask=mask, max_len=10**9, causal=causal)
+    np.testing.assert_allclose(y, linear, rtol=1e-9, atol=1e-9)
+
+    identity = jnp.broadcast_to(jnp.eye(41)[None, :, None, :], (B, 41, H, 41))
+    implied = cosformer_attention(q, k, identity, mask=mask, causal=causal)
+    assert (implied > -1e-12).all()
+    total = implied.sum(-1)
+    alive = total > 0.5  # a query whose features are all zero sees nothing and returns zero
+    np.testing.assert_allclose(total, alive, atol=1e-9)
+    assert alive.mean() > 0.8
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_changes_nothing_when_max_len_is_given(causal: bool) -> None:
+    q, k, v, mask = inputs(50, 50, np.float32)
+    grow = lambda x: jnp.pad(x, ((0, 0), (0, 90)) + ((0, 0),) * (x.ndim - 2), constant_values=3)  # noqa: E731
+    mask_grown = jnp.pad(mask, ((0, 0), (0, 90)))
+    y = cosformer_attention(q, k, v, mask=mask, max_len=140, causal=causal)
+    padded = cosformer_attention(grow(q), grow(k), grow(v), mask=mask_grown, max_len=140, causal=causal)
+    np.testing.assert_allclose(padded[:, :50], y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_nothing_to_see_gives_zero_and_finite_gradients(causal: bool) -> None:
+    q, k, v, _ = inputs(9, 9, np.float32)
+    for q, mask in ((q, jnp.zeros((B, 9), bool)), (-jnp.abs(q), jnp.ones((B, 9), bool))):  # noqa: B020
+        attention = lambda q, k, v, mask=mask: cosformer_attention(q, k, v, mask=mask, causal=causal)  # noqa: E731
+        y, pull = jax.vjp(attention, q, k, v)
+        assert (y == 0).all()
+        assert all(jnp.isfinite(g).all() for g in pull(jnp.ones_like(y)))
+
+
+def largest_array(jaxpr: Any) -> int:
+    """Elements of the largest array anywhere in a program, loops and calls included."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        sizes += [v.aval.size for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "size")]
+        sizes += [largest_array(sub) for sub in jax.core.jaxprs_in_params(equation.params)]
+    return max(sizes)
+
+
+@pytest.mark.parametrize("form", ["both", "cross", "causal"])
+def test_memory_is_linear(form: str) -> None:
+    width = 16
+
+    def largest(length: int) -> int:
+        q, v = jnp.zeros((1, length, 1, width)), jnp.zeros((1, length // 2 if form == "cross" else length, 1, width))
+        attention = lambda q, k, v: cosformer_attention(q, k, v, causal=form == "causal").sum()  # noqa: E731
+        return largest_array(jax.make_jaxpr(jax.grad(attention, (0, 1, 2)))(q, v, v).jaxpr)
+
+    for length in (2048, 4096):  # features of width 2K are the largest thing there is; no L x L, no L states
+        assert largest(length) <= 2 * length * (width + 1)
+
+
+def test_wrong_inputs_are_named() -> None:
+    q, k, v, mask = inputs(8, 6, np.float32)
+    with pytest.raises(ValueError, match="max_len 7 is shorter than an input"):
+        cosformer_attention(q, k, v, max_len=7)
+    with pytest.raises(ValueError, match=r"mask \(2, 5\) is not \[B, Lk\]"):
+        cosformer_attention(q, k, v, mask=mask[:, :5])
+    with pytest.raises(ValueError, match="as many queries as keys, not 8 and 6"):
+        cosformer_attention(q, k, v, causal=True)
+    for wrong in ((q, k[..., :3], v), (q, k, v[:, :4]), (q[:1], k, v), (q[:, :, :2], k, v)):
+        with pytest.raises(ValueError, match=r"are not \[B, Lq, H, K\]"):
+            cosformer_attention(*wrong)
