@@ -1,6 +1,6 @@
 """Pathfinder: are the two marked points joined by one dashed path? 2 classes.
 
-    python run_lra.py train --task pathfinder --mixer cosformer --protocol laptop --seed 0
+python run_lra.py train --task pathfinder --mixer cosformer --protocol laptop --seed 0
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from lra.config import ConfigError, RunConfig
 from lra.data import prepare
 from lra.environment import code_state, environment, peak_bytes
 from lra.evaluate import Evaluation, Resident, evaluate
+from lra.interrupt import RunError
 from lra.program import Program
 from lra.progress import data_progress
-from lra.train import Outcome, RunError, train
+from lra.train import Outcome, evaluation_size, train
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Prepared
@@ -109,18 +110,18 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "config.json", cfg.as_json(config))
     outcome = train(config, card, data, directory, max_minutes=max_minutes)
-    if outcome.test is None and outcome.status == "interrupted":
-        raise RunError(f"{run_id}: stopped at step {outcome.state.step} of {config.train.steps}; the same command goes on")
+    if outcome.status == "interrupted":
+        raise RunError(f"{run_id}: {outcome.message}; the same command goes on from there")
     record = make_record(run_id, config, card, data, outcome)
     rec.write(directory / "records", record)
-    if outcome.test is None:
+    if outcome.status == "diverged":
         raise RunError(f"{run_id}: {outcome.message}")
     return record
 
 
 def make_record(run_id: str, config: RunConfig, card: Card, data: Prepared, outcome: Outcome) -> dict[str, Any]:
     """The record of a run that ended (complete, truncated or diverged)."""
-    progress, test = outcome.progress, outcome.test
+    journal, test = outcome.journal, outcome.test
     labels = data.splits["test"].labels[: config.limit]
     majority = np.bincount(data.splits["train"].labels, minlength=len(card.classes)).argmax()
     chance = float((labels == majority).mean())
@@ -151,18 +152,18 @@ def make_record(run_id: str, config: RunConfig, card: Card, data: Prepared, outc
             "sha256": config.mixer_sha256,
         },
         "seed": config.seed,
-        "steps": {"done": outcome.state.step, "planned": config.train.steps},
+        "steps": {"done": outcome.steps_done, "planned": config.train.steps},
         "config": cfg.meaning(config),
         "config_sha256": config.sha256,
         "parameters": outcome.parameters,
-        "selection": {"rule": card.selection, "step": progress.get("selected_step"), "best": progress["best"]},
+        "selection": {"rule": card.selection, "step": outcome.selected_step, "best_step": journal.best_step},
         "test": result,
         "majority_accuracy": chance,
-        "validation": progress.get("validation", []),
-        "curve": progress["curve"],
+        "validation": journal.validation,
+        "curve": journal.curve,
         "message": outcome.message,
-        "seconds": progress["seconds"],
-        "steps_per_second": progress.get("steps_per_second"),
+        "seconds": journal.seconds,
+        "steps_per_second": outcome.steps_per_second,
         "peak_bytes": peak_bytes(),
         "environment": environment(),
         "code": code_state(),
@@ -193,15 +194,18 @@ def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     if data.sha256 != record["column"]["data_sha256"]:
-        raise RunError(f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}")
+        raise RunError(
+            f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}"
+        )
     _use_compilation_cache()
     program = Program(config, card)
-    kind = "best" if card.selection == "validation" and record["selection"]["best"]["accuracy"] is not None else "latest"
-    loaded = Checkpoints(directory / "checkpoints").load(kind, program.init())
+    kind = "latest" if record["selection"]["best_step"] is None else "best"
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        loaded = checkpoints.load(kind, program.init())
     if loaded is None or loaded[0].step != record["selection"]["step"]:
         raise RunError(f"{directory.name}: the checkpoint of step {record['selection']['step']} is gone")
     split = Resident.of(data.splits["test"], config, limit=config.limit)
-    return evaluate(program, loaded[0], split, 32), record
+    return evaluate(program, loaded[0], split, evaluation_size(config)), record
 
 
 def suite(

@@ -59,7 +59,9 @@ class Checkpoints:
         restored = manager.restore(step, args=args)
         found = restored.state
         for name in sorted(expected.keys() | found.keys()):
-            here = [f"{a.shape} {a.dtype}" if a is not None else "missing" for a in (expected.get(name), found.get(name))]
+            here = [
+                f"{a.shape} {a.dtype}" if a is not None else "missing" for a in (expected.get(name), found.get(name))
+            ]
             if here[0] != here[1]:
                 raise CheckpointError(
                     f"{self._directory / kind}: {name} is {here[1]} there and {here[0]} in this model; "
@@ -70,7 +72,10 @@ class Checkpoints:
         state = jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in leaves])
         return state._replace(step=int(state.step)), restored.progress
 
-    def close(self) -> None:
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for manager in self._managers.values():
             manager.close()
 

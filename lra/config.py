@@ -242,5 +242,3 @@ def from_json(fields: Mapping[str, Any]) -> RunConfig:
 
 def as_json(config: RunConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
-
-

@@ -35,6 +35,10 @@ class Resident:
     def tokens(self) -> int:
         return int(self.lengths[: self.count].sum())
 
+    def tokens_of(self, examples: int) -> float:
+        """Tokens of so many examples, on average."""
+        return examples * float(self.lengths.mean())
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -59,9 +63,7 @@ def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -
     losses = np.zeros(split.count, np.float64)
     rows = np.arange(split.count, dtype=np.int32)
     plan = cut(rows, split.lengths[: split.count], micro, split.buckets)
-    results = [
-        program.predict(state.params, state.rest, split.arrays, m.indices, bucket=m.bucket) for m in plan
-    ]
+    results = [program.predict(state.params, state.rest, split.arrays, m.indices, bucket=m.bucket) for m in plan]
     for m, (classes, loss) in zip(plan, jax.device_get(results), strict=True):
         real = m.weights > 0
         predictions[m.indices[real]] = classes[real]

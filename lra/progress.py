@@ -16,7 +16,7 @@ class Reporter:
     """Shows the progress of one run. On a terminal a bar; elsewhere a line every half minute."""
 
     def __init__(self, title: str, total: int, *, done: int = 0) -> None:
-        self._title, self._total, self._done = title, total, done
+        self._title, self._total = title, total
         self._start = self._last_line = time.monotonic()
         self._begun = done
         self._bar: Progress | None = None
@@ -36,22 +36,23 @@ class Reporter:
     def __enter__(self) -> Reporter:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, completed=self._done, note="")
+            self._task = self._bar.add_task(self._title, total=self._total, completed=self._begun, note="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, note: str) -> None:
-        self._done = done
+    def update(self, done: int, *point: list[float], per_second: float) -> None:
+        """Shows the step, the newest point [step, loss, accuracy] of the curve if there is one, and the speed."""
+        note = f"loss {point[0][1]:.3f}  accuracy {point[0][2]:.1%}  {per_second:,.0f} examples/s" if point else ""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._last_line >= LOG_SECONDS:
             self._last_line = time.monotonic()
             elapsed = self._last_line - self._start
             left = elapsed / max(done - self._begun, 1) * (self._total - done)
-            self.say(f"{self._title}  {done}/{self._total}  {note}  {elapsed / 60:.1f} min, {left / 60:.1f} min left")
+            self.say(f"{self._title}: {done}/{self._total}  {note}  {elapsed / 60:.1f} min, {left / 60:.1f} min left")
 
     def say(self, text: str) -> None:
         """A line that stays."""

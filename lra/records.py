@@ -129,7 +129,9 @@ def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[Found
         directories = [(results_directory(), "committed"), (runs_directory(), "yours")]
     found: list[Found] = []
     for directory, origin in directories:
-        paths = sorted(directory.rglob("*.json")) if origin == "committed" else sorted(directory.glob("*/records/*.json"))
+        paths = (
+            sorted(directory.rglob("*.json")) if origin == "committed" else sorted(directory.glob("*/records/*.json"))
+        )
         here = [Found(read(path), origin, path) for path in paths if not path.name.startswith(".")]
         furthest: dict[str, int] = {}
         for f in here:

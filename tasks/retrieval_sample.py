@@ -1,7 +1,8 @@
 """The generated sample of Retrieval: abstracts in a made-up language; label 1 = both are about the same topic.
 
-A topic has words of its own, made of syllables that all topics share and each prefers a little differently. So
-the bytes of two documents say something about their topics, their words say nearly everything.
+The language has fields, and every field has topics. Words of one field are made of the syllables that it prefers,
+so bytes tell the fields apart; the topics of a field differ in their words only. Half of the pairs with label 0
+stay inside a field: a bag of bytes is right about the other half, and words are needed for the rest.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import numpy as np
 from tasks.core import SPLITS, Split, chunk_seed
 
 SIZES = {"train": 8_000, "validation": 1_000, "test": 1_000}  # pairs; every document is in one pair only
-SEED = 2011_04006  # of the language; the splits are its chunks 1 to 3
+SEED = 2011_04006  # chunk 0 makes the language, chunks 1 to 3 the splits
 
-TOPICS, TOPIC_WORDS, COMMON_WORDS = 8, 24, 120
-TOPIC_SHARE = 0.5  # of the words of a document
-TASTE = 1.0  # Dirichlet concentration of a topic's preference for syllables: lower is easier for a bag of bytes
-WORDS = (40, 90)  # words a document
+FIELDS, TOPICS = 3, 3  # topics of each field
+OWN, COMMON = 24, 120  # words of a topic, words of everybody
+SHARE = 0.6  # of a document's words that are its topic's own
+TASTE = 0.3  # Dirichlet concentration of a field's preference for syllables
+WORDS = (40, 90)  # a document's words: at least, below
 
 _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]
 
@@ -27,24 +29,33 @@ def _words(rng: np.random.RandomState, n: int, preference: np.ndarray) -> list[s
 
 
 def language() -> np.ndarray:
-    """Words that every split shares, [TOPICS, TOPIC_WORDS + COMMON_WORDS]: first the topic's own, then everybody's."""
+    """Words [FIELDS * TOPICS, OWN + COMMON]: a topic's own ones first; topic t belongs to field t // TOPICS."""
     rng = chunk_seed(SEED, 0)
-    common = _words(rng, COMMON_WORDS, np.full(len(_SYLLABLES), 1 / len(_SYLLABLES)))
-    own = [_words(rng, TOPIC_WORDS, rng.dirichlet(np.full(len(_SYLLABLES), TASTE))) for _ in range(TOPICS)]
-    return np.array([words + common for words in own])
+    common = _words(rng, COMMON, np.full(len(_SYLLABLES), 1 / len(_SYLLABLES)))
+    tastes = [rng.dirichlet(np.full(len(_SYLLABLES), TASTE)) for _ in range(FIELDS)]
+    return np.array([_words(rng, OWN, taste) + common for taste in tastes for _ in range(TOPICS)])
 
 
 def documents(rng: np.random.RandomState, topics: np.ndarray) -> list[bytes]:
-    """One document for each of `topics`; sentences of words drawn independently."""
-    words = language()
-    lengths = rng.randint(*WORDS, len(topics))
+    """One document for each of `topics` [N]; words are drawn independently."""
+    lengths = rng.randint(*WORDS, size=len(topics))
     topic = np.repeat(topics, lengths)
-    own = rng.rand(len(topic)) < TOPIC_SHARE
-    column = np.where(own, rng.randint(TOPIC_WORDS, size=len(topic)), rng.randint(TOPIC_WORDS, words.shape[1], size=len(topic)))
+    own = rng.rand(len(topic)) < SHARE
+    column = np.where(own, rng.randint(OWN, size=len(topic)), OWN + rng.randint(COMMON, size=len(topic)))
     ends = np.where(rng.rand(len(topic)) < 0.1, ". ", " ")
-    text = np.char.add(words[topic, column], ends).tolist()
-    stops = np.cumsum(lengths)
-    return ["".join(text[a:b]).rstrip().encode() for a, b in zip(stops - lengths, stops, strict=True)]
+    words = np.char.add(language()[topic, column], ends).tolist()
+    stops = np.cumsum(lengths).tolist()
+    return ["".join(words[a:b]).rstrip().encode() for a, b in zip([0, *stops], stops, strict=False)]
+
+
+def topic_pairs(rng: np.random.RandomState, labels: np.ndarray) -> np.ndarray:
+    """Topics [N, 2] of pairs with `labels` [N]: the same, or half of the time another one of the same field."""
+    n = len(labels)
+    field, topic = rng.randint(FIELDS, size=n), rng.randint(TOPICS, size=n)
+    stays = (labels == 1) | (rng.rand(n) < 0.5)
+    other_field = np.where(stays, field, (field + rng.randint(1, FIELDS, size=n)) % FIELDS)
+    other_topic = np.where(labels == 1, topic, (topic + rng.randint(1, TOPICS, size=n)) % TOPICS)
+    return np.stack([field * TOPICS + topic, other_field * TOPICS + other_topic], 1)
 
 
 def sample_pairs(split: str, *, max_bytes: int) -> Split:
@@ -52,7 +63,5 @@ def sample_pairs(split: str, *, max_bytes: int) -> Split:
     rng = chunk_seed(SEED, 1 + SPLITS.index(split))
     n = SIZES[split]
     labels = rng.permutation(np.arange(n) % 2)
-    first = rng.randint(TOPICS, size=n)
-    second = np.where(labels == 1, first, (first + rng.randint(1, TOPICS, size=n)) % TOPICS)
-    texts = documents(rng, np.stack([first, second], 1).reshape(-1))
+    texts = documents(rng, topic_pairs(rng, labels).reshape(-1))
     return Split.from_documents([t[:max_bytes] for t in texts], labels, np.arange(2 * n).reshape(n, 2))

@@ -1,4 +1,4 @@
-"""Generated stand-ins for Text and Image: small, drawn afresh from a fixed seed, so that everything runs without a file.
+"""Generated stand-ins for Text and Image, drawn from a fixed seed, so that everything runs without a file.
 
 They are lessons, not benchmarks: a small model learns them within minutes, but the bytes of an input
 without their order do not tell the class. In a review, praise is often wrapped in a negation or in
@@ -30,7 +30,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "place": ("Lisbon", "a small town", "the desert", "an old hotel", "Norway", "the suburbs"),
     "year": ("1954", "1968", "1977", "1983", "1991", "2002"),
 }
-# What the writer means, in his own words: {=} a word of the writer's opinion, {!} of its opposite, {v} {w} verbs likewise.
+# Patterns and their weights. {=} and {v}: an adjective or verb of the writer's opinion; {!} and {w}: of its opposite.
 _OPINIONS = (
     ("The {part} is {much} {=}.", 4),
     ("I {v} the {part}.", 3),
@@ -134,8 +134,8 @@ def _picture(rng: np.random.RandomState, label: int) -> np.ndarray:
         figure = np.sin(wave * x + phase) + np.sin(wave * y + rng.uniform(0, 2 * np.pi)) > 0.9
     contrast = rng.uniform(50, 110) * rng.choice([-1, 1])
     level = rng.uniform(90, 165)
-    slope = rng.uniform(-1, 1, 2) @ np.stack([y - 15.5, x - 15.5]).reshape(2, -1)
-    gray = level + contrast * (figure - 0.5) + slope.reshape(32, 32) + rng.normal(0, 8, (32, 32))
+    shade = rng.uniform(-1, 1) * (y - 15.5) + rng.uniform(-1, 1) * (x - 15.5)
+    gray = level + contrast * (figure - 0.5) + shade + rng.normal(0, 8, (32, 32))
     return np.clip(np.rint(gray), 0, 255).astype(np.uint8)
 
 

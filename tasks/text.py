@@ -79,15 +79,16 @@ def build(
         raise DataError(f"text: no source {source!r}; the sources are {', '.join(CARD.sources)}")
     if source == SAMPLE:
         return _build(variant, samples.reviews(progress), samples.SOURCE)
-    found = locate(data_dir)
-    if source == TFDS:
-        reviews, where = read_tfds(data_dir, progress), "tensorflow-datasets' imdb_reviews"
-    elif found is None:
-        raise DataError(f"text: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
+    prepared = find_prepared(data_dir) if source == TFDS else None
+    if prepared:
+        reviews, where, official = read_prepared(prepared, progress), prepared, False
     else:
-        reviews, where = read(found, progress), str(found)
+        found = archives.fetch(URL, ARCHIVE_BYTES, ARCHIVE_SHA256, progress) if source == TFDS else locate(data_dir)
+        if found is None:
+            raise DataError(f"text: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
+        reviews, where = read(found, progress), found
+        official = found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
     _check_counts(reviews, where)
-    official = source == OFFICIAL and found and found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
     return _build(variant, reviews, "official archive" if official else source_label(content_sha256(reviews), {}))
 
 
@@ -118,30 +119,32 @@ def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
     return {split: canonical(found) for split, found in reviews.items()}
 
 
-def read_tfds(data_dir: Path, progress: Progress = quiet) -> dict[str, Reviews]:
-    """The reviews of tensorflow-datasets' `imdb_reviews` if it is prepared as array_record, else of the archive it fetches.
+def find_prepared(data_dir: Path) -> Path | None:
+    """tensorflow-datasets' `imdb_reviews`, prepared as array_record, in the data directory or in its own."""
+    pattern = "imdb_reviews/plain_text/*/imdb_reviews-test.array_record*"
+    shards = (shard for root in (data_dir, archives.tfds_root()) for shard in sorted(root.glob(pattern)))
+    return next((shard.parent for shard in shards), None)
 
-    Looked for in the data directory and in tensorflow-datasets' own. Neither reading array_record nor fetching
-    needs TensorFlow; preparing does (its `iter_archive` opens files with it), so the archive is read by `read`.
+
+def read_prepared(prepared: Path, progress: Progress = quiet) -> dict[str, Reviews]:
+    """The reviews of tensorflow-datasets' prepared `imdb_reviews`.
+
+    Reading array_record needs no TensorFlow. Preparing does (its `iter_archive` opens files with it), so where
+    nothing is prepared, tensorflow-datasets only fetches the archive, and `read` reads it.
 
     Raises:
-      DataError: the prepared data set cannot be read, or the archive can be neither fetched nor read.
+      DataError: the directory is broken.
     """
-    pattern = "imdb_reviews/plain_text/*/imdb_reviews-test.array_record*"
-    shards = [shard for root in (data_dir, archives.tfds_root()) for shard in sorted(root.glob(pattern))]
-    if not shards:
-        return read(archives.fetch(URL, ARCHIVE_BYTES, ARCHIVE_SHA256, progress), progress)
     import tensorflow_datasets as tfds
 
-    prepared = shards[0].parent
     reviews = {}
     try:
         builder = tfds.builder_from_directory(prepared)
         for split in SPLITS:
             examples = builder.as_data_source(split)
             reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
-            progress(f"reading {prepared}", len(reviews[split]), len(reviews[split]))
-    except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
+            progress(f"reading imdb_reviews {split}", len(reviews[split]), len(reviews[split]))
+    except (OSError, ValueError, RuntimeError, LookupError) as error:
         raise DataError(f"{prepared}: not readable ({error}); delete it, and the archive is fetched instead") from error
     return reviews
 
@@ -168,7 +171,7 @@ def _walk(folder: Path) -> Iterator[tuple[re.Match[str], bytes]]:
                     yield match, file.read_bytes()
 
 
-def _check_counts(reviews: dict[str, Reviews], where: str) -> None:
+def _check_counts(reviews: dict[str, Reviews], where: Path) -> None:
     for split in SPLITS:
         counts = Counter(label for _, label in reviews[split])
         for label, name in enumerate(CARD.classes):

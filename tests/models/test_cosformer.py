@@ -59,7 +59,7 @@ FORMS = [
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("longer", [None, 1.0, 3.7])
+@pytest.mark.parametrize("longer", [None, 3.7])
 @pytest.mark.parametrize(("lq", "lk", "causal"), FORMS)
 def test_equals_the_quadratic_form(lq: int, lk: int, causal: bool, longer: float | None, masked: bool) -> None:
     q, k, v, mask = inputs(lq, lk)
@@ -72,7 +72,7 @@ def test_equals_the_quadratic_form(lq: int, lk: int, causal: bool, longer: float
         return y, pull(probe)
 
     (y, gradients) = jax.jit(lambda: value_and_gradients(cosformer_attention))()
-    (expected, expected_gradients) = value_and_gradients(quadratic)
+    (expected, expected_gradients) = jax.jit(lambda: value_and_gradients(quadratic))()
     assert y.dtype == jnp.float64
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-11)
     for got, want in zip(gradients, expected_gradients, strict=True):
@@ -137,7 +137,9 @@ def largest_array(jaxpr: Any) -> int:
     sizes = [0]
     for equation in jaxpr.eqns:
         sizes += [v.aval.size for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "size")]
-        sizes += [largest_array(sub) for sub in jax.core.jaxprs_in_params(equation.params)]
+        for parameter in jax.tree.leaves(tuple(equation.params.values())):
+            inner = getattr(parameter, "jaxpr", parameter)
+            sizes += [largest_array(inner)] if hasattr(inner, "eqns") else []
     return max(sizes)
 
 

@@ -1,0 +1,310 @@
+"""The contract of a mixer, held by every file of models/mixers, and the names by which mixers are found."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.core import Dims
+from models.mixers import available, build, label, options, parse_options, resolve
+from models.mixers.linear import linear_attention
+from models.mixers.softmax import attention_weights
+
+DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, dropout=0.3)
+LENGTHS = (23, 9, 1)
+every_mixer = pytest.mark.parametrize("name", available())
+
+Apply = Callable[..., jax.Array]
+
+
+def make(name: str, dims: Dims = DIMS) -> tuple[nnx.State, Apply]:
+    """Parameters of a mixer, and the function (params, x, mask, keys) -> y."""
+    mixer = build(resolve(name).cls, dims, {}, nnx.Rngs(0))
+    graph, params, rest = nnx.split(mixer, nnx.Param, ...)
+
+    @jax.jit
+    def apply(params: nnx.State, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        return nnx.merge(graph, params, rest)(x, mask, keys=keys)
+
+    return params, apply
+
+
+def inputs(length: int = max(LENGTHS), lengths: tuple[int, ...] = LENGTHS) -> tuple[jax.Array, jax.Array]:
+    x = jax.random.normal(jax.random.key(3), (len(lengths), DIMS.max_len, DIMS.d_model))[:, :length]
+    return x, jnp.arange(length)[None, :] < jnp.array(lengths)[:, None]
+
+
+def example_keys(n: int = len(LENGTHS)) -> jax.Array:
+    return jax.random.split(jax.random.key(11), n)
+
+
+def assert_close(got: Any, want: Any, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * float(jnp.abs(jnp.asarray(want)).max()))
+
+
+def values_and_gradients(apply: Apply, params: nnx.State, x: jax.Array, mask: jax.Array, keys: Any) -> Any:
+    """Results at real positions, zero elsewhere; gradients of a weighted sum of their squares."""
+    weights = jnp.linspace(0.5, 1.5, DIMS.d_model)[None, None]
+
+    def loss(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = jnp.where(mask[..., None], apply(params, x, mask, keys), 0)
+        return (y**2 * weights).sum(), y
+
+    (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+    return y, *gradients
+
+
+@every_mixer
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_and_batch_change_nothing(name: str, training: bool) -> None:
+    params, apply = make(name)
+    x, mask = inputs()
+    keys = example_keys() if training else None
+    y, of_params, of_x = values_and_gradients(apply, params, x, mask, keys)
+    assert (jnp.where(mask[..., None], 0, of_x) == 0).all()
+
+    content = jnp.where(mask[..., None], x, 1e3 * jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape))
+    wide, wide_mask = inputs(DIMS.max_len)
+    for other_x, other_mask in ((content, mask), (wide, wide_mask)):
+        other_y, other_of_params, other_of_x = values_and_gradients(apply, params, other_x, other_mask, keys)
+        assert_close(other_y[:, : x.shape[1]], y)
+        assert_close(other_of_x[:, : x.shape[1]], of_x)
+        assert (other_of_x[:, x.shape[1] :] == 0).all()
+        jax.tree.map(assert_close, other_of_params, of_params)
+
+    for i, n in enumerate(LENGTHS):  # alone, without any padding
+        alone = apply(params, x[i : i + 1, :n], jnp.ones((1, n), bool), None if keys is None else keys[i : i + 1])
+        assert_close(alone[0], y[i, :n])
+
+
+@every_mixer
+def test_lengths_at_the_ends(name: str) -> None:
+    params, apply = make(name)
+    for length in (1, DIMS.max_len):
+        x, mask = inputs(length, (length,) * 2)
+        y = apply(params, x, mask)
+        assert y.shape == x.shape
+        assert y.dtype == jnp.float32
+        assert jnp.isfinite(y).all()
+        assert (y[0] != y[1]).any()
+
+
+@every_mixer
+def test_a_row_of_padding_is_finite(name: str) -> None:
+    params, apply = make(name)
+    x, mask = inputs(lengths=(23, 0, 5))
+
+    def loss(params: nnx.State, x: jax.Array) -> jax.Array:
+        return apply(params, x, mask, example_keys()).sum()
+
+    value, gradients = jax.value_and_grad(loss, (0, 1))(params, x)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradients)))
+
+
+@every_mixer
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_parameter_is_float32_and_learns(name: str, bias: bool) -> None:
+    params, apply = make(name, dataclasses.replace(DIMS, bias=bias))
+    x, mask = inputs()
+    _, gradients, _ = values_and_gradients(apply, params, x, mask, None)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        place = jax.tree_util.keystr(path)
+        assert gradient.dtype == jnp.float32, place
+        assert jnp.isfinite(gradient).all(), place
+        if name == "softmax" and "'key'" in place and "'bias'" in place:
+            continue  # a constant in every logit of a row: softmax does not see it
+        assert jnp.abs(gradient).max() > 1e-6, place
+
+
+@every_mixer
+def test_keys_decide_dropout(name: str) -> None:
+    params, apply = make(name)
+    x, mask = inputs()
+    y = apply(params, x, mask)
+    dropped = [apply(params, x, mask, example_keys()) for _ in range(2)]
+    np.testing.assert_array_equal(*dropped)
+    if name == "softmax":
+        assert (dropped[0] != y).any()
+    without, apply_without = make(name, dataclasses.replace(DIMS, dropout=0.0))
+    np.testing.assert_array_equal(apply_without(without, x, mask, example_keys()), y)
+    with jax.disable_jit():
+        assert_close(apply(params, x, mask), y)
+
+
+@every_mixer
+def test_bfloat16_is_close_to_float32(name: str) -> None:
+    params, apply = make(name)
+    half_params, half = make(name, dataclasses.replace(DIMS, dtype=jnp.bfloat16))
+    x, mask = inputs()
+    y = half(half_params, x.astype(jnp.bfloat16), mask)
+    assert y.dtype == jnp.bfloat16
+    keep = mask[..., None]
+    assert_close(jnp.where(keep, y.astype(jnp.float32), 0), jnp.where(keep, apply(params, x, mask), 0), 0.05)
+
+
+@every_mixer
+def test_claims_and_options(name: str) -> None:
+    mixer = resolve(name)
+    assert mixer.name == name
+    assert mixer.sha256 is None
+    assert mixer.complexity is not None
+    assert len(mixer.complexity) == 2
+    assert label(name, {}) == name
+    options(mixer.cls)
+
+
+def test_softmax_and_linear_against_their_definitions() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(2, n, 3, 4)).astype(np.float32) for n in (7, 9, 9))
+    mask = np.arange(9) < np.array([[9], [4]])
+    logits = np.einsum("bihk,bjhk->bhij", q, k, dtype=np.float64)
+    weights = np.exp(logits / 2) * mask[:, None, None]
+    expected = weights / weights.sum(-1, keepdims=True)
+    np.testing.assert_allclose(attention_weights(jnp.array(q), jnp.array(k), jnp.array(mask)), expected, atol=1e-6)
+
+    phi_q, phi_k = (np.where(x > 0, x + 1, np.exp(x)) for x in (q, k))
+    weights = np.einsum("bihk,bjhk->bhij", phi_q, phi_k, dtype=np.float64) * mask[:, None, None]
+    expected = np.einsum("bhij,bjhv->bihv", weights / (weights.sum(-1, keepdims=True) + 1e-6), v)
+    got = linear_attention(jnp.array(q), jnp.array(k), jnp.array(v), jnp.array(mask))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+MINE = """
+from __future__ import annotations
+from typing import Literal
+from flax import nnx
+from models.core import Dims, QKVAttention
+
+class Mine(nnx.Module):
+    def __init__(self, dims: Dims, *, window: int = 8, kind: Literal["a", "b"] = "a", rngs: nnx.Rngs) -> None:
+        self.window = window
+
+    def __call__(self, x, mask, *, keys=None):
+        return self.window * x
+"""
+
+
+def test_a_file_of_yours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "my_file.py"
+    file.write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    mixers = [resolve(spec) for spec in (f"{file}:Mine", "my_file.py:Mine", "my_file.py")]
+    assert mixers[0].cls is mixers[1].cls is mixers[2].cls
+    assert mixers[0].name == "my_file.py:Mine"
+    assert mixers[0].complexity is None
+    assert mixers[0].sha256 == hashlib.sha256(MINE.encode()).hexdigest()
+    assert label("my_file.py", {"window": 8, "kind": "b"}) == f"my_file.py:Mine@{mixers[0].sha256[:8]}(kind=b)"
+    mixer = build(mixers[0].cls, DIMS, parse_options(mixers[0].cls, ["window=3"]), nnx.Rngs(0))
+    assert (mixer(*inputs()) == 3 * inputs()[0]).all()
+
+    file.write_text(MINE.replace("self.window * x", "x"))  # edited: another mixer
+    assert resolve("my_file.py").sha256 != mixers[0].sha256
+    assert (resolve("my_file.py").cls(DIMS, rngs=nnx.Rngs(0))(*inputs()) == inputs()[0]).all()
+
+
+def test_a_class_that_can_be_imported() -> None:
+    assert resolve("models.mixers.linear:Linear") == resolve("linear")
+    mixer = resolve("flax.nnx:Linear")
+    assert mixer.name == "flax.nnx:Linear"
+    assert mixer.sha256
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cosfromer", "unknown mixer 'cosfromer'; a mixer is one of cosformer, .*, or package.module:Class, or path"),
+        ("nowhere.py:Mine", "there is no file .*nowhere.py; a mixer is one of"),
+        ("no_such_package.sub:Mine", "there is no module no_such_package.sub; a mixer is one of"),
+        ("models.mixers.linear:Quadratic", "linear.py has no mixer Quadratic; it has Linear"),
+        ("models.mixers.linear:COMPLEXITY", "has no mixer COMPLEXITY"),
+    ],
+)
+def test_unknown_mixers(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(spec)
+
+
+def test_a_file_must_say_which_class(tmp_path: Path) -> None:
+    file = tmp_path / "two.py"
+    file.write_text(MINE + "\nclass Other(Mine):\n    pass\n")
+    with pytest.raises(ValueError, match=r"name the class, .*two.py:Class; .* has Mine, Other"):
+        resolve(str(file))
+    assert resolve(f"{file}:Other").cls.__name__ == "Other"
+    file.write_text("x = 1\n")
+    with pytest.raises(ValueError, match="has none"):
+        resolve(str(file))
+    file.write_text("import a_module_that_is_missing\n")
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_missing"):
+        resolve(str(file))
+
+
+class Options:
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        window: int = 64,
+        rate: float | None = 0.5,
+        shared: bool = False,
+        kind: Literal["a", "b", 3] = "a",
+        sizes: tuple[int, ...] = (1, 2),
+        name: str | None = None,
+        rngs: nnx.Rngs,
+    ) -> None: ...
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+        return x
+
+
+def test_options_are_the_keywords_of_the_constructor() -> None:
+    found = options(Options)
+    assert list(found) == ["window", "rate", "shared", "kind", "sizes", "name"]
+    assert found["window"] == (int, 64)
+    texts = ["window=32", "rate=none", "shared=True", "kind=3", "sizes=4,5,6", "name=x=y"]
+    want = {"window": 32, "rate": None, "shared": True, "kind": 3, "sizes": (4, 5, 6), "name": "x=y"}
+    assert parse_options(Options, texts) == want
+    assert parse_options(Options, ["rate=1e-3", "name=none"]) == {"rate": 1e-3, "name": None}
+    assert parse_options(Options, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("window", "'window' is not an option of the form name=value"),
+        ("width=3", "Options has no option 'width'; its options: window=64, rate=0.5, shared=False, kind=a, sizes="),
+        ("window=3.5", "option window=3.5: not an int"),
+        ("rate=fast", "option rate=fast: not one of float, NoneType"),
+        ("shared=yes", "option shared=yes: not true or false"),
+        ("kind=c", "option kind=c: not one of a, b, 3"),
+        ("sizes=1,x", "option sizes=1,x: not an int"),
+    ],
+)
+def test_wrong_options(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_options(Options, [text])
+
+
+def test_build_and_label_refuse_unknown_options() -> None:
+    with pytest.raises(ValueError, match="CosFormer has no option 'window'; its options: eps=1e-06"):
+        build(resolve("cosformer").cls, DIMS, {"window": 3}, nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Softmax has no option 'eps'; its options: none"):
+        label("softmax", {"eps": 3})
+    assert label("cosformer", {"eps": 1e-6}) == "cosformer"
+    assert label("cosformer", {"eps": 1e-4}) == "cosformer(eps=0.0001)"
+
+
+def test_options_need_defaults() -> None:
+    class Loose:
+        def __init__(self, dims: Dims, *, rngs: nnx.Rngs, **anything: int) -> None: ...
+
+    with pytest.raises(TypeError, match="Loose: constructor argument anything must be a keyword with a default"):
+        options(Loose)
