@@ -26,9 +26,9 @@ for _name in ("models", "tasks", "configs"):
         )
 
 if TYPE_CHECKING:
-    from lra.api import records, run, suite
+    from lra.api import records, run
 
-__all__ = ["records", "run", "suite"]
+__all__ = ["records", "run"]
 
 
 def __getattr__(name: str) -> Any:  # heavy imports happen where they are used

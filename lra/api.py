@@ -1,4 +1,4 @@
-"""The suite from Python: one run, its evaluation, many runs, their records."""
+"""The suite from Python: one run, its evaluation, its record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lra.config import ConfigError, RunConfig
 from lra.data import prepare
 from lra.environment import code_state, environment, peak_bytes
 from lra.evaluate import Evaluation, Resident, evaluate
-from lra.interrupt import RunError
+from lra.interrupt import Interrupted, RunError
 from lra.program import Program
 from lra.progress import data_progress
 from lra.train import Outcome, evaluation_size, train
@@ -111,7 +111,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
     write_json(directory / "config.json", cfg.as_json(config))
     outcome = train(config, card, data, directory, max_minutes=max_minutes)
     if outcome.status == "interrupted":
-        raise RunError(f"{run_id}: {outcome.message}; the same command goes on from there")
+        raise Interrupted(f"{run_id}: {outcome.message}; the same command goes on from there")
     record = make_record(run_id, config, card, data, outcome)
     rec.write(directory / "records", record)
     if outcome.status == "diverged":
@@ -208,22 +208,6 @@ def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
     return evaluate(program, loaded[0], split, evaluation_size(config)), record
 
 
-def suite(
-    tasks: Sequence[str], chosen: Sequence[str], *, protocol: str, seeds: int = 1, max_minutes: float | None = None
-) -> list[dict[str, Any]]:
-    """Every task with every mixer and the seeds 0 .. seeds - 1: skips what is complete, goes on with what is not.
-
-    max_minutes is for each run.
-    """
-    configs = [
-        configure(task, mixer, protocol=protocol, seed=seed)
-        for task in tasks
-        for mixer in chosen
-        for seed in range(seeds)
-    ]  # all of them are checked before the first one starts
-    return [run_config(config, max_minutes=max_minutes) for config in configs]
-
-
 def records() -> list[dict[str, Any]]:
     """All records of this machine and the committed ones; `origin` says which."""
     return [{**f.record, "origin": f.origin} for f in rec.find()]
@@ -234,3 +218,18 @@ def _use_compilation_cache() -> None:
 
     jax.config.update("jax_compilation_cache_dir", str(rec.ROOT / ".cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def summary(record: dict[str, Any]) -> str:
+    """One line about a record."""
+    column, test, steps = record["column"], record["test"], record["steps"]
+    modified = " (modified)" if column["modified"] else ""
+    line = (
+        f"{column['task']} {column['variant']} ({column['source']}), {column['protocol']}{modified}, "
+        f"{record['mixer']['label']}, seed {record['seed']}: "
+        f"test accuracy {test['accuracy']:.2%} ({test['correct']} of {test['count']}), {record['status']} after "
+        f"{steps['done']:,} of {steps['planned']:,} steps, {record['seconds'] / 60:.1f} min"
+    )
+    if test["at_chance"]:
+        line += f"\nThis is chance: always naming the most frequent class gives {record['majority_accuracy']:.2%}."
+    return line

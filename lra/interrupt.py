@@ -14,6 +14,14 @@ from typing import Any
 class RunError(Exception):
     """A run that cannot start or go on; the message says which, why, and what can be done."""
 
+    exit_status = 1
+
+
+class Interrupted(RunError):
+    """A run that a signal stopped, with a checkpoint to go on from."""
+
+    exit_status = 130
+
 
 @contextmanager
 def only_process(directory: Path) -> Iterator[None]:

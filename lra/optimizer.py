@@ -8,19 +8,15 @@ import optax
 from lra.config import Train
 
 
-def warmup_steps(train: Train) -> int:
-    """Warm-up of the protocol, at most half of the steps: a shortened run still reaches its peak."""
-    return max(1, min(train.warmup, train.steps // 2))
-
-
 def learning_rate(train: Train) -> optax.Schedule:
     """Rate at step 0, 1, ...
 
     `onecycle`: linear from 1/25 of the peak, and down to 1/250,000 of it (torch's OneCycleLR, anneal "linear").
-    `rsqrt`: learning_rate * min(1, step / warmup) / sqrt(max(step, warmup)), as in the original suite.
+    `rsqrt`: learning_rate * min(1, step / warmup) / sqrt(max(step, warmup)), as in the original suite; its
+    Retrieval never leaves the warm-up.
     `cosine`: linear warm-up, then half a cosine of the length of the whole run, as in the original suite.
     """
-    peak, warmup, steps = train.learning_rate, warmup_steps(train), train.steps
+    peak, warmup, steps = train.learning_rate, train.warmup, train.steps
     if train.schedule == "onecycle":
         knots, rates = _cycle(train), jnp.array([peak / 25, peak, peak / 250_000])
         return lambda step: jnp.interp(step, knots, rates)
@@ -44,5 +40,6 @@ def optimizer(train: Train) -> optax.GradientTransformation:
 
 
 def _cycle(train: Train) -> jnp.ndarray:
-    top = max(warmup_steps(train) - 1, 1)
+    """First step, peak and last step. A run shorter than twice its warm-up peaks in the middle and still comes down."""
+    top = max(min(train.warmup, train.steps // 2) - 1, 1)
     return jnp.array([0, top, max(train.steps - 1, top + 1)], jnp.float32)

@@ -111,7 +111,7 @@ class Program:
     @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
         """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient]."""
-        metrics = jnp.stack([totals.loss, totals.correct, optax.global_norm(totals.grads)])
+        metrics = jnp.stack([totals.loss, totals.correct, optax.tree.norm(totals.grads)])
         updates, opt = self._optimizer.update(totals.grads, opt, params)
         return optax.apply_updates(params, updates), opt, metrics
 

@@ -78,7 +78,7 @@ def build(
     if source not in CARD.sources:
         raise DataError(f"image: no source {source!r}; the sources are {', '.join(CARD.sources)}")
     if source == SAMPLE:
-        return _build(variant, samples.pictures(progress), samples.SOURCE)
+        return _build(variant, samples.pictures(progress), SAMPLE)
     found = fetch(progress) if source == TFDS else locate(data_dir)
     if found is None:
         raise DataError(f"image: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")

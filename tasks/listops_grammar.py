@@ -249,7 +249,11 @@ def _fill(rng: np.random.RandomState, arities: list[np.ndarray], lengths: np.nda
     size = value = np.zeros(0, np.int64)  # of the level below
     for arity in reversed(arities):
         inner = arity > 0
-        symbol = np.where(inner, _FIRST_OPERATOR + rng.randint(0, 4, len(arity)), rng.randint(0, 10, len(arity)))
+        symbol = np.where(
+            inner,
+            _FIRST_OPERATOR + rng.randint(0, 4, len(arity), np.int64),  # the default type is the platform's
+            rng.randint(0, 10, len(arity), np.int64),
+        )
         k = arity[inner].astype(np.int64)
         first = np.cumsum(k) - k  # the first argument of every operator, in the level below
         below, size = size, np.ones(len(arity), np.int64)

@@ -30,8 +30,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from tasks import core
 from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, DataError, Progress, Split, Variant
-from tasks.core import chunk_seed, source_label
+from tasks.retrieval_literal import bytes_literal, excerpt
 from tasks.retrieval_sample import sample_pairs
 
 MAX_BYTES = 4096  # LRA reads 4,000
@@ -50,7 +51,9 @@ CARD = Card(
     selection="validation",
     variants={
         "full": Variant(
-            "LRA's pairs, 4,096 bytes of each document", {"train": 147_086, "validation": 18_090, "test": 17_437}, MAX_BYTES
+            "LRA's pairs, 4,096 bytes of each document",
+            {"train": 147_086, "validation": 18_090, "test": 17_437},
+            MAX_BYTES,
         ),
         "cut": Variant("256 bytes of each document, a fixed choice of pairs", CUT_PAIRS, 256),
     },
@@ -66,7 +69,15 @@ CARD = Card(
 # Content hash -> name. LRA's release belongs here once its hash has been taken from LRA's own files.
 KNOWN: dict[str, str] = {}
 
-_FOLDERS = ("", "aan", "aan_mini", "tsv_data", "lra_release", "lra_release/tsv_data", "lra_release/lra_release/tsv_data")
+_FOLDERS = (
+    "",
+    "aan",
+    "aan_mini",
+    "tsv_data",
+    "lra_release",
+    "lra_release/tsv_data",
+    "lra_release/lra_release/tsv_data",
+)
 _ARCHIVES = ("aan.tar.gz", "*aan*.tar.gz", "lra_release*.gz")
 _FILE = {"train": "new_aan_pairs.train", "validation": "new_aan_pairs.eval", "test": "new_aan_pairs.test"}
 _WITH_TEXT = {f"{name}.tsv": split for split, name in _FILE.items()}
@@ -74,8 +85,6 @@ _ONLY_IDS = {f"{name}.only_ids.tsv": split for split, name in _FILE.items()}
 
 _LABELS = {b"0.0": 0, b"1.0": 1}
 _ID = re.compile(rb"[^./\\\0- ][^/\\\0- ]*")  # names a file in papers_text: no separators, no hidden names
-_TOKEN = re.compile(rb"""[^\\'"\0\n\r\x80-\xff]+|['"]|\\(?:[\\'"abfnrtv]|[0-7]{1,3}|x[0-9A-Fa-f]{2})""")
-_ESCAPES = dict(zip(rb"\'" + b'"abfnrtv', b"\\'\"\a\b\f\n\r\t\v", strict=True))
 
 
 def locate(data_dir: Path) -> Path | None:
@@ -116,11 +125,11 @@ def build(variant: str, source: str, data_dir: Path, *, workers: int, progress: 
 
 def _build_official(variant: str, origin: Path, progress: Progress) -> Iterator[Built]:
     texts, pairs = read_pairs(origin, progress)
-    label = source_label(_content_sha256(texts, pairs), KNOWN)
+    label = core.source_label(_content_sha256(texts, pairs), KNOWN)
     for number, split in enumerate(SPLITS):
         labels, items = pairs[split]
         if variant == "cut" and len(labels) > CUT_PAIRS[split]:
-            kept = np.sort(chunk_seed(0, number).permutation(len(labels))[: CUT_PAIRS[split]])
+            kept = np.sort(core.chunk_seed(0, number).permutation(len(labels))[: CUT_PAIRS[split]])
             labels, items = labels[kept], items[kept]
         yield Built(split, pair_split(texts, labels, items, CARD.variants[variant].max_bytes), label)
 
@@ -139,8 +148,7 @@ def _content_sha256(texts: list[bytes], pairs: dict[str, tuple[np.ndarray, np.nd
     for split in SPLITS:
         labels, items = pairs[split]
         content.update(f"{split} {len(labels)}\n".encode())
-        for labels_part, items_part in zip(*(np.array_split(a, len(a) // 4096 + 1) for a in (labels, items)), strict=True):
-            content.update(np.column_stack([labels_part, digests[items_part].reshape(len(items_part), 64)]).tobytes())
+        content.update(np.column_stack([labels, digests[items].reshape(-1, 64)]).tobytes())
     return content.hexdigest()
 
 
@@ -194,9 +202,12 @@ def _members(origin: Path) -> Iterator[tuple[str, PurePosixPath, IO[bytes], int]
             for member in archive:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
-                    raise DataError(f"{origin}: member {member.name!r} points out of the archive; this is no copy of AAN")
-                if member.isreg() and (stream := archive.extractfile(member)):
-                    yield f"{origin}: {member.name}", path, stream, member.size
+                    raise DataError(
+                        f"{origin}: member {member.name!r} points out of the archive; this is no copy of AAN"
+                    )
+                file = archive.extractfile(member) if member.isreg() else None
+                if file is not None:
+                    yield f"{origin}: {member.name}", path, file, member.size
         while plain.read(1 << 20):  # gzip's checksum stands at the end
             pass
 
@@ -235,9 +246,12 @@ def _only_once(found: _Found, name: str, where: str) -> None:
     found.names[name] = where
 
 
-def _rows(where: str, stream: IO[bytes], columns: int, size: int, progress: Progress) -> Iterator[tuple[str, list[Any]]]:
+def _rows(
+    where: str, stream: IO[bytes], columns: int, size: int, progress: Progress
+) -> Iterator[tuple[str, list[Any]]]:
     """(file and row, fields) of a TSV file; the label is an int and the ids are checked. Rows count from 1."""
     done = row = 0
+    shown = f"reading {PurePosixPath(where).name}"
     while line := stream.readline(MAX_ROW_BYTES):
         row, done = row + 1, done + len(line)
         at = f"{where} row {row}"
@@ -247,14 +261,16 @@ def _rows(where: str, stream: IO[bytes], columns: int, size: int, progress: Prog
         if len(fields) != columns:
             raise DataError(f"{at}: {len(fields)} tab-separated columns, not {columns}; fetch the file again")
         if fields[0] not in _LABELS:
-            raise DataError(f"{at}, column 1: label {_show(fields[0])} is neither 0.0 nor 1.0")
+            raise DataError(f"{at}, column 1: label {excerpt(fields[0])} is neither 0.0 nor 1.0")
         for column in (1, 2):
             if not _ID.fullmatch(fields[column]):
-                raise DataError(f"{at}, column {column + 1}: {_show(fields[column])} is no paper id")
+                raise DataError(f"{at}, column {column + 1}: {excerpt(fields[column])} is no paper id")
         fields[0] = _LABELS[fields[0]]
         yield at, fields
         if row % 500 == 0:
-            progress(f"reading {PurePosixPath(where).name}", done, size)
+            progress(shown, done, size)
+    if row == 0:
+        raise DataError(f"{where}: the file is empty; fetch it again")
 
 
 def _join_papers(found: _Found, origin: Path) -> dict[str, array[int]]:
@@ -272,46 +288,3 @@ def _join_papers(found: _Found, origin: Path) -> dict[str, array[int]]:
                     raise DataError(f"{found.names[name]} row {row}: no {text} in {origin}; unpack the papers again")
             flat[split].extend((label, *(found.papers[paper] for paper in ids)))
     return flat
-
-
-def bytes_literal(field: bytes, max_bytes: int) -> bytes:
-    """The first `max_bytes` bytes of a Python bytes literal in one pair of quotes, as `repr(bytes)` writes it.
-
-    Stricter than Python: no line continuation, no triple quotes, and an unknown escape is an error. Beyond
-    `max_bytes` only the closing quote is looked for.
-
-    Raises:
-      ValueError: not such a literal; the message gives the position, which counts from 0.
-    """
-    if field[:1] not in (b"b", b"B") or field[1:2] not in (b"'", b'"'):
-        raise ValueError(f"position 0: {_show(field)} does not begin a bytes literal")
-    quote, last = field[1:2], len(field) - 1
-    if last < 2 or field[last:] != quote:
-        raise ValueError(f"position {last}: the literal is not closed by {quote.decode()}")
-    out, at = bytearray(), 2
-    while len(out) < max_bytes:
-        token = _TOKEN.match(field, at)
-        if token is None:
-            raise ValueError(f"position {at}: {_show(field[at:])} has no place in a bytes literal")
-        piece = token.group()
-        if piece == quote:
-            if at != last:
-                raise ValueError(f"position {at + 1}: text after the closing quote")
-            break
-        if piece[0] != 0x5C:
-            out += piece
-        elif (char := piece[1]) in _ESCAPES:
-            out.append(_ESCAPES[char])
-        else:
-            value = int(piece[2:], 16) if char == 0x78 else int(piece[1:], 8)
-            if value > 255:
-                raise ValueError(f"position {at}: {piece.decode()} is more than a byte")
-            out.append(value)
-        at = token.end()
-        if at > last:
-            raise ValueError(f"position {last}: the literal is not closed by {quote.decode()}")
-    return bytes(out[:max_bytes])
-
-
-def _show(field: bytes) -> str:
-    return repr(field[:20].decode("latin-1")) + ("..." if len(field) > 20 else "")

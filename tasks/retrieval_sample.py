@@ -15,9 +15,9 @@ SIZES = {"train": 8_000, "validation": 1_000, "test": 1_000}  # pairs; every doc
 SEED = 2011_04006  # chunk 0 makes the language, chunks 1 to 3 the splits
 
 FIELDS, TOPICS = 3, 3  # topics of each field
-OWN, COMMON = 24, 120  # words of a topic, words of everybody
+OWN, COMMON = 48, 120  # words of a topic, words of everybody
 SHARE = 0.6  # of a document's words that are its topic's own
-TASTE = 0.3  # Dirichlet concentration of a field's preference for syllables
+TASTE = 0.2  # Dirichlet concentration of a field's preference for syllables
 WORDS = (40, 90)  # a document's words: at least, below
 
 _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]

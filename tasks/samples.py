@@ -13,7 +13,6 @@ import numpy as np
 
 from tasks.core import Progress, chunk_seed, quiet
 
-SOURCE = "generated sample"
 _TEXT_SEED, _IMAGE_SEED = 1, 2
 
 # --- reviews -----------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def build(
     if source not in CARD.sources:
         raise DataError(f"text: no source {source!r}; the sources are {', '.join(CARD.sources)}")
     if source == SAMPLE:
-        return _build(variant, samples.reviews(progress), samples.SOURCE)
+        return _build(variant, samples.reviews(progress), SAMPLE)
     prepared = find_prepared(data_dir) if source == TFDS else None
     if prepared:
         reviews, where, official = read_prepared(prepared, progress), prepared, False
@@ -144,7 +144,7 @@ def read_prepared(prepared: Path, progress: Progress = quiet) -> dict[str, Revie
             examples = builder.as_data_source(split)
             reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
             progress(f"reading imdb_reviews {split}", len(reviews[split]), len(reviews[split]))
-    except (OSError, ValueError, RuntimeError, LookupError) as error:
+    except Exception as error:  # protobuf, array_record and numpy each have their own
         raise DataError(f"{prepared}: not readable ({error}); delete it, and the archive is fetched instead") from error
     return reviews
 

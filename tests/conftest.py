@@ -1,4 +1,4 @@
-"""Fixtures of every test: where real data lies, if it does."""
+"""Fixtures of every test: where real data lies, if it does; compiled programs are kept between tests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The directory of the user's real source files (environment variable LRA_DATA)."""
     found = os.environ.get("LRA_DATA")
     if not found or not Path(found).is_dir():
-        pytest.skip("real data: set LRA_DATA to the directory of aclImdb_v1.tar.gz, cifar-10-binary.tar.gz, aan_mini.tar.gz")
+        pytest.skip("real data: set LRA_DATA to the directory of aclImdb_v1.tar.gz, cifar-10-binary.tar.gz and AAN")
     return Path(found).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ def assert_close(got: Any, want: Any, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * float(jnp.abs(jnp.asarray(want)).max()))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def values_and_gradients(apply: Apply, params: nnx.State, x: jax.Array, mask: jax.Array, keys: Any) -> Any:
     """Results at real positions, zero elsewhere; gradients of a weighted sum of their squares."""
     weights = jnp.linspace(0.5, 1.5, DIMS.d_model)[None, None]

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import archives, image, samples
-from tasks.core import OFFICIAL, SAMPLE, TFDS, DataError
+from tasks.core import OFFICIAL, SAMPLE, TFDS, DataError, Progress, Split
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,12 @@ def pack(path: Path, contents: dict[str, bytes]) -> Path:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return path
+
+
+@pytest.fixture(scope="module")
+def packed(contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The six files, in another order than theirs."""
+    return pack(tmp_path_factory.mktemp("packed") / image.ARCHIVE, dict(reversed(contents.items())))
 
 
 def unpack(root: Path, contents: dict[str, bytes]) -> Path:
@@ -79,16 +85,13 @@ def test_halve_is_the_nearest_mean() -> None:
 
 
 def test_archive_and_directory_and_split(
-    tmp_path: Path, contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, contents: dict[str, bytes], packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shuffled = dict(sorted(contents.items(), key=lambda item: hashlib.md5(item[0].encode()).digest()))
-    assert list(shuffled) != list(contents)
-    packed, folder = pack(tmp_path / image.ARCHIVE, shuffled), unpack(tmp_path, contents)
-    assert image.locate(tmp_path) == packed
-    from_archive = list(image.build("full", OFFICIAL, tmp_path))
+    assert image.locate(packed.parent) == packed
+    from_archive = list(image.build("full", OFFICIAL, packed.parent))
     monkeypatch.setattr(image, "ARCHIVE_SHA256", archives.file_sha256(packed))
-    assert next(image.build("16", OFFICIAL, tmp_path)).source == "official archive"
-    packed.unlink()
+    assert next(image.build("16", OFFICIAL, packed.parent)).source == "official archive"
+    folder = unpack(tmp_path, contents)
     assert image.locate(tmp_path) == folder
     from_folder = list(image.build("full", OFFICIAL, tmp_path))
     assert [(p.split, p.source, p.examples.sha256) for p in from_archive] == [
@@ -103,8 +106,8 @@ def test_archive_and_directory_and_split(
         rows = want[part.split]
         np.testing.assert_array_equal(part.examples.labels, rows[:, 0])
         assert (part.examples.lengths == 1024).all()
-        first = np.rint(rows[:, [1, 1025, 2049]] @ [0.2989, 0.5870, 0.1140])
-        assert np.abs(part.examples.data[::1024] - first).max() <= 1e-6
+        exact = rows[:, [1, 1025, 2049]] @ [0.2989, 0.5870, 0.1140]
+        assert np.abs(part.examples.data[::1024] - exact).max() <= 0.5 + 1e-9
 
     short = {p.split: p.examples for p in image.build("16", OFFICIAL, tmp_path)}
     assert {s: len(e) for s, e in short.items()} == image.CARD.variants["16"].sizes
@@ -129,7 +132,7 @@ def edit(content: bytes, record: int, value: int) -> bytes:
         ("data_batch_1.bin", lambda c: edit(c, 41, 10), r"data_batch_1.bin: record 41 .* has label 10"),
     ],
 )
-def test_bad_records_are_named(tmp_path: Path, contents: dict[str, bytes], name, change, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_records_are_named(tmp_path: Path, contents: dict[str, bytes], name, change, message: str) -> None:
     folder = unpack(tmp_path, contents | {name: change(contents[name])})
     with pytest.raises(DataError, match=message) as caught:
         image.build("full", OFFICIAL, tmp_path)
@@ -162,7 +165,7 @@ def test_unknown_names_list_the_valid_ones(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A small file behind a local address, and tensorflow-datasets' cache in tmp_path."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -189,10 +192,14 @@ def test_fetch_checks_and_caches(served: str, tmp_path: Path) -> None:
         archives.fetch(served.replace("small", "other"), 7, sha256, lambda *_: None)
 
 
-def test_tfds_fetches_the_release(tmp_path: Path, contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = pack(tmp_path / "cached_under_another_name.gz", contents)
+def test_tfds_fetches_the_release(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(archives, "fetch", lambda *args: asked.append(args[:3]) or packed)
+
+    def fetch(url: str, size: int, sha256: str, progress: Progress) -> Path:
+        asked.append((url, size, sha256))
+        return packed
+
+    monkeypatch.setattr(archives, "fetch", fetch)
     parts = list(image.build("16", TFDS, tmp_path / "nothing here"))
     assert {p.split: len(p.examples) for p in parts} == image.CARD.variants["16"].sizes
     assert asked == [(image.URL, image.ARCHIVE_BYTES, image.ARCHIVE_SHA256)]
@@ -222,19 +229,22 @@ def test_sample_is_more_than_gray_levels(variant: str, tmp_path: Path) -> None:
     pixels = {s: e.data.reshape(len(e), -1) for s, e in parts.items()}
     assert {p.shape[1] for p in pixels.values()} == {image.CARD.variants[variant].max_bytes}
     bags = {s: np.stack([np.bincount(row, minlength=256) for row in p]) / p.shape[1] for s, p in pixels.items()}
-    bag = make_pipeline(StandardScaler(), LogisticRegression(max_iter=50))
-    assert bag.fit(bags["train"], parts["train"].labels).score(bags["test"], parts["test"].labels) < 0.6
+    assert linear_accuracy(bags, parts) < 0.5, "gray levels without their places"
     if variant == "16":
-        places = make_pipeline(StandardScaler(), LogisticRegression(max_iter=50))
-        places.fit(pixels["train"], parts["train"].labels)
-        assert places.score(pixels["test"], parts["test"].labels) < 0.6
+        assert linear_accuracy(pixels, parts) < 0.5, "every pixel for itself"
+
+
+def linear_accuracy(features: dict[str, np.ndarray], parts: dict[str, Split]) -> float:
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100, tol=1e-3))
+    model.fit(features["train"][:5_000], parts["train"].labels[:5_000])
+    return model.score(features["test"], parts["test"].labels)
 
 
 def test_sample_is_fixed() -> None:
     digest = hashlib.sha256()
     for images, labels in samples.pictures().values():
         digest.update(images.tobytes() + labels.tobytes())
-    assert digest.hexdigest()[:16] == "PIN"
+    assert digest.hexdigest()[:16] == "272cab8d9525a7f6"
 
 
 def test_card() -> None:

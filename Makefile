@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: lra test install board clean
+
+# Every task with cosFormer and softmax under the protocol `quick`, then the board.
+lra: install
+	$(RUN) run_lra.py suite --protocol quick
+
+# Tests, linter, type checker: all that must pass.
+test: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+install: $(VENV)/installed
+
+# Exact versions where they were resolved (Python 3.11); a newer Python takes what pyproject.toml admits.
+$(VENV)/installed: pyproject.toml requirements-3.11.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade pip
+	if $(RUN) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		$(VENV)/bin/pip install --quiet -r requirements-3.11.txt; \
+	else \
+		$(VENV)/bin/pip install --quiet '.[dev]'; \
+	fi
+	touch $@
+
+# docs/board.md, from the committed records.
+board: install
+	LRA_RUNS=$(shell mktemp -d) $(RUN) run_lra.py leaderboard --format md > docs/board.md
+
+clean:
+	rm -rf .cache runs

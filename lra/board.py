@@ -1,0 +1,112 @@
+"""What a leaderboard says, as plain values; `lra.leaderboard` makes it of records, `lra.render` shows it.
+
+One table per protocol@version. A column is (task, variant, task version, data hash), a row is a mixer's label
+with what it changed of the protocol, of one origin. Neither is ever merged with another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+
+from lra.records import Found, Origin
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    task: str
+    variant: str
+    task_version: int
+    data_sha256: str
+    source: str
+    examples: int | None  # of test; None: no run was tested on all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Seeds of one row in one column. Accuracies are of the seeds that finished; those that diverged are said."""
+
+    accuracies: tuple[float, ...]
+    seeds: tuple[int, ...]
+    diverged: tuple[int, ...]  # seeds
+    at_chance: int  # of the seeds that finished
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.accuracies) if self.accuracies else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Of the sample (divisor n - 1)."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    origin: Origin
+    label: str
+    changes: tuple[str, ...]  # of the protocol
+    cells: tuple[Cell | None, ...]  # one for each column
+    mean: float | None  # over the five tasks, where all of them are there
+
+
+@dataclasses.dataclass(frozen=True)
+class FloorRow:
+    name: str
+    accuracies: tuple[float | None, ...]
+    mean: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncated:
+    """A run that was stopped: its accuracy belongs to no cell."""
+
+    origin: Origin
+    label: str
+    changes: tuple[str, ...]
+    column: Column
+    seed: int
+    steps_done: int
+    steps_planned: int
+    accuracy: float
+    at_chance: bool
+    majority: float
+    minutes: float
+    hardware: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What the finished runs of a row took on one machine."""
+
+    origin: Origin
+    label: str
+    changes: tuple[str, ...]
+    hardware: str
+    cells: tuple[tuple[int, float] | None, ...]  # parameters, mean minutes
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The board of one protocol."""
+
+    protocol: str
+    version: int
+    modified: bool
+    about: str
+    columns: tuple[Column, ...]  # of the rows
+    rows: tuple[Row, ...]
+    floors: tuple[FloorRow, ...]
+    truncated: tuple[Truncated, ...]
+    costs: tuple[Cost, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.protocol}@{self.version}" + (" (modified)" if self.modified else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    tables: tuple[Table, ...]
+    found: tuple[Found, ...]  # the records that it was made of
+    others: tuple[str, ...]  # protocols that have records, but were not asked for

@@ -1,0 +1,104 @@
+"""A leaderboard as a table for the terminal. What comes from a record is `Text`, never markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from lra import board_text as say
+from lra.board import Board, Column, Cost, Row, Table, Truncated
+
+T = TypeVar("T", Row, Truncated, Cost)
+
+
+def as_table(board: Board) -> RenderableType:
+    """The board for `rich.print`."""
+    if not board.tables:
+        return Group(Text(say.nothing(board)), Text(f"  {say.FIRST_RUN}", "bold"))
+    letters = say.machines(board)
+    parts: list[RenderableType] = []
+    for t in board.tables:
+        parts.append(Text.assemble((say.clean(t.label), "bold"), "  ", (say.clean(t.about), "dim")))
+        if t.rows:
+            parts.append(_scores(t))
+        if t.truncated:
+            parts += [Text(say.STOPPED, "dim"), _stopped(t.truncated, letters)]
+        if t.costs:
+            parts += [Text(say.COST, "dim"), _costs(t, letters)]
+    return Group(*parts, *(Text(sentence, "dim") for sentence in say.legend(board)))
+
+
+def _scores(t: Table) -> Grid:
+    mean = any(r.mean is not None for r in t.rows)
+    grid = _grid(t.columns, footer=True)
+    if mean:
+        grid.add_column(Text(say.MEAN, justify="right"), justify="right", min_width=6)
+    for title, rows in _by_origin(t.rows):
+        grid.add_row(title)
+        for r in rows:
+            cells = [*map(say.cell_text, r.cells), *[say.percent(r.mean)] * mean]
+            grid.add_row(_name(r.label, r.changes), *map(Text, cells))
+    grid.add_row(_section("floors"))
+    for f in t.floors:
+        values = [*map(say.percent, f.accuracies), *[say.percent(f.mean)] * mean]
+        grid.add_row(_name(f.name), *(Text(v, "dim") for v in values))
+    return grid
+
+
+def _costs(t: Table, letters: Mapping[str, str]) -> Grid:
+    grid = _grid(t.columns, footer=False)
+    for title, rows in _by_origin(t.costs):
+        grid.add_row(title)
+        for c in rows:
+            grid.add_row(_name(c.label, c.changes, letters[c.hardware]), *(Text(say.cost_text(x)) for x in c.cells))
+    return grid
+
+
+def _stopped(runs: Sequence[Truncated], letters: Mapping[str, str]) -> Grid:
+    grid = _plain()
+    grid.add_column("task")
+    for name in ("seed", "steps", "accuracy", "majority", "minutes"):
+        grid.add_column(name, justify="right")
+    for title, some in _by_origin(runs):
+        grid.add_row(title)
+        for s in some:
+            task, variant, source = say.heading(s.column)
+            text = Text(f"{task}, {variant}").append(f"\n{source}", "dim")
+            grid.add_row(_name(s.label, s.changes, letters[s.hardware]), text, *map(Text, say.stopped_texts(s)))
+    return grid
+
+
+def _grid(columns: Sequence[Column], footer: bool) -> Grid:
+    grid = _plain(Text("  source", "dim") if footer else "")
+    grid.show_footer = footer
+    for column in columns:
+        title, variant, source = say.heading(column, columns)
+        head = Text(title, justify="right").append(f"\n{variant}", "dim")
+        grid.add_column(head, Text(source, "dim", justify="right"), justify="right")
+    return grid
+
+
+def _plain(footer: RenderableType = "") -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("mixer", footer, overflow="fold", min_width=12)
+    return grid
+
+
+def _by_origin(rows: Sequence[T]) -> Iterator[tuple[Text, list[T]]]:
+    for origin, title in say.ORIGINS.items():
+        if some := [r for r in rows if r.origin == origin]:
+            yield _section(title), some
+
+
+def _section(title: str) -> Text:
+    return Text(title, "cyan")
+
+
+def _name(label: str, changes: Sequence[str] = (), letter: str = "") -> Text:
+    text = Text(f"  {say.clean(label)}").append(f" {letter}" if letter else "", "dim")
+    return text.append("".join(f"\n    {say.clean(c)}" for c in changes), "dim")

@@ -1,0 +1,245 @@
+"""From records to the leaderboard (`lra.board`): what stands in which table, column and row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import RenderableType
+
+from lra import config as cfg
+from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Truncated
+from lra.board_table import as_table
+from lra.board_text import as_csv, as_json, as_markdown
+from lra.floors import MAJORITY
+from lra.records import Found, Origin
+
+Key = tuple[str, str, int, str]  # task, variant, task version, data hash
+Format = Literal["table", "md", "csv", "json"]
+
+
+def board(found: Iterable[Found], protocol: str | None = None) -> Board:
+    """The leaderboard of these records.
+
+    Args:
+      found:    runs and floors (`lra.records.find`); other kinds are left out
+      protocol: `small`, or `small@1`; None: all
+    """
+    found = list(found)
+    floors = [f for f in found if f.record["kind"] == "floor"]
+    groups: dict[tuple[str, int, bool], list[Found]] = defaultdict(list)
+    others = set()
+    for f in found:
+        if f.record["kind"] == "run":
+            name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
+            if protocol in (None, name, f"{name}@{version}"):
+                groups[name, version, f.record["column"]["modified"] or bool(changes(f.record))].append(f)
+            else:
+                others.add(f"{name}@{version}")
+    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], g[2]))
+    shown = {_key(f) for runs in groups.values() for f in runs}
+    floors = [f for f in floors if _key(f) in shown]
+    return Board(
+        tables=tuple(_table(group, groups[group], floors) for group in ordered),
+        found=(*(f for group in ordered for f in groups[group]), *floors),
+        others=tuple(sorted(others)),
+    )
+
+
+def render(board: Board, format: Format = "table") -> RenderableType:
+    """The board as a table for `rich.print`, else as a string.
+
+    Raises:
+      ValueError: no such format.
+    """
+    formats = {"table": as_table, "md": as_markdown, "csv": as_csv, "json": as_json}
+    if format not in formats:
+        raise ValueError(f"no format {format!r}; there are {', '.join(formats)}")
+    return formats[format](board)
+
+
+def changes(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run changed of its protocol, `train.steps=500`: compared with today's protocol, whatever the run says.
+
+    Where that has another version, a modified run is named by a hash of its configuration.
+    """
+    column, config = record["column"], record["config"]
+    told = []
+    if config.get("limit") is not None:
+        told.append(f"limit={config['limit']}")
+    try:
+        base = cfg.meaning(cfg.protocol(column["task"], column["protocol"]))
+    except cfg.ConfigError:
+        base = {}
+    if base.get("version") == column["protocol_version"]:
+        told += _different(config, {k: base[k] for k in ("max_len", "model", "train")})
+        if told or not column["modified"] or config["variant"] != base["variant"]:
+            return tuple(told)
+    if not column["modified"]:
+        return ()
+    setting = {k: v for k, v in config.items() if k not in ("seed", "source") and not k.startswith("mixer")}
+    return (f"configuration {hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:8]}",)
+
+
+def _different(config: Mapping[str, Any], base: Mapping[str, Any], path: str = "") -> list[str]:
+    told = []
+    for name, value in base.items():
+        if name in config and config[name] != value:
+            if isinstance(value, Mapping) and isinstance(config[name], Mapping):
+                told += _different(config[name], value, f"{path}{name}.")
+            else:
+                told.append(f"{path}{name}={config[name]}")
+    return told
+
+
+def hardware(record: Mapping[str, Any]) -> str:
+    """`AMD EPYC 7B13, 2 cores` or `4 x NVIDIA H100`."""
+    e = record["environment"]
+    if e["backend"] == "cpu":
+        return f"{e['device']}, {e['cores']} core{'s' * (e['cores'] != 1)}"
+    return (f"{e['device_count']} x " if e["device_count"] > 1 else "") + e["device"]
+
+
+def _table(group: tuple[str, int, bool], runs: Sequence[Found], floors: Sequence[Found]) -> Table:
+    finished = _first_of_each_seed(f for f in runs if f.record["status"] != "truncated")
+    columns = _columns(finished)
+    rows: dict[tuple[Origin, str, tuple[str, ...]], dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
+    for f in finished:
+        rows[_row(f)][_key(f)].append(f)
+    made = [
+        Row(*row, cells := tuple(_cell(cells_of[k]) if k in cells_of else None for k in columns), _mean(columns, cells))
+        for row, cells_of in rows.items()
+    ]
+    made.sort(key=lambda r: (r.origin == "committed", -_standing(r), r.label, r.changes))
+    truncated = [f for f in runs if f.record["status"] == "truncated"]
+    truncated.sort(key=lambda f: (f.origin == "committed", _task_order(_key(f)), *_row(f)[1:], f.record["seed"]))
+    everywhere = _columns(runs)
+    costs = [cost for r in made for cost in _costs(r, columns, rows[r.origin, r.label, r.changes])]
+    return Table(
+        *group,
+        about=_about(group, runs),
+        columns=tuple(columns.values()),
+        rows=tuple(made),
+        floors=tuple(_floor_rows(columns, finished, floors)),
+        truncated=tuple(_truncated(f, everywhere[_key(f)]) for f in truncated),
+        costs=tuple(costs),
+    )
+
+
+def _about(group: tuple[str, int, bool], runs: Sequence[Found]) -> str:
+    try:
+        base = cfg.protocol(runs[0].record["column"]["task"], group[0])
+    except cfg.ConfigError:
+        return ""
+    return base.about if base.version == group[1] else ""
+
+
+def _key(f: Found) -> Key:
+    c = f.record["column"]
+    return c["task"], c["variant"], c["task_version"], c["data_sha256"]
+
+
+def _row(f: Found) -> tuple[Origin, str, tuple[str, ...]]:
+    return f.origin, f.record["mixer"]["label"], changes(f.record)
+
+
+def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
+    return (order.index(name), "") if name in order else (len(order), name)
+
+
+def _task_order(key: Key) -> tuple[Any, ...]:
+    return _place(key[0], cfg.TASKS), key[1] != "full", *key[1:]
+
+
+def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
+    """A seed counts once in a cell, however often it was run: by its earliest record, so that nothing can be picked."""
+    first: dict[Any, Found] = {}
+    for f in sorted(runs, key=lambda f: f.record["created"]):
+        first.setdefault((_row(f), _key(f), f.record["seed"]), f)
+    return sorted(first.values(), key=lambda f: f.record["seed"])
+
+
+def _columns(runs: Iterable[Found]) -> dict[Key, Column]:
+    by_key: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
+    for f in runs:
+        by_key[_key(f)].append(f.record)
+    columns = {}
+    for key in sorted(by_key, key=_task_order):
+        sources = " or ".join(sorted({r["column"]["source"] for r in by_key[key]}))  # several may give the same data
+        counts = {r["test"]["count"] for r in by_key[key] if r["test"] and r["config"].get("limit") is None}
+        columns[key] = Column(*key, sources, max(counts, default=None))
+    return columns
+
+
+def _cell(runs: Sequence[Found]) -> Cell:
+    tested = [f.record for f in runs if f.record["test"]]
+    return Cell(
+        accuracies=tuple(r["test"]["accuracy"] for r in tested),
+        seeds=tuple(r["seed"] for r in tested),
+        diverged=tuple(f.record["seed"] for f in runs if not f.record["test"]),
+        at_chance=sum(r["test"]["at_chance"] for r in tested),
+    )
+
+
+def _mean(columns: Mapping[Key, Column], cells: Sequence[Cell | None]) -> float | None:
+    return five_task_mean(columns, [None if c is None else c.mean for c in cells])
+
+
+def five_task_mean(columns: Iterable[Key], values: Sequence[float | None]) -> float | None:
+    """The mean over LRA's five tasks, if each of them has exactly one value; else None. Nothing else is averaged."""
+    there = [(key[0], v) for key, v in zip(columns, values, strict=True) if v is not None]
+    return statistics.fmean(v for _, v in there) if sorted(t for t, _ in there) == sorted(cfg.TASKS) else None
+
+
+def _standing(row: Row) -> float:
+    """Rows are in the order of a score only where there is one score to order by."""
+    if len(row.cells) == 1 and row.cells[0] is not None:
+        return row.cells[0].mean or 0.0
+    return row.mean or 0.0
+
+
+def _costs(row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Found]]) -> list[Cost]:
+    machines = sorted({hardware(f.record) for runs in cells.values() for f in runs if f.record["test"]})
+    costs = []
+    for machine in machines:
+        took: list[tuple[int, float] | None] = []
+        for key in columns:
+            here = [f.record for f in cells.get(key, ()) if f.record["test"] and hardware(f.record) == machine]
+            minutes = [r["seconds"] / 60 for r in here]
+            took.append((here[0]["parameters"], statistics.fmean(minutes)) if here else None)
+        costs.append(Cost(row.origin, row.label, row.changes, machine, tuple(took)))
+    return costs
+
+
+def _floor_rows(columns: Iterable[Key], runs: Sequence[Found], floors: Sequence[Found]) -> list[FloorRow]:
+    known: dict[str, dict[Key, float]] = {MAJORITY: {}}
+    for f in sorted(runs, key=lambda f: f.record["config"].get("limit") is None):  # whole tests have the last word
+        known[MAJORITY][_key(f)] = f.record["majority_accuracy"]
+    for f in sorted(floors, key=lambda f: f.record["created"]):
+        known.setdefault(f.record["mixer"]["label"], {})[_key(f)] = f.record["test"]["accuracy"]
+    rows = []
+    for name, values in known.items():
+        accuracies = tuple(values.get(key) for key in columns)
+        if any(a is not None for a in accuracies):
+            rows.append(FloorRow(name, accuracies, five_task_mean(columns, accuracies)))
+    return rows
+
+
+def _truncated(f: Found, column: Column) -> Truncated:
+    r = f.record
+    return Truncated(
+        *_row(f),
+        column=column,
+        seed=r["seed"],
+        steps_done=r["steps"]["done"],
+        steps_planned=r["steps"]["planned"],
+        accuracy=r["test"]["accuracy"],
+        at_chance=r["test"]["at_chance"],
+        majority=r["majority_accuracy"],
+        minutes=r["seconds"] / 60,
+        hardware=hardware(r),
+    )

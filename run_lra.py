@@ -1,0 +1,309 @@
+#!/usr/bin/env python
+"""The command line of the Long-Range Arena: parse, call `lra`, print.
+
+    python run_lra.py train --task listops --mixer cosformer --protocol laptop
+    python run_lra.py suite --protocol quick
+    python run_lra.py leaderboard
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import tyro
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from lra import config as cfg
+
+Task = Literal["listops", "text", "retrieval", "image", "pathfinder"]
+ProtocolName = Literal["quick", "laptop", "small", "lra"]
+Source = Literal["official", "generated", "tfds", "sample"]
+TASKS: tuple[Task, ...] = ("listops", "text", "retrieval", "image", "pathfinder")
+
+
+@dataclasses.dataclass
+class Train:
+    """Train a mixer on a task, test it once, write the record. Run it again to go on after an interruption.
+
+    Defaults of `max-len`, `variant`, `model.*` and `train.*` are those of the --task and --protocol given.
+    """
+
+    task: Task
+    mixer: str
+    """One of `run_lra.py list`, or package.module:Class, or path/my_file.py:Class."""
+    max_len: int
+    """Longer inputs are cut to this many tokens."""
+    variant: str
+    model: cfg.Model
+    train: cfg.Train
+    protocol: ProtocolName = "small"
+    seed: int = 0
+    """Of parameters, batches and dropout; never of the data."""
+    mixer_options: tuple[str, ...] = ()
+    """Options of the mixer, as in `--mixer-options window=64`."""
+    source: Source | None = None
+    """Of the data; without it, the first of the task's sources that is at hand."""
+    limit: int | None = None
+    """Evaluate on only so many examples."""
+    max_minutes: float | None = None
+    """Stop before, test, and record what was reached as truncated; the same command goes on."""
+
+    def overrides(self) -> dict[str, Any]:
+        """What differs from the protocol, by dotted path."""
+        base = cfg.protocol(self.task, self.protocol)
+        changed: dict[str, Any] = {"max_len": self.max_len, "variant": self.variant}
+        for part in ("model", "train"):
+            values = vars(getattr(self, part))
+            changed |= {f"{part}.{name}": value for name, value in values.items()}
+        before = {"max_len": base.max_len, "variant": base.variant}
+        before |= {f"model.{k}": v for k, v in vars(base.model).items()}
+        before |= {f"train.{k}": v for k, v in vars(base.train).items()}
+        return {path: value for path, value in changed.items() if value != before[path]}
+
+    def run(self) -> int:
+        from lra import api
+
+        record = api.run(
+            self.task,
+            self.mixer,
+            protocol=self.protocol,
+            seed=self.seed,
+            options=self.mixer_options,
+            source=self.source,
+            limit=self.limit,
+            max_minutes=self.max_minutes,
+            overrides=self.overrides(),
+        )
+        print(api.summary(record))
+        return 0
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Test a finished run again, in this process: it must give the number that training gave."""
+
+    run_name: Positional[Annotated[str, arg(name="RUN")]]
+    """Its name in runs/, or the path of its directory."""
+
+    def run(self) -> int:
+        from lra import api
+
+        result, record = api.evaluate_run(self.run_name)
+        same = result.correct.sum() == record["test"]["correct"]
+        print(f"test accuracy {result.accuracy:.4%} ({result.correct.sum()} of {len(result.correct)})")
+        print(f"as recorded   {record['test']['accuracy']:.4%}: {'the same' if same else 'NOT THE SAME'}")
+        return 0 if same else 1
+
+
+@dataclasses.dataclass
+class Suite:
+    """Run tasks x mixers x seeds, one after the other, and show the board. Skips what is complete, goes on with the rest."""
+
+    protocol: ProtocolName
+    tasks: tuple[Task, ...] = TASKS
+    mixers: tuple[str, ...] = ("cosformer", "softmax")
+    seeds: int = 1
+    """Seeds 0 .. N - 1 of each."""
+    max_minutes: float | None = None
+    """For each run."""
+
+    def run(self) -> int:
+        from lra import sweep
+
+        failed = sweep.suite(
+            self.tasks, self.mixers, protocol=self.protocol, seeds=self.seeds, max_minutes=self.max_minutes
+        )
+        _print_board("table", self.protocol)
+        for name in failed:
+            print(f"failed: {name}", file=sys.stderr)
+        return 1 if failed else 0
+
+
+@dataclasses.dataclass
+class Leaderboard:
+    """Show the results: your own runs, and beside them the committed records."""
+
+    format: Literal["table", "md", "csv", "json"] = "table"
+    protocol: ProtocolName | None = None
+    """Only this one; without it, all."""
+
+    def run(self) -> int:
+        _print_board(self.format, self.protocol)
+        return 0
+
+
+@dataclasses.dataclass
+class List:
+    """Show tasks with their cards, mixers with their options, and protocols."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra import listing
+
+        console = Console()
+        for part in listing.everything():
+            console.print(part)
+        return 0
+
+
+@dataclasses.dataclass
+class Prepare:
+    """Prepare data once: read or generate it, check it, keep it."""
+
+    tasks: tuple[Task, ...] = TASKS
+    variant: str = "full"
+    source: Source | None = None
+
+    def run(self) -> int:
+        from lra.data import prepare
+        from lra.progress import data_progress
+
+        for task in self.tasks:
+            data = prepare(task, self.variant, self.source, progress=data_progress)
+            sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+            print(f"{task} {self.variant}: {sizes}; source: {data.source}; {data.sha256[:12]}")
+        return 0
+
+
+@dataclasses.dataclass
+class Verify:
+    """Check prepared data: counts, balance, lengths, hashes."""
+
+    tasks: tuple[Task, ...] = TASKS
+    variant: str = "full"
+    source: Source | None = None
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra.data import prepare
+        from lra.progress import data_progress
+        from lra.verify import verify, verify_table
+        from tasks import load_task
+
+        console, problems = Console(), 0
+        for task in self.tasks:
+            card = load_task(task).CARD
+            report = verify(prepare(task, self.variant, self.source, progress=data_progress), card)
+            console.print(verify_table(report))
+            problems += len(report.problems)
+        return 1 if problems else 0
+
+
+@dataclasses.dataclass
+class Show:
+    """Write a picture of a task: images by class, or excerpts."""
+
+    task: Positional[Task]
+    variant: str = "full"
+    source: Source | None = None
+    output: Path | None = None
+    """A PNG file; TASK-VARIANT.png without it."""
+
+    def run(self) -> int:
+        from lra.data import prepare
+        from lra.progress import data_progress
+        from lra.show import show
+        from tasks import load_task
+
+        data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
+        path = self.output or Path(f"{self.task}-{self.variant}.png")
+        print(show(self.task, data, load_task(self.task).CARD, path))
+        return 0
+
+
+@dataclasses.dataclass
+class Export:
+    """Write a task's data for other code bases: in LRA's official layout, or as a tensorflow-datasets directory."""
+
+    task: Positional[Task]
+    directory: Positional[Path]
+    format: Literal["lra", "tfds"] = "tfds"
+    variant: str = "full"
+    source: Source | None = None
+
+    def run(self) -> int:
+        from lra.data import prepare
+        from lra.export import export
+        from lra.progress import data_progress
+        from tasks import load_task
+
+        data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
+        print(export(data, load_task(self.task).CARD, self.directory, self.format))
+        return 0
+
+
+@dataclasses.dataclass
+class Data:
+    """Prepare, verify, show or export data."""
+
+    verb: Prepare | Verify | Show | Export
+
+    def run(self) -> int:
+        return self.verb.run()
+
+
+def _print_board(form: Literal["table", "md", "csv", "json"], protocol: str | None) -> None:
+    from rich.console import Console
+
+    from lra import leaderboard, records
+
+    shown = leaderboard.render(leaderboard.board(records.find(), protocol), form)
+    if isinstance(shown, str):
+        print(shown)
+    else:
+        Console().print(shown)
+
+
+def _train_defaults(argv: list[str]) -> Train:
+    """The command `train` with the defaults of the task and protocol that the line names."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--task", default="listops")
+    peek.add_argument("--protocol", default="small")
+    known, _ = peek.parse_known_args(argv)
+    task = known.task if known.task in cfg.TASKS else "listops"  # tyro says what is wrong with another
+    base = cfg.protocol(task, known.protocol if known.protocol in cfg.PROTOCOLS else "small")
+    missing: Any = tyro.MISSING
+    return Train(
+        task=missing, mixer=missing, max_len=base.max_len, variant=base.variant, model=base.model, train=base.train
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    commands = (
+        Annotated[Train, subcommand("train", default=_train_defaults(argv))]
+        | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[Suite, subcommand("suite")]
+        | Annotated[Leaderboard, subcommand("leaderboard")]
+        | Annotated[List, subcommand("list")]
+        | Annotated[Data, subcommand("data")]
+    )
+    command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[valid-type]
+    try:
+        return command.run()
+    except (cfg.ConfigError, *_errors()) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_status", 1)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """The errors that are the user's to mend: their message is all that is shown. Only those already imported can occur."""
+    places = {
+        "tasks.core": "DataError",
+        "lra.interrupt": "RunError",
+        "lra.records": "RecordError",
+        "lra.checkpoint": "CheckpointError",
+    }
+    return tuple(getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Pathfinder: do two marked points lie on one dashed curve? (Linsley et al. 2018, as LRA set it.)
+
+Here are the card, the data sets, and `generate`; `tasks.pathfinder_generator` draws, `tasks.pathfinder_setting` has
+the numbers, `tasks.pathfinder_official` reads and writes LRA's files.
+
+What a model must beat: the label is a fair coin. At 32 hard, logistic regression on raw pixels stays at 50 %, the
+distance between the markers gives 52 %; at shorter contours it gives more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+
+from tasks import pathfinder_official
+from tasks.core import (
+    GENERATED,
+    OFFICIAL,
+    SAMPLE,
+    SPLITS,
+    Built,
+    Card,
+    DataError,
+    Progress,
+    Split,
+    Variant,
+    chunk_seed,
+    process_pool,
+    quiet,
+)
+from tasks.pathfinder_generator import scenes
+from tasks.pathfinder_official import write_official
+from tasks.pathfinder_setting import Setting, setting
+
+__all__ = ["CARD", "build", "generate", "locate", "write_official"]
+
+_SETTINGS = {
+    "full": (32, "hard"),
+    "16": (16, "hard"),
+    "32-easy": (32, "easy"),
+    "32-intermediate": (32, "intermediate"),
+    "64": (64, "hard"),
+    "128": (128, "hard"),
+    "256": (256, "hard"),
+}
+_ABOUT = {
+    "full": "LRA's own, Pathfinder32 hard: contours of 14 paddles in 32 x 32 pixels",
+    "16": "this suite's own, for quick runs: contours of 5 paddles in 16 x 16 pixels",
+    "32-easy": "LRA's Pathfinder32 baseline: contours of 6 paddles",
+    "32-intermediate": "LRA's Pathfinder32 with contours of 9 paddles",
+    "64": "LRA's Pathfinder64 hard: contours of 14 paddles in 64 x 64 pixels",
+    "128": "LRA's Path-X: contours of 14 paddles in 128 x 128 pixels",
+    "256": "LRA's Pathfinder256 hard: contours of 14 paddles in 256 x 256 pixels",
+}
+_SIZES = {"16": (40_000, 1_000, 1_000)}
+_SAMPLE_SIZES = (1_000, 200, 200)
+_SEEDS = {GENERATED: 1805, SAMPLE: 1806}
+_LONG = 64  # from this resolution on, generating takes long enough to be resumed
+_IN_MEMORY = 2**30  # bytes; larger splits are built in a file
+
+
+def _variant(name: str) -> Variant:
+    sizes = dict(zip(SPLITS, _SIZES.get(name, (160_000, 20_000, 20_000)), strict=True))
+    return Variant(about=_ABOUT[name], sizes=sizes, max_bytes=_SETTINGS[name][0] ** 2)
+
+
+CARD = Card(
+    name="pathfinder",
+    title="Pathfinder",
+    about="do the two marked points lie on the same dashed curve? A picture, read pixel by pixel, row by row",
+    version=1,
+    tokenizer="one byte a pixel, its grey level",
+    vocab_size=257,
+    classes=("not connected", "connected"),
+    pairs=False,
+    selection="validation",
+    variants={name: _variant(name) for name in _SETTINGS},
+    sources=(GENERATED, OFFICIAL, SAMPLE),
+    obtain=(
+        "nothing is needed: the default is generated with the distribution of the reference generator. LRA's own draw is "
+        "in https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB); put its folder "
+        "pathfinder32/ (pathfinder64/, pathfinder128/, pathfinder256/) into the data directory"
+    ),
+    licence=(
+        "generated here by a new implementation; the reference generator (github.com/drewlinsley/pathfinder) states no "
+        "licence, LRA's code and release are Apache-2.0"
+    ),
+    citation=(
+        "Linsley et al., Learning long-range spatial dependencies with horizontal gated recurrent units, NeurIPS 2018, "
+        "arXiv:1805.08315; Kim et al., Disentangling neural mechanisms for perceptual grouping, ICLR 2020, "
+        "arXiv:1906.01558; Tay et al., Long Range Arena, ICLR 2021, arXiv:2011.04006"
+    ),
+)
+
+
+def generate(
+    n: int,
+    *,
+    resolution: int = 32,
+    difficulty: str = "hard",
+    seed: int,
+    workers: int = 1,
+    progress: Progress = quiet,
+) -> tuple[np.ndarray, np.ndarray]:
+    """n images uint8 [n, R, R] and their labels uint8 [n]: 1 where both markers lie on one snake.
+
+    Resolutions 32, 64, 128 (Path-X) and 256 follow LRA's reference generator; 16 is this suite's own. The label is a
+    fair coin. Depends on `seed`, the resolution and the difficulty alone, not on `workers`; what a smaller n gives is
+    a prefix of what a larger one gives.
+
+    Raises:
+      DataError: no such resolution or difficulty ("easy", "intermediate", "hard").
+    """
+    numbers = setting(resolution, difficulty)
+    images = np.zeros((n, resolution, resolution), np.uint8)
+    labels = np.zeros(n, np.uint8)
+    done = 0
+    for part, marks in _chunks(numbers, n, seed, workers, None):
+        here = slice(done, done := min(n, done + len(part)))
+        images[here], labels[here] = part[: n - here.start], marks[: n - here.start]
+        progress("draw images", done, n)
+    return images, labels
+
+
+# ---- chunks
+
+
+def _chunks(
+    numbers: Setting, n: int, seed: int, workers: int, folder: Path | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """n images or a few more, in chunks; by way of files in `folder`, if there is one: what lies there is not drawn
+    again."""
+    count = -(-n // numbers.chunk)
+    if workers == 1 or count <= 1:
+        for chunk in range(count):
+            yield _loaded(_chunk(numbers, seed, chunk, folder))
+        return
+    with process_pool(workers) as pool:
+        pending: deque[Future] = deque()
+        for chunk in range(count):
+            pending.append(pool.submit(_chunk, numbers, seed, chunk, folder))
+            if len(pending) > 2 * workers:
+                yield _loaded(pending.popleft().result())
+        while pending:
+            yield _loaded(pending.popleft().result())
+
+
+_Chunk = tuple[np.ndarray, np.ndarray] | Path
+
+
+def _chunk(numbers: Setting, seed: int, chunk: int, folder: Path | None) -> _Chunk:
+    """Images and labels of one random stream, or the file that has them."""
+    path = None if folder is None else folder / f"{chunk:05d}.npz"
+    if path is not None and path.exists():
+        return path
+    drawn = scenes(numbers, numbers.chunk, chunk_seed(seed, chunk))
+    if path is None:
+        return drawn.images, drawn.labels
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}.", delete=False) as file:
+        np.savez_compressed(file, images=drawn.images, labels=drawn.labels)
+    Path(file.name).replace(path)
+    return path
+
+
+def _loaded(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(chunk, Path):
+        return chunk
+    try:
+        with np.load(chunk, allow_pickle=False) as arrays:
+            return arrays["images"], arrays["labels"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{chunk}: not readable as a chunk of images ({error}); delete it and start again") from error
+
+
+# ---- the task
+
+
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
+    """LRA's folder of this variant, the one with imgs/ and metadata/, if the data directory has it."""
+    return next((path for path in _places(data_dir, variant) if (path / "metadata").is_dir()), None)
+
+
+def _places(data_dir: Path, variant: str) -> list[Path]:
+    return [] if variant == "16" else pathfinder_official.places(data_dir, *_SETTINGS[variant])
+
+
+def build(
+    variant: str,
+    source: str,
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = quiet,
+    work_dir: Path | None = None,
+) -> Iterator[Built]:
+    """The three splits: generated as one list and cut in the order of `SPLITS`, or LRA's images, cut 80/10/10.
+
+    Generating 64 x 64 and more keeps its chunks in `work_dir` until the last split is taken, so that a build that was
+    stopped goes on where it was. Splits of more than 1 GiB lie in a file there, not in memory. The default is a folder
+    of its own among the prepared data: LRA_PREPARED, else .cache/prepared.
+
+    Raises:
+      DataError: no such variant or source; an official file is missing or broken; the work directory cannot be used.
+    """
+    if variant not in CARD.variants or source not in CARD.sources:
+        raise DataError(
+            f"pathfinder has no {variant!r} from {source!r}; variants: {', '.join(CARD.variants)}; "
+            f"sources: {', '.join(CARD.sources)}"
+        )
+    if source == OFFICIAL:
+        yield from _build_official(variant, data_dir, progress, work_dir)
+        return
+    numbers, seed = setting(*_SETTINGS[variant]), _SEEDS[source]
+    sizes = tuple(CARD.variants[variant].sizes.values()) if source == GENERATED else _SAMPLE_SIZES
+    folder = None
+    if source == GENERATED and numbers.resolution >= _LONG:
+        folder = _work_folder(work_dir, f"{variant}-v{CARD.version}-seed{seed}")
+    images = _counted(_chunks(numbers, sum(sizes), seed, workers, folder), sum(sizes), progress)
+    for split, examples in zip(SPLITS, _cut(images, sizes, numbers.resolution, work_dir), strict=True):
+        yield Built(split, examples, f"{source}, seed {seed}")
+    if folder is not None:
+        shutil.rmtree(folder)

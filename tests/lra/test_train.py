@@ -1,0 +1,160 @@
+"""The trainer: same gradient however a batch is cut, same run however it is interrupted, every example counted once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+from tests.lra.conftest import leaves, tiny_config
+
+from lra import train as trainer
+from lra.checkpoint import CheckpointError, Checkpoints
+from lra.evaluate import Resident, evaluate
+from lra.interrupt import RunError, only_process
+from lra.program import Program
+from lra.train import gradient, train
+from tasks.listops import CARD
+
+
+@pytest.mark.parametrize("mixer", ["cosformer", "softmax", "linear"])
+def test_length_adaptive_gradient_equals_the_padded_one(tiny, mixer):
+    """With dropout on: buckets and micro-batches on one side, the whole batch padded to max_len on the other."""
+    config = tiny_config(mixer)
+    program = Program(config, CARD)
+    state = program.init()
+    adaptive = Resident.of(tiny.splits["train"], config)
+    assert len(adaptive.buckets) > 2
+    padded = Resident(adaptive.arrays, adaptive.lengths, (config.max_len,), adaptive.labels, adaptive.count)
+    cut = gradient(program, state, adaptive, config, micro=2)
+    whole = gradient(program, state, padded, config, micro=8)
+    for a, b in zip(leaves(cut), leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+    quiet = Program(tiny_config(mixer, **{"model.dropout": 0.0, "model.attention_dropout": 0.0}), CARD)
+    assert float(gradient(quiet, state, adaptive, config, micro=2).loss) != pytest.approx(float(cut.loss), rel=1e-3)
+
+
+def test_remat_gives_the_same_gradient(tiny):
+    config, again = tiny_config(), tiny_config(**{"train.remat": True})
+    assert again.sha256 == config.sha256
+    assert not again.modified or config.modified
+    split = Resident.of(tiny.splits["train"], config)
+    state = Program(config, CARD).init()
+    plain = gradient(Program(config, CARD), state, split, config, micro=4)
+    remat = gradient(Program(again, CARD), state, split, again, micro=4)
+    for a, b in zip(leaves(plain), leaves(remat), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_every_example_is_evaluated_once_whatever_the_micro_batch(tiny):
+    config = tiny_config()
+    program = Program(config, CARD)
+    split = Resident.of(tiny.splits["test"], config)
+    results = [evaluate(program, program.init(), split, micro) for micro in (1, 7, 50, 64)]
+    assert all(len(r.predictions) == 50 for r in results)
+    for r in results[1:]:
+        np.testing.assert_array_equal(r.predictions, results[0].predictions)
+        assert r.loss == pytest.approx(results[0].loss, rel=1e-5)
+    few = Resident.of(tiny.splits["test"], config, limit=11)
+    np.testing.assert_array_equal(evaluate(program, program.init(), few, 4).predictions, results[0].predictions[:11])
+
+
+def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
+    config = tiny_config()
+    whole = train(config, CARD, tiny, tmp_path / "whole")
+    assert whole.status == "complete"
+    assert [point[0] for point in whole.journal.validation] == [4, 8, 12]
+
+    calls = 0
+    real = trainer.gradient
+
+    def interrupting(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls in (3, 7):  # in the middle of a curve point, and of the time between two validations
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(trainer, "gradient", interrupting)
+    ends = []
+    while not ends or ends[-1].status == "interrupted":
+        ends.append(train(config, CARD, tiny, tmp_path / "parts"))
+    assert [e.status for e in ends] == ["interrupted", "interrupted", "complete"]
+    assert calls == config.train.steps
+    last = ends[-1]
+    assert last.test is not None
+    assert whole.test is not None
+    np.testing.assert_array_equal(last.test.predictions, whole.test.predictions)
+    assert last.journal.curve == whole.journal.curve
+    assert last.journal.validation == whole.journal.validation
+    like = Program(config, CARD).init()
+    for kind in ("latest", "best"):
+        states = []
+        for name in ("whole", "parts"):
+            with Checkpoints(tmp_path / name / "checkpoints") as checkpoints:
+                states.append(checkpoints.load(kind, like)[0])
+        for a, b in zip(leaves(states[0]), leaves(states[1]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_best_validation_is_tested(tiny, tmp_path):
+    config = tiny_config()
+    outcome = train(config, CARD, tiny, tmp_path)
+    accuracies = [point[2] for point in outcome.journal.validation]
+    assert outcome.selected_step == outcome.journal.validation[accuracies.index(max(accuracies))][0]
+    program = Program(config, CARD)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        best, _ = checkpoints.load("best", program.init())
+    again = evaluate(program, best, Resident.of(tiny.splits["test"], config), 5)
+    np.testing.assert_array_equal(again.predictions, outcome.test.predictions)
+
+
+def test_a_time_limit_truncates_and_is_taken_up(tiny, tmp_path):
+    config = tiny_config()
+    cut_short = train(config, CARD, tiny, tmp_path, max_minutes=0.01)
+    assert cut_short.status == "truncated"
+    assert 0 < cut_short.steps_done < config.train.steps
+    assert len(cut_short.test.predictions) == 50
+    assert train(config, CARD, tiny, tmp_path).status == "complete"
+
+
+def test_not_a_number_stops_at_its_step(tiny, tmp_path):
+    config = tiny_config(**{"train.learning_rate": 1e30})
+    outcome = train(config, CARD, tiny, tmp_path)
+    assert outcome.status == "diverged"
+    assert outcome.test is None
+    assert f"not a number at step {outcome.steps_done}" in outcome.message
+    assert len(outcome.journal.curve) == outcome.steps_done
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(tiny, tmp_path):
+    train(tiny_config(), CARD, tiny, tmp_path)
+    with pytest.raises(CheckpointError, match=r"mlp|expand.*\(16, 8\)|there and"):
+        train(tiny_config(**{"model.mlp_dim": 8}), CARD, tiny, tmp_path)
+
+
+def test_a_second_process_on_a_run_is_refused(tiny, tmp_path):
+    failures = []
+
+    def second():
+        try:
+            with only_process(tmp_path):
+                pass
+        except RunError as error:
+            failures.append(str(error))
+
+    with only_process(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert "another process is working on this run" in failures[0]
+
+
+def test_seeds_differ_in_parameters_and_batches():
+    one, two = Program(tiny_config(), CARD), Program(tiny_config(), CARD)
+    for a, b in zip(leaves(one.init()), leaves(two.init()), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert jax.tree.structure(one.init()) == jax.tree.structure(two.init())
