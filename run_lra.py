@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """The command line of the Long-Range Arena: parse, call `lra`, print.
 
-    python run_lra.py train --task listops --mixer cosformer --protocol laptop
-    python run_lra.py suite --protocol quick
-    python run_lra.py leaderboard
+python run_lra.py train --task listops --mixer cosformer --protocol laptop
+python run_lra.py suite --protocol quick
+python run_lra.py leaderboard
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Evaluate:
 
 @dataclasses.dataclass
 class Suite:
-    """Run tasks x mixers x seeds, one after the other, and show the board. Skips what is complete, goes on with the rest."""
+    """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest."""
 
     protocol: ProtocolName
     tasks: tuple[Task, ...] = TASKS
@@ -208,9 +208,10 @@ class Show:
     """A PNG file; TASK-VARIANT.png without it."""
 
     def run(self) -> int:
+        from lra.show import show
+
         from lra.data import prepare
         from lra.progress import data_progress
-        from lra.show import show
         from tasks import load_task
 
         data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
@@ -253,9 +254,9 @@ class Data:
 def _print_board(form: Literal["table", "md", "csv", "json"], protocol: str | None) -> None:
     from rich.console import Console
 
-    from lra import leaderboard, records
+    from lra import leaderboard, record
 
-    shown = leaderboard.render(leaderboard.board(records.find(), protocol), form)
+    shown = leaderboard.render(leaderboard.board(record.find(), protocol), form)
     if isinstance(shown, str):
         print(shown)
     else:
@@ -286,21 +287,24 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[List, subcommand("list")]
         | Annotated[Data, subcommand("data")]
     )
-    command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[valid-type]
+    command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
     try:
         return command.run()
-    except (cfg.ConfigError, *_errors()) as error:
+    except Exception as error:
+        if not isinstance(error, _theirs()):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """The errors that are the user's to mend: their message is all that is shown. Only those already imported can occur."""
+def _theirs() -> tuple[type[Exception], ...]:
+    """Errors that are the user's to mend, of the modules that were needed: their message is all that is shown."""
     places = {
-        "tasks.core": "DataError",
-        "lra.interrupt": "RunError",
-        "lra.records": "RecordError",
+        "lra.config": "ConfigError",
         "lra.checkpoint": "CheckpointError",
+        "lra.interrupt": "RunError",
+        "lra.record": "RecordError",
+        "tasks.core": "DataError",
     }
     return tuple(getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
 

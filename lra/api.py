@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lra import config as cfg
-from lra import records as rec
+from lra import record as rec
 from lra.checkpoint import Checkpoints, write_json
 from lra.config import ConfigError, RunConfig
 from lra.data import prepare

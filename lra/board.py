@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 
-from lra.records import Found, Origin
+from lra.record import Found, Origin
 
 
 @dataclasses.dataclass(frozen=True)

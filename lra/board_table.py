@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import TypeVar
 
 from rich import box
@@ -12,6 +13,8 @@ from rich.text import Text
 
 from lra import board_text as say
 from lra.board import Board, Column, Cost, Row, Table, Truncated
+
+WIDTH = 13  # of what stands above and below a number like 36.5±0.5 (3)
 
 T = TypeVar("T", Row, Truncated, Cost)
 
@@ -25,11 +28,11 @@ def as_table(board: Board) -> RenderableType:
     for t in board.tables:
         parts.append(Text.assemble((say.clean(t.label), "bold"), "  ", (say.clean(t.about), "dim")))
         if t.rows:
-            parts.append(_scores(t))
+            parts += [_scores(t), Text()]
         if t.truncated:
-            parts += [Text(say.STOPPED, "dim"), _stopped(t.truncated, letters)]
+            parts += [Text(say.STOPPED, "dim"), _stopped(t.truncated, letters), Text()]
         if t.costs:
-            parts += [Text(say.COST, "dim"), _costs(t, letters)]
+            parts += [Text(say.COST, "dim"), _costs(t, letters), Text()]
     return Group(*parts, *(Text(sentence, "dim") for sentence in say.legend(board)))
 
 
@@ -37,7 +40,7 @@ def _scores(t: Table) -> Grid:
     mean = any(r.mean is not None for r in t.rows)
     grid = _grid(t.columns, footer=True)
     if mean:
-        grid.add_column(Text(say.MEAN, justify="right"), justify="right", min_width=6)
+        grid.add_column(Text(fill(say.MEAN, 6), justify="right"), justify="right", overflow="fold")
     for title, rows in _by_origin(t.rows):
         grid.add_row(title)
         for r in rows:
@@ -74,25 +77,26 @@ def _stopped(runs: Sequence[Truncated], letters: Mapping[str, str]) -> Grid:
 
 
 def _grid(columns: Sequence[Column], footer: bool) -> Grid:
-    grid = _plain(Text("  source", "dim") if footer else "")
+    grid = _plain(Text(" source", "dim") if footer else "")
     grid.show_footer = footer
     for column in columns:
         title, variant, source = say.heading(column, columns)
-        head = Text(title, justify="right").append(f"\n{variant}", "dim")
-        grid.add_column(head, Text(source, "dim", justify="right"), justify="right")
+        head = Text(fill(title, WIDTH), justify="right").append(f"\n{fill(variant, WIDTH)}", "dim")
+        below = Text(fill(source, WIDTH), "dim", justify="right")
+        grid.add_column(head, below, justify="right", overflow="fold")
     return grid
 
 
 def _plain(footer: RenderableType = "") -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    grid.add_column("mixer", footer, overflow="fold", min_width=12)
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    grid.add_column("mixer", footer, overflow="fold")
     return grid
 
 
 def _by_origin(rows: Sequence[T]) -> Iterator[tuple[Text, list[T]]]:
-    for origin, title in say.ORIGINS.items():
+    for origin in say.ORIGINS:
         if some := [r for r in rows if r.origin == origin]:
-            yield _section(title), some
+            yield _section(origin), some
 
 
 def _section(title: str) -> Text:
@@ -100,5 +104,5 @@ def _section(title: str) -> Text:
 
 
 def _name(label: str, changes: Sequence[str] = (), letter: str = "") -> Text:
-    text = Text(f"  {say.clean(label)}").append(f" {letter}" if letter else "", "dim")
-    return text.append("".join(f"\n    {say.clean(c)}" for c in changes), "dim")
+    text = Text(f" {say.clean(label)}").append(f" on {letter}" if letter else "", "dim")
+    return text.append("".join(f"\n   {say.clean(c)}" for c in changes), "dim")

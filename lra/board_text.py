@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lra.board import Board, Cell, Column, Table, Truncated
-from lra.records import ROOT, Found
+from lra.record import ROOT, Found, Origin
 from tasks import available, load_task
 from tasks.core import Card
 
 FIRST_RUN = "python run_lra.py train --task listops --mixer cosformer --protocol quick"
-ORIGINS = {"yours": "your runs", "committed": "committed records"}
+ORIGINS: tuple[Origin, ...] = ("yours", "committed")
 STOPPED = "Stopped before the last step; not comparable with a complete run"
 COST = "Parameters and minutes of a run"
 MEAN = "5-task mean"
@@ -48,7 +48,7 @@ def percent(accuracy: float | None) -> str:
 
 
 def cell_text(cell: Cell | None) -> str:
-    """`36.5 ±0.5 (3)`; see `legend`."""
+    """`36.5±0.5 (3)`; see `legend`."""
     if cell is None:
         return NONE
     n, failed = len(cell.accuracies), len(cell.diverged)
@@ -56,22 +56,20 @@ def cell_text(cell: Cell | None) -> str:
         return "diverged" if failed == 1 else f"{failed} diverged"
     text = percent(cell.mean)
     if cell.deviation is not None:
-        text += f" ±{100 * cell.deviation:.1f}"
-    if cell.at_chance == n:
-        text += " ≈"
+        text += f"±{100 * cell.deviation:.1f}"
     notes = [str(n)] if n > 1 else []
-    notes += [f"{cell.at_chance} ≈"] if 0 < cell.at_chance < n else []
+    notes += [f"{cell.at_chance}≈"] if 0 < cell.at_chance < n else []
     notes += [f"{failed} diverged"] if failed else []
-    return f"{text} ({', '.join(notes)})" if notes else text
+    return text + (f" ({', '.join(notes)})" if notes else "") + "≈" * (cell.at_chance == n)
 
 
 def cost_text(cost: tuple[int, float] | None) -> str:
-    """`95k, 12 min`"""
+    """`95k · 12`: parameters and minutes."""
     if cost is None:
         return NONE
     parameters, minutes = cost
     size = f"{parameters / 1e6:.1f}M" if parameters >= 999_500 else f"{parameters / 1e3:.0f}k"
-    return f"{size}, {minutes_text(minutes)} min"
+    return f"{size} · {minutes_text(minutes)}"
 
 
 def minutes_text(minutes: float) -> str:
@@ -80,7 +78,7 @@ def minutes_text(minutes: float) -> str:
 
 def stopped_texts(run: Truncated) -> tuple[str, ...]:
     """Seed, steps, accuracy, majority, minutes."""
-    accuracy = percent(run.accuracy) + " ≈" * run.at_chance
+    accuracy = percent(run.accuracy) + "≈" * run.at_chance
     steps = f"{run.steps_done:,} of {run.steps_planned:,}"
     return str(run.seed), steps, accuracy, percent(run.majority), minutes_text(run.minutes)
 
@@ -111,7 +109,7 @@ def legend(board: Board) -> list[str]:
     cells = [c for t in board.tables for r in t.rows for c in r.cells if c]
     said = ["Test accuracy in per cent."]
     if any(len(c.accuracies) > 1 for c in cells):
-        said.append("36.5 ±0.5 (3): mean, standard deviation and number of seeds; a number alone is one seed.")
+        said.append("36.5±0.5 (3): mean, standard deviation and number of seeds; a number alone is one seed.")
     elif cells:
         said.append("Every number is one seed.")
     if any(c.at_chance for c in cells) or any(s.at_chance for t in board.tables for s in t.truncated):
@@ -135,21 +133,24 @@ def nothing(board: Board) -> str:
 
 
 def as_markdown(board: Board) -> str:
-    """The board as sections of a page, from the third level on."""
+    """The board as a chapter of a page, heading of the second level."""
     if not board.tables:
-        return f"{_md(nothing(board))}\n\n    {FIRST_RUN}\n"
+        return f"## Leaderboard\n\n{_md(nothing(board))}\n\n    {FIRST_RUN}"
     letters = machines(board)
-    lines: list[str] = []
+    origins = {
+        "committed": "Rows from *committed* are records in `results/`.",
+        "yours": "Rows from *yours* are runs of the machine that printed this, in `runs/`.",
+    }
+    there = {f.origin for f in board.found if f.record["kind"] == "run"}
+    intro = [_md(sentence) for sentence in legend(board)] + [origins[o] for o in origins if o in there]
+    lines = ["## Leaderboard", "", " ".join(intro), ""]
     for t in board.tables:
         lines += [f"### {_md(t.label)}", ""]
         if t.about:
-            lines += [f"{_md(t.about[0].upper() + t.about[1:])}.", ""]
+            lines += [f"{t.about[0].upper()}{t.about[1:]}.", ""]
         lines += _md_table(t, letters)
-    lines += ["### How to read it", "", *(f"- {_md(sentence)}" for sentence in legend(board))]
-    lines.append("- committed: a record in `results/`; yours: a run of the machine that printed this, in `runs/`.")
     columns = dict.fromkeys(c for t in board.tables for c in (*t.columns, *(s.column for s in t.truncated)))
-    lines += ["", "### The columns", "", *(f"- {_md_column(c)}" for c in columns)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "### The columns", "", *(f"- {_md_column(c)}" for c in columns)])
 
 
 def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
@@ -165,20 +166,20 @@ def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
         for f in t.floors:
             rows.append([f"*{_md(f.name)}*", "*floor*", *map(percent, f.accuracies), *[percent(f.mean)] * mean])
         rows.append(["<sub>source</sub>", "", *(f"<sub>{source}</sub>" for *_, source in heads), *[""] * mean])
-        lines += _md_grid(["mixer", "", *titles, *[MEAN] * mean], rows, left=2)
+        lines += _md_grid(["mixer", "from", *titles, *[MEAN] * mean], rows, left=2)
     if t.truncated:
         rows = []
         for s in t.truncated:
             title, variant, source = (_md(text) for text in heading(s.column))
             name = _md_name(s.label, s.changes, letters[s.hardware])
             rows.append([name, s.origin, f"{title}, {variant}", source, *stopped_texts(s)])
-        head = ["mixer", "", "task", "source", "seed", "steps", "accuracy", "majority class", "minutes"]
+        head = ["mixer", "from", "task", "source", "seed", "steps", "accuracy", "majority class", "minutes"]
         lines += [f"**{STOPPED}**", "", *_md_grid(head, rows, left=4)]
     if t.costs:
         rows = [
             [_md_name(c.label, c.changes, letters[c.hardware]), c.origin, *map(cost_text, c.cells)] for c in t.costs
         ]
-        lines += [f"**{COST}**", "", *_md_grid(["mixer", "", *titles], rows, left=2)]
+        lines += [f"**{COST}**", "", *_md_grid(["mixer", "from", *titles], rows, left=2)]
     return lines
 
 
@@ -188,7 +189,7 @@ def _md(value: object) -> str:
 
 
 def _md_name(label: str, changes: Sequence[str], letter: str = "") -> str:
-    hardware = f" <sub>{letter}</sub>" if letter else ""
+    hardware = f" <sub>on {letter}</sub>" if letter else ""
     return _md(label) + hardware + "".join(f"<br><sub>{_md(c)}</sub>" for c in changes)
 
 
@@ -218,7 +219,7 @@ def as_csv(board: Board) -> str:
     for f in board.found:
         facts = _facts(f)
         writer.writerow({name: _csv(facts.get(name)) for name in CSV_HEAD})
-    return text.getvalue()
+    return text.getvalue().removesuffix("\n")
 
 
 def _facts(f: Found) -> dict[str, Any]:
@@ -256,4 +257,4 @@ def _csv(value: object) -> object:
 def as_json(board: Board) -> str:
     """The board itself: tables, columns, rows and cells, with the accuracy of every seed."""
     tables = [{"label": t.label, **dataclasses.asdict(t)} for t in board.tables]
-    return json.dumps({"tables": tables}, indent=1) + "\n"
+    return json.dumps({"tables": tables}, indent=1)

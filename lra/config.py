@@ -104,7 +104,7 @@ class RunConfig:
     protocol: str
     protocol_version: int
     modified: bool  # differs from the protocol in something that counts
-    mixer: str
+    mixer: str = dataclasses.field(metadata={"execution": True})  # where it is found; the label says what it is
     mixer_label: str
     mixer_options: Mapping[str, Any]
     mixer_sha256: str | None  # of the user's own file

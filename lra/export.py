@@ -56,7 +56,9 @@ def export(
         whole = Path(scratch) / "export"  # a directory of its own, so that it has the usual permissions
         whole.mkdir()
         if format == "lra":
-            load_task(card.name).write_official(prepared.splits, whole)
+            difficulty = prepared.variant.partition("-")[2]  # of Pathfinder's "32-easy"
+            options = {"difficulty": difficulty} if difficulty else {}
+            load_task(card.name).write_official(prepared.splits, whole, **options)
         else:
             _write_tfds(prepared, card, whole, progress)
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lra.environment import code_state, environment
-from lra.records import SCHEMA, at_chance, now, runs_directory, scores, write
+from lra.record import SCHEMA, at_chance, now, runs_directory, scores, write
 from tasks.core import Card, Prepared, Split
 
 MAJORITY, ROOT_OPERATOR = "majority class", "root operator"

@@ -16,7 +16,7 @@ from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Truncated
 from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
 from lra.floors import MAJORITY
-from lra.records import Found, Origin
+from lra.record import Found, Origin
 
 Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 Format = Literal["table", "md", "csv", "json"]
@@ -26,7 +26,7 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
     """The leaderboard of these records.
 
     Args:
-      found:    runs and floors (`lra.records.find`); other kinds are left out
+      found:    runs and floors (`lra.record.find`); other kinds are left out
       protocol: `small`, or `small@1`; None: all
     """
     found = list(found)
@@ -51,7 +51,7 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
 
 
 def render(board: Board, format: Format = "table") -> RenderableType:
-    """The board as a table for `rich.print`, else as a string.
+    """The board as a table for rich's `Console.print`, else as a string without a last line break.
 
     Raises:
       ValueError: no such format.
@@ -131,11 +131,14 @@ def _table(group: tuple[str, int, bool], runs: Sequence[Found], floors: Sequence
 
 
 def _about(group: tuple[str, int, bool], runs: Sequence[Found]) -> str:
+    name, version, modified = group
+    if modified:
+        return "the protocol with the changes that each row names"
     try:
-        base = cfg.protocol(runs[0].record["column"]["task"], group[0])
+        base = cfg.protocol(runs[0].record["column"]["task"], name)
     except cfg.ConfigError:
         return ""
-    return base.about if base.version == group[1] else ""
+    return base.about if base.version == version else ""
 
 
 def _key(f: Found) -> Key:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from lra.config import RunConfig
+from lra.config import ConfigError, RunConfig
 from lra.device_data import DeviceSplit, gather
 from lra.optimizer import optimizer
 from models import mixers
@@ -45,12 +45,15 @@ class Program:
         self.config = config
         self._encoder = encoder_config(config, card)
         self._mixer = mixers.resolve(config.mixer)
+        if self._mixer.sha256 != config.mixer_sha256:
+            raise ConfigError(f"{config.mixer} is no longer the file that this run began with ({config.mixer_label})")
         mixers.check_options(self._mixer.cls, config.mixer_options)
         self._optimizer = optimizer(config.train)
         # The run's seed has two streams: what parameters are drawn from, and what dropout is drawn from.
         self._init_key, self._dropout_key = jax.random.split(jax.random.key(config.seed, impl="threefry2x32"))
         model = nnx.eval_shape(lambda: self._model(self._init_key))
-        self._graph, params, _ = nnx.split(model, nnx.Param, ...)
+        self._graph: nnx.GraphDef
+        self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
 
     def _model(self, key: jax.Array) -> Classifier:
@@ -64,8 +67,8 @@ class Program:
 
         @jax.jit
         def arrays(key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
-            _, params, rest = nnx.split(self._model(key), nnx.Param, ...)
-            return params, rest, self._optimizer.init(params)
+            _, *parts = nnx.split(self._model(key), nnx.Param, ...)
+            return parts[0], parts[1], self._optimizer.init(parts[0])
 
         return TrainState(0, *arrays(self._init_key))
 

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG_SECONDS = 30.0
 
@@ -20,7 +20,7 @@ class Reporter:
         self._start = self._last_line = time.monotonic()
         self._begun = done
         self._bar: Progress | None = None
-        self._task = None
+        self._task: TaskID | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lra import floors, records
 from lra.api import configure
 from lra.data import prepare
+from lra.floors import write_floors
 from lra.interrupt import Interrupted
 from lra.progress import data_progress
 from tasks import load_task
@@ -39,7 +39,7 @@ def suite(
     for task in tasks:
         config = next(c for run, c in configs.items() if run[0] == task)
         data = prepare(task, config.variant, allow_sample=config.allow_sample, progress=data_progress)
-        floors.record_floors(data, load_task(task).CARD, records.runs_directory() / "floors" / "records")
+        write_floors(data, load_task(task).CARD)
     failed = []
     for number, (task, mixer, seed) in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {task} {mixer} seed {seed}", file=sys.stderr, flush=True)

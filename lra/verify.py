@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
 
 import numpy as np
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from tasks.core import GENERATED, OFFICIAL, SAMPLE, Card, DataError, Prepared, Split
 
@@ -74,7 +75,8 @@ def verify(prepared: Prepared, card: Card) -> Report:
     problems += [f"split {name} does not belong here" for name in prepared.splits if name not in sizes]
     notes: list[str] = []
     reports = []
-    train = _Contents.of(prepared.splits.get("train"))
+    documents, inputs = _hashes(prepared.splits["train"]) if "train" in prepared.splits else ([], [])
+    train = set(documents), set(inputs)
     for name, split in prepared.splits.items():
         report = _report(name, split, card, sizes.get(name) if judged else None, train)
         problems += _faults(report, split, prepared, card)
@@ -82,9 +84,9 @@ def verify(prepared: Prepared, card: Card) -> Report:
             problems.append(f"{name} has {report.examples:,} examples, not {report.expected:,}")
         elif not judged and report.examples != sizes.get(name):
             notes.append(f"{name} has {report.examples:,} examples; the full set has {sizes.get(name, 0):,}")
-        if absent := [c for c, n in zip(card.classes, report.class_counts, strict=True) if not n]:
+        if absent := [c for c, n in zip(card.classes, report.class_counts, strict=False) if not n]:
             (problems if judged else notes).append(f"{name} has no example of class {', '.join(absent)}")
-        if report.shared_inputs:
+        if report.shared_inputs:  # a generator draws all splits as one list without duplicates
             what = f"{report.shared_inputs:,} of {report.examples:,} inputs of {name} are also in train"
             (problems if prepared.source.startswith(GENERATED) else notes).append(what)
         reports.append(report)
@@ -103,45 +105,47 @@ def verify(prepared: Prepared, card: Card) -> Report:
     )
 
 
-def verify_table(reports: Sequence[Report]) -> Table:
-    """One section a data set, one row a split."""
-    table = Table(caption="B = bytes of a document; in train = inputs that the training split has as well")
-    for name, justify in (
-        ("data", "left"),
-        ("split", "left"),
-        ("examples", "right"),
-        ("class share", "right"),
-        ("B min", "right"),
-        ("mean", "right"),
-        ("max", "right"),
-        ("in train", "right"),
-        ("sha256", "left"),
-        ("", "left"),
-    ):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for report in reports:
-        title = [f"[bold]{report.task}[/] {report.variant}", report.source, f"sha256 {report.sha256[:8]}"]
-        heads = title + [""] * (len(report.splits) - len(title))
-        for row in range(max(len(heads), len(report.splits))):
-            verdict = ("[green]ok[/]" if report.ok else "[red]bad[/]") if row == 0 else ""
-            table.add_row(heads[row], *(_cells(report.splits[row]) if row < len(report.splits) else [""] * 8), verdict)
-        table.add_section()
+def verify_table(report: Report) -> Table:
+    """One row a split; the verdict above, problems and notes below. Fits into 80 columns."""
+    verdict = Text("ok", "green") if report.ok else Text("bad", "red")
+    name = Text.assemble(
+        (f"{report.task} {report.variant}", "bold"), f"  {report.source}  {report.sha256[:8]}  ", verdict
+    )
+    remarks = [Text(f"problem: {what}", "red") for what in report.problems]
+    remarks += [Text(f"note: {what}", "dim") for what in report.notes]
+    table = Table(
+        title=name,
+        caption=Text("\n").join(remarks) if remarks else None,
+        title_style="",
+        caption_style="",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("split", min_width=10)
+    for heading, width in (("examples", 9), ("a class has", 11), ("min B", 6), ("mean B", 6), ("max B", 6)):
+        table.add_column(heading, min_width=width, justify="right")
+    table.add_column("no token", justify="right")  # bytes that have none
+    table.add_column("in train", justify="right")  # inputs that the training split has as well
+    table.add_column("sha256", min_width=8)
+    for split in report.splits:
+        table.add_row(*_cells(split))
     return table
 
 
 def _cells(split: SplitReport) -> list[str]:
-    count = f"{split.examples:,}"
-    if split.expected not in (None, split.examples):
-        count = f"[red]{count} of {split.expected:,}[/]"
-    shares = [100 * n / max(1, split.examples) for n in split.class_counts]
-    low, high = f"{min(shares):.1f}", f"{max(shares):.1f}"
+    shares = [f"{100 * count / max(1, split.examples):.1f}" for count in split.class_counts]
+    low, high = min(shares, key=float), max(shares, key=float)
     return [
         split.split,
-        count,
-        f"{low} %" if low == high else f"{low} to {high} %",
+        f"{split.examples:,}",
+        f"{low} %" if low == high else f"{low}-{high} %",
         f"{split.bytes_min:,}",
         f"{split.bytes_mean:,.0f}",
         f"{split.bytes_max:,}",
+        f"{split.outside:,}",
         "" if split.split == "train" else f"{split.shared_inputs:,}",
         split.sha256[:8],
     ]
@@ -169,34 +173,23 @@ def image_side(split: Split) -> int:
     return side
 
 
-@dataclasses.dataclass(frozen=True)
-class _Contents:
-    """Documents and inputs of a split, by hash: `documents [D]` and `inputs [N]` in order, for counting."""
-
-    documents: np.ndarray
-    inputs: np.ndarray
-
-    @classmethod
-    def of(cls, split: Split | None) -> _Contents:
-        if split is None:
-            return cls(np.zeros(0, "V16"), np.zeros(0, "V16"))
-        data, bounds = split.data.data, split.offsets.tolist()
-        hashes = (
-            hashlib.blake2b(data[a:b], digest_size=16).digest() for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-        )
-        documents = np.fromiter(hashes, "V16", len(bounds) - 1)
-        inputs = np.ascontiguousarray(documents[split.items]).reshape(len(split), -1)
-        return cls(documents, inputs.view(f"V{16 * inputs.shape[1]}").reshape(-1))
+def _hashes(split: Split) -> tuple[list[bytes], list[bytes]]:
+    """Of every document that is used, and of every example's input (two hashes end to end for a pair)."""
+    documents = {
+        d: hashlib.blake2b(split.document(d), digest_size=16).digest() for d in np.unique(split.items).tolist()
+    }
+    inputs = [b"".join(documents[d] for d in items) for items in split.items.reshape(len(split), -1).tolist()]
+    return list(documents.values()), inputs
 
 
-def _report(name: str, split: Split, card: Card, expected: int | None, train: _Contents) -> SplitReport:
+def _report(
+    name: str, split: Split, card: Card, expected: int | None, train: tuple[set[bytes], set[bytes]]
+) -> SplitReport:
     shared_inputs = shared_documents = 0
     if name != "train":
-        contents = _Contents.of(split)
-        there = set(train.inputs.tolist())
-        shared_inputs = sum(i in there for i in contents.inputs.tolist())
-        used = set(contents.documents[np.unique(split.items)].tolist())
-        shared_documents = len(used & set(train.documents.tolist()))
+        documents, inputs = _hashes(split)
+        shared_documents = len(set(documents) & train[0])
+        shared_inputs = sum(i in train[1] for i in inputs)
     lengths = split.lengths
     return SplitReport(
         split=name,
@@ -206,7 +199,7 @@ def _report(name: str, split: Split, card: Card, expected: int | None, train: _C
         bytes_min=int(lengths.min(initial=np.iinfo(np.int64).max)) if lengths.size else 0,
         bytes_mean=float(lengths.mean()) if lengths.size else 0.0,
         bytes_max=int(lengths.max(initial=0)),
-        outside=int((split.data >= card.vocab_size - 1).sum()),
+        outside=0 if card.vocab_size > 256 else int(np.count_nonzero(split.data >= card.vocab_size - 1)),
         shared_inputs=shared_inputs,
         shared_documents=shared_documents,
         sha256=split.sha256,
@@ -228,9 +221,7 @@ def _faults(report: SplitReport, split: Split, prepared: Prepared, card: Card) -
     if report.examples and not report.bytes_min:
         faults.append(f"{report.split} has an empty document")
     if (split.items.ndim == 2) != card.pairs:
-        faults.append(
-            f"{report.split} holds {'pairs' if split.items.ndim == 2 else 'single documents'}, which is wrong for {card.name}"
-        )
+        faults.append(f"{report.split} {'does not hold' if card.pairs else 'holds'} pairs")
     if len(report.class_counts) > len(card.classes):
         faults.append(
             f"{report.split} has a label {len(report.class_counts) - 1}; there are {len(card.classes)} classes"

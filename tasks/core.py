@@ -200,7 +200,9 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
         for part in built:
             examples = part.examples
             if len(examples) and examples.labels.max() >= len(card.classes):
-                raise DataError(f"{card.name} {part.split}: label {examples.labels.max()} of {len(card.classes)} classes")
+                raise DataError(
+                    f"{card.name} {part.split}: label {examples.labels.max()} of {len(card.classes)} classes"
+                )
             np.savez_compressed(scratch / f"{part.split}.npz", **vars(examples))
             meta["splits"][part.split] = {"examples": len(examples), "sha256": examples.sha256}
             meta["source"] = part.source
@@ -226,7 +228,10 @@ def read_prepared(directory: Path, card: Card) -> Prepared:
     try:
         meta = json.loads((directory / "meta.json").read_text())
         if meta["task"] != card.name or meta["version"] != card.version:
-            raise DataError(f"{directory}: prepared as {meta['task']} version {meta['version']}, this is {card.name} version {card.version}; {mend}")
+            raise DataError(
+                f"{directory}: prepared as {meta['task']} version {meta['version']}, "
+                f"this is {card.name} version {card.version}; {mend}"
+            )
         splits = {}
         for name, entry in meta["splits"].items():
             with np.load(directory / f"{name}.npz", allow_pickle=False) as arrays:

@@ -15,13 +15,12 @@ import tempfile
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
-from tasks import pathfinder_official
 from tasks.core import (
     GENERATED,
     OFFICIAL,
@@ -38,7 +37,7 @@ from tasks.core import (
     quiet,
 )
 from tasks.pathfinder_generator import scenes
-from tasks.pathfinder_official import write_official
+from tasks.pathfinder_official import places, read_images, read_rows, write_official
 from tasks.pathfinder_setting import Setting, setting
 
 __all__ = ["CARD", "build", "generate", "locate", "write_official"]
@@ -86,13 +85,13 @@ CARD = Card(
     variants={name: _variant(name) for name in _SETTINGS},
     sources=(GENERATED, OFFICIAL, SAMPLE),
     obtain=(
-        "nothing is needed: the default is generated with the distribution of the reference generator. LRA's own draw is "
-        "in https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB); put its folder "
+        "nothing is needed: the default is generated with the reference generator's distribution. LRA's own draw is in "
+        "https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB); put its folder "
         "pathfinder32/ (pathfinder64/, pathfinder128/, pathfinder256/) into the data directory"
     ),
     licence=(
-        "generated here by a new implementation; the reference generator (github.com/drewlinsley/pathfinder) states no "
-        "licence, LRA's code and release are Apache-2.0"
+        "generated here by a new implementation; the reference generator (github.com/drewlinsley/pathfinder) is under "
+        "the MIT licence, LRA's code under Apache-2.0"
     ),
     citation=(
         "Linsley et al., Learning long-range spatial dependencies with horizontal gated recurrent units, NeurIPS 2018, "
@@ -190,7 +189,7 @@ def locate(data_dir: Path, variant: str = "full") -> Path | None:
 
 
 def _places(data_dir: Path, variant: str) -> list[Path]:
-    return [] if variant == "16" else pathfinder_official.places(data_dir, *_SETTINGS[variant])
+    return [] if variant == "16" else places(data_dir, *_SETTINGS[variant])
 
 
 def build(
@@ -224,8 +223,69 @@ def build(
     folder = None
     if source == GENERATED and numbers.resolution >= _LONG:
         folder = _work_folder(work_dir, f"{variant}-v{CARD.version}-seed{seed}")
-    images = _counted(_chunks(numbers, sum(sizes), seed, workers, folder), sum(sizes), progress)
-    for split, examples in zip(SPLITS, _cut(images, sizes, numbers.resolution, work_dir), strict=True):
+    chunks = _chunks(numbers, sum(sizes), seed, workers, folder)
+    for split, examples in _cut(chunks, sizes, numbers.resolution, work_dir, "draw images", progress):
         yield Built(split, examples, f"{source}, seed {seed}")
     if folder is not None:
         shutil.rmtree(folder)
+
+
+def _build_official(variant: str, data_dir: Path, progress: Progress, work_dir: Path | None) -> Iterator[Built]:
+    if variant == "16":
+        raise DataError(f"LRA has no 16 x 16 images; the variant 16 is generated: use the source {GENERATED}")
+    root = locate(data_dir, variant)
+    if root is None:
+        looked = ", ".join(map(str, _places(data_dir, variant)))
+        raise DataError(f"pathfinder {variant}: no metadata/ in {looked}; {CARD.obtain}")
+    rows, label = read_rows(root)
+    tenth = len(rows) // 10
+    sizes = (len(rows) - 2 * tenth, tenth, tenth)
+    resolution = _SETTINGS[variant][0]
+    for split, examples in _cut(read_images(rows, resolution), sizes, resolution, work_dir, "read images", progress):
+        yield Built(split, examples, label)
+
+
+def _cut(
+    chunks: Iterator[tuple[np.ndarray, np.ndarray]],
+    sizes: tuple[int, ...],
+    resolution: int,
+    work_dir: Path | None,
+    what: str,
+    progress: Progress,
+) -> Iterator[tuple[str, Split]]:
+    """Chunks of any sizes to splits of the given ones, one in memory (or in a file) at a time."""
+    part, marks = np.zeros((0, resolution, resolution), np.uint8), np.zeros(0, np.uint8)
+    done = 0
+    for split, size in zip(SPLITS, sizes, strict=True):
+        images = _room((size, resolution, resolution), work_dir)
+        labels = np.zeros(size, np.uint8)
+        filled = 0
+        while filled < size:
+            if not len(part):
+                part, marks = next(chunks)
+            here = slice(filled, filled := min(size, filled + len(part)))
+            taken = here.stop - here.start
+            images[here], labels[here] = part[:taken], marks[:taken]
+            part, marks = part[taken:], marks[taken:]
+            progress(what, done := done + taken, sum(sizes))
+        yield split, Split.from_images(images, labels)
+
+
+def _room(shape: tuple[int, ...], work_dir: Path | None) -> np.ndarray:
+    """Space for images: in memory, or in a file without a name, which vanishes with the array."""
+    if int(np.prod(shape)) <= _IN_MEMORY:
+        return np.zeros(shape, np.uint8)
+    with tempfile.TemporaryFile(dir=_work_folder(work_dir, "")) as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def _work_folder(work_dir: Path | None, name: str) -> Path:
+    prepared = os.environ.get("LRA_PREPARED") or Path(__file__).resolve().parent.parent / ".cache" / "prepared"
+    folder = (work_dir or Path(prepared).expanduser() / ".pathfinder-chunks") / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"pathfinder: {folder} cannot be made ({error}); set LRA_PREPARED to a directory with room to write"
+        ) from error
+    return folder

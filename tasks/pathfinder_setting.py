@@ -12,11 +12,8 @@ ends apart, and bends sharper than LRA's (continuity 0.8) are what keeps that fr
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 from tasks.core import DataError
-
-Difficulty = Literal["easy", "intermediate", "hard"]
 
 FINE = 2  # paddles and markers are drawn on a grid this many times finer
 TRIES = 3  # of one paddle's end, and of one seed's place
@@ -50,26 +47,36 @@ class Setting:
         return max(64, min(2048, 2**21 // self.resolution**2))
 
 
+_HARD = {
+    16: Setting(
+        resolution=16, contour_length=5, distractor_length=2, distractors=2, padding=1, border=6, seed_distance=4,
+        clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5, continuity=0.8,
+        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
+    ),
+    32: Setting(
+        resolution=32, contour_length=14, distractor_length=4, distractors=5, padding=1, border=14, seed_distance=7,
+        clearance=0.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5, continuity=1.0,
+        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
+    ),
+    64: Setting(
+        resolution=64, contour_length=14, distractor_length=4, distractors=5, padding=1, border=24, seed_distance=12,
+        clearance=0.0, paddle_length=5, paddle_thickness=1.0, margins=(1,), marker_radius=2.5, continuity=1.8,
+        snake_contrast=0.8, paddle_contrast=1.0, chunk=100,
+    ),
+    128: Setting(
+        resolution=128, contour_length=14, distractor_length=4, distractors=8, padding=1, border=40, seed_distance=20,
+        clearance=0.0, paddle_length=5, paddle_thickness=1.5, margins=(2, 3), marker_radius=3.0, continuity=1.8,
+        snake_contrast=0.9, paddle_contrast=1.0, chunk=100,
+    ),
+    256: Setting(
+        resolution=256, contour_length=14, distractor_length=4, distractors=7, padding=22, border=54, seed_distance=27,
+        clearance=0.0, paddle_length=5, paddle_thickness=2.0, margins=(3,), marker_radius=5.0, continuity=1.8,
+        snake_contrast=1.0, paddle_contrast=1.0, chunk=50,
+    ),
+}  # fmt: skip
+_BUDGET = {16: 4, 32: 20, 64: 22, 128: 35, 256: 30}  # paddles of all distractors together
 _CONTOUR_LENGTH = {"easy": 6, "intermediate": 9, "hard": 14}
 _SHORT_CONTOUR_LENGTH = {"easy": 3, "intermediate": 4, "hard": 5}  # at resolution 16
-
-_PADDLES = {16: 4, 32: 20, 64: 22, 128: 35, 256: 30}  # of all distractors together
-
-_COMMON = {
-    16: dict(padding=1, seed_distance=4, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5)
-    | dict(border=6, clearance=3.0, continuity=0.8, snake_contrast=2.0, paddle_contrast=0.75, chunk=1000),
-    32: dict(padding=1, seed_distance=7, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5)
-    | dict(border=14, clearance=0.0, continuity=1.0, snake_contrast=2.0, paddle_contrast=0.75, chunk=1000),
-    64: dict(padding=1, seed_distance=12, paddle_length=5, paddle_thickness=1.0, margins=(1,), marker_radius=2.5)
-    | dict(border=24, clearance=0.0, continuity=1.8, snake_contrast=0.8, paddle_contrast=1.0, chunk=100),
-    128: dict(padding=1, seed_distance=20, paddle_length=5, paddle_thickness=1.5, margins=(2, 3), marker_radius=3.0)
-    | dict(border=40, clearance=0.0, continuity=1.8, snake_contrast=0.9, paddle_contrast=1.0, chunk=100),
-    256: dict(padding=22, seed_distance=27, paddle_length=5, paddle_thickness=2.0, margins=(3,), marker_radius=5.0)
-    | dict(border=54, clearance=0.0, continuity=1.8, snake_contrast=1.0, paddle_contrast=1.0, chunk=50),
-}
-
-RESOLUTIONS = tuple(_COMMON)
-DIFFICULTIES = tuple(_CONTOUR_LENGTH)
 
 
 def setting(resolution: int, difficulty: str) -> Setting:
@@ -78,17 +85,12 @@ def setting(resolution: int, difficulty: str) -> Setting:
     Raises:
       DataError: no such resolution or difficulty; the message lists the valid ones.
     """
-    if resolution not in _COMMON or difficulty not in _CONTOUR_LENGTH:
+    if resolution not in _HARD or difficulty not in _CONTOUR_LENGTH:
         raise DataError(
             f"pathfinder has no resolution {resolution!r} with difficulty {difficulty!r}; "
-            f"resolutions: {', '.join(map(str, RESOLUTIONS))}; difficulties: {', '.join(DIFFICULTIES)}"
+            f"resolutions: {', '.join(map(str, _HARD))}; difficulties: {', '.join(_CONTOUR_LENGTH)}"
         )
     length = (_SHORT_CONTOUR_LENGTH if resolution == 16 else _CONTOUR_LENGTH)[difficulty]
     short = max(2, length // 3)
-    return Setting(
-        resolution=resolution,
-        contour_length=length,
-        distractor_length=short,
-        distractors=_PADDLES[resolution] // short,
-        **_COMMON[resolution],
-    )
+    slots = _BUDGET[resolution] // short
+    return dataclasses.replace(_HARD[resolution], contour_length=length, distractor_length=short, distractors=slots)

@@ -123,9 +123,7 @@ class Markers:
         reach, side = len(cells) // 2, 2 * self.half + 1
         matrix = np.pad(lanczos_matrix(FINE * resolution, resolution), ((self.half,) * 2, (reach,) * 2))
         # weights [R, side, cells]: of the fine cells around a pixel, for the pixels around it
-        self._weights = np.stack(
-            [matrix[i : i + side, FINE * i : FINE * i + len(cells)] for i in range(resolution)]
-        )
+        self._weights = np.stack([matrix[i : i + side, FINE * i : FINE * i + len(cells)] for i in range(resolution)])
         self._rows = to_bytes(cells @ self._weights.transpose(0, 2, 1)).astype(np.float64)  # after the first pass
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:

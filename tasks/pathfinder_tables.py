@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from tasks.pathfinder_setting import Setting
-from tasks.pathfinder_stamps import Markers, dilate, disc, paddle_stamps
+from tasks.pathfinder_stamps import Markers, dilate, paddle_stamps
 
 DEGREES = np.arange(-180, 180)
 
@@ -64,6 +64,7 @@ class Tables:
     next_pivot: np.ndarray  # int64 [2, states, frame], y and x of the pivot after that at y or x
     seed_head: np.ndarray  # int64 [2, 360, frame], the end of a first paddle with this tail
     seed_pivot: np.ndarray  # int64 [2, 360, frame]
+    seed_distance: np.ndarray  # float64 [2, 360], from the first snake's tail to the second's, in whole degrees
     kernels: tuple[np.ndarray, ...]  # int64 [cells, 2], what must be free around the tail of a first paddle
     kernel: np.ndarray  # int64 [360], which of them; -1: the reference finds no place for this angle, ever
     line: Stamp
@@ -96,11 +97,9 @@ def tables(setting: Setting, margin: int) -> Tables:
 
     circle = _circle(radius)
     heading = [math.atan2(dy, dx) for dy, dx in circle]
-    seed = [math.radians(d) for d in DEGREES]
+    seed = [radians(int(d)) for d in DEGREES]
     # A later paddle is drawn from its head backwards, a first one from its tail forwards.
-    line, mask, wide = paddle_stamps(
-        [_opposite(a) for a in heading] + seed, length, setting.paddle_thickness, margin
-    )
+    line, mask, wide = paddle_stamps([_opposite(a) for a in heading] + seed, length, setting.paddle_thickness, margin)
     steps = len(circle)
     kernels, kernel = _kernels(mask[steps:], radius, resolution)
 
@@ -108,7 +107,9 @@ def tables(setting: Setting, margin: int) -> Tables:
     coordinate = np.arange(frame) - pad
     low, high = -radius - 1, resolution + radius
     seed_head = _moved(seed, length, coordinate)
-    seed_pivot = np.stack([_moved([a], radius, h)[:, 0] for a, h in zip(map(_opposite, seed), seed_head.swapaxes(0, 1), strict=True)], 1)
+    seed_pivot = np.stack(
+        [_moved([a], radius, h)[:, 0] for a, h in zip(map(_opposite, seed), seed_head.swapaxes(0, 1), strict=True)], 1
+    )
 
     empty = np.full((resolution, resolution), 255, np.uint8)
     empty[setting.padding : -setting.padding, setting.padding : -setting.padding] = 0
@@ -123,6 +124,9 @@ def tables(setting: Setting, margin: int) -> Tables:
         next_pivot=np.clip(_moved(heading + seed, length + 2 * margin, coordinate), low, high) + pad,
         seed_head=seed_head + pad,
         seed_pivot=seed_pivot + pad,
+        seed_distance=np.array(
+            [[setting.seed_distance * f(radians(d)) for d in range(360)] for f in (math.sin, math.cos)]
+        ),
         kernels=kernels,
         kernel=kernel,
         line=Stamp.of(line, frame),
@@ -135,6 +139,11 @@ def tables(setting: Setting, margin: int) -> Tables:
     )
 
 
+def radians(degrees: float) -> float:
+    """In the order of operations of the reference: what is rounded up later depends on the last bit."""
+    return degrees * math.pi / 180
+
+
 def _opposite(angle: float) -> float:
     return angle + math.pi if angle < 0 else angle - math.pi
 
@@ -142,7 +151,7 @@ def _opposite(angle: float) -> float:
 def _circle(radius: int) -> list[tuple[int, int]]:
     """Cells (dy, dx) of a circle, sampled once a pixel of arc and rounded down."""
     step = 360 / (2 * radius * math.pi)
-    samples = [math.radians(i * step) for i in range(math.ceil(360 / step))]
+    samples = [radians(i * step) for i in range(math.ceil(360 / step))]
     return sorted({(math.floor(radius * math.sin(a)), math.floor(radius * math.cos(a))) for a in samples})
 
 
@@ -174,7 +183,8 @@ def _kernels(masks: np.ndarray, radius: int, resolution: int) -> tuple[tuple[np.
     """
     half = masks.shape[-1] // 2
     found: dict[bytes, int] = {}
-    kernels, which = [], np.full(len(masks), -1)
+    kernels: list[np.ndarray] = []
+    which = np.full(len(masks), -1)
     for i, mask in enumerate(masks):
         cells = np.argwhere(mask == 255) - half
         cells = cells[(cells < radius).all(1)] + 1

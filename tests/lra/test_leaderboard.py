@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lra import config as cfg
 from lra.leaderboard import board, changes, render
-from lra.records import SCHEMA, Found, at_chance
+from lra.record import SCHEMA, Found, at_chance
 
 DATA = "628d26d6" + 56 * "0"
 FORMATS = ("table", "md", "csv", "json")
@@ -117,7 +117,7 @@ def test_mean_and_sample_deviation_over_seeds() -> None:
     assert (cell.seeds, cell.accuracies) == ((0, 1, 2), tuple(values))
     assert cell.mean == pytest.approx(0.37)
     assert cell.deviation == pytest.approx(statistics.stdev(values)) == pytest.approx(0.06)
-    assert "37.0 ±6.0 (3)" in shown(render(board([run(v, seed=i) for i, v in enumerate(values)])))
+    assert "37.0±6.0 (3)" in shown(render(board([run(v, seed=i) for i, v in enumerate(values)])))
 
 
 def test_one_seed_has_no_deviation() -> None:
@@ -140,7 +140,7 @@ def test_origins_are_never_merged() -> None:
         ("yours", (0.3,)),
         ("committed", (0.9,)),
     ]
-    for format, yours in (("table", "your runs"), ("md", "| yours |"), ("csv", "\nyours,")):
+    for format, yours in (("table", "yours"), ("md", "| yours |"), ("csv", "\nyours,")):
         text = shown(render(board([run(0.9, origin="committed"), run(0.3)]), format))  # type: ignore[arg-type]
         assert yours in text
         assert text.index("committed") > 0
@@ -247,9 +247,9 @@ def test_floors_stand_below_in_their_own_column() -> None:
 def test_chance_is_marked() -> None:
     made = board([run(0.21), run(0.5, mixer="softmax"), run(0.2, mixer="mixed"), run(0.9, mixer="mixed", seed=1)])
     text = shown(render(made))
-    assert "21.0 ≈" in text
-    assert "50.0 ≈" not in text
-    assert "(2, 1 ≈)" in text
+    assert "21.0≈" in text
+    assert "50.0≈" not in text
+    assert "(2, 1≈)" in text
     assert "at chance" in text
     assert "≈" not in shown(render(board([run(0.5)])))  # the legend explains what is there
 
@@ -282,12 +282,12 @@ def test_costs_are_never_averaged_over_machines() -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_a_record_says_is_text(format: Any) -> None:
     evil = "=cmd|'/C calc'!A0 [red]x[/red] <script>alert(1)</script> `b` *c* \x1b[31m\n| d |"
-    made = board([run(0.3, mixer=evil, source="[link=http://x]y[/link]<b>")])
+    made = board([run(0.3, mixer=evil, source="[b]y[/b] <b>")])
     text = shown(render(made, format), width=300)
     assert "\x1b" not in text
     if format == "table":
         assert "[red]x[/red]" in text
-        assert "[link=http://x]" in text
+        assert "[b]y[/b]" in text
     elif format == "md":
         assert "<script>" not in text
         assert "<b>" not in text
@@ -325,7 +325,7 @@ def test_json_is_the_board() -> None:
     assert table["rows"][0]["cells"][0]["accuracies"] == [0.3, 0.4]
 
 
-@pytest.mark.parametrize("format", ("table", "md"))
+@pytest.mark.parametrize("format", ["table", "md"])
 def test_an_empty_board_says_how_to_begin(format: Any) -> None:
     assert "run_lra.py train --task listops --mixer cosformer --protocol quick" in shown(render(board([]), format))
     assert "quick@1" in shown(render(board([run(0.3)], "lra"), format))  # there is something else to see
@@ -337,12 +337,13 @@ def test_every_format_renders_five_tasks(format: Any) -> None:
     assert shown(render(board(found), format))
 
 
-@pytest.mark.parametrize("width", (80, 100, 140))
+@pytest.mark.parametrize("width", [80, 100, 140])
 def test_no_number_is_cut_off(width: int) -> None:
     values = {task: [0.4 + 0.01 * i, 0.5 + 0.01 * i] for i, task in enumerate(cfg.TASKS)}
     text = shown(render(board([run(v, task=t, seed=s) for t, vs in values.items() for s, v in enumerate(vs)])), width)
     for some in values.values():
-        assert f"{100 * statistics.fmean(some):.1f} ±7.1" in text
+        assert f"{100 * statistics.fmean(some):.1f}±7.1" in text
+    assert f"{100 * statistics.fmean(v for vs in values.values() for v in vs):.1f}" in text
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
 

@@ -9,7 +9,6 @@ import threading
 import jax
 import numpy as np
 import pytest
-from tests.lra.conftest import leaves, tiny_config
 
 from lra import train as trainer
 from lra.checkpoint import CheckpointError, Checkpoints
@@ -18,6 +17,7 @@ from lra.interrupt import RunError, only_process
 from lra.program import Program
 from lra.train import gradient, train
 from tasks.listops import CARD
+from tests.lra.conftest import leaves, tiny_config
 
 
 @pytest.mark.parametrize("mixer", ["cosformer", "softmax", "linear"])

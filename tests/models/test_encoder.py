@@ -89,11 +89,11 @@ def test_padding_buckets_and_batch_change_nothing(pooling: Any, pair: Any) -> No
 @poolings
 @pytest.mark.parametrize("mixer", ["cosformer", "softmax"])
 def test_an_empty_example_is_finite(pooling: Any, mixer: str) -> None:
-    _, params, apply = make(dataclasses.replace(CONFIG, pooling=pooling), mixer)
+    _, params, apply = make(dataclasses.replace(CONFIG, pooling=pooling, num_layers=1), mixer)
     ids = tokens(None).at[1].set(0)
-    for keys in (None, example_keys()):
-        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(loss_and_gradient(apply, params, ids, None, keys)))
-    assert jnp.isfinite(apply(params, ids[:, :1])).all()
+    found = loss_and_gradient(apply, params, ids, None, example_keys())
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(found))
+    assert jnp.isfinite(apply(params, ids)).all()
 
 
 def test_padding_rows_get_no_gradient() -> None:

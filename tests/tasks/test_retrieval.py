@@ -1,112 +1,23 @@
-"""Retrieval: literals against Python's own reader, both layouts, broken sources, the full size, the sample."""
+"""Retrieval: both layouts from every place, broken sources by file and row, the full size, real pairs."""
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import subprocess
 import sys
 import tarfile
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from tasks import retrieval, retrieval_sample
+from tasks import retrieval
 from tasks.core import OFFICIAL, SAMPLE, SPLITS, DataError, Split, quiet
-from tasks.retrieval_literal import bytes_literal
 
 ROOT = Path(__file__).resolve().parents[2]
 LRA_PAIRS = {"train": 147_086, "validation": 18_090, "test": 17_437}
 LRA_NAME = {"train": "train", "validation": "eval", "test": "test"}
-
-# ---- literals -----------------------------------------------------------------------------------------------------
-
-
-def python_reads(field: bytes) -> bytes | None:
-    """What Python makes of a literal; None where it is none, or one that only Python's leniency accepts."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # unknown escapes, octal above 377
-            value = ast.literal_eval(field.decode("latin-1"))
-    except (SyntaxError, ValueError, DeprecationWarning):
-        return None
-    return value if isinstance(value, bytes) else None
-
-
-def ours_reads(field: bytes) -> bytes | None:
-    try:
-        return bytes_literal(field, 1 << 20)
-    except ValueError:
-        return None
-
-
-@given(st.binary(max_size=300), st.integers(0, 310))
-@example(bytes(range(256)), 256)
-@example(b"it's \"quoted\" \\ \x00", 5)
-def test_literal_gives_back_what_repr_wrote(data: bytes, max_bytes: int) -> None:
-    for text in (repr(data), "B" + repr(data)[1:], "b'" + "".join(f"\\x{b:02X}" for b in data) + "'"):
-        assert bytes_literal(text.encode(), max_bytes) == data[:max_bytes]
-    octal = "b'" + "".join(f"\\{b:03o}" for b in data) + "'"
-    assert bytes_literal(octal.encode(), max_bytes) == data[:max_bytes]
-
-
-PIECES = ["b", "B", "'", '"', "\\", "\\x4", "\\x4e", "\\12", "\\1234", "\\377", "\\400", "\\8", "\\n", "\\u", "a", "\x7f"]
-
-
-@given(st.lists(st.sampled_from([*PIECES, "\xe9", " "]), max_size=8).map("".join))
-@example("b'\\400'")
-@example("b'\\'")
-@example("b''")
-@example("b'")
-def test_literal_accepts_what_python_accepts(body: str) -> None:
-    for text in (body, f"b'{body}'", f'B"{body}"'):
-        if "\"\"\"" in text or "'''" in text or text != text.strip():
-            continue  # triple quotes and space around an expression: no part of this grammar
-        want = python_reads(text.encode("latin-1"))
-        got = ours_reads(text.encode("latin-1"))
-        # Python joins neighbours, b'a'b'b'; repr never writes that.
-        assert got == want or (got is None and want is not None and len(ast.walk_tokens) if False else got == want)
-
-
-@pytest.mark.parametrize(
-    ("field", "message"),
-    [
-        (b"", "position 0"),
-        (b"'text'", "position 0: \"'text'\" does not begin"),
-        (b"rb'text'", "position 0"),
-        (b"b", "position 0"),
-        (b"b'text", "position 5: the literal is not closed by '"),
-        (b"b'text\"", "position 6: the literal is not closed by '"),
-        (b"b'text\\'", "position 7: the literal is not closed by '"),
-        (b"b'te'xt'", "position 5: text after the closing quote"),
-        (b"b'te\\qxt'", "position 4: '\\\\\\\\qxt"),
-        (b"b'te\\xg0'", "position 4"),
-        (b"b'\\400'", "position 2: \\\\400 is more than a byte"),
-        (b"b'te\\\nxt'", "position 4"),
-        (b"b'te\nxt'", "position 4"),
-        (b"b'te\xe9xt'", "position 4"),
-        (b"b'te\0xt'", "position 4"),
-    ],
-)
-def test_malformed_literal_names_the_position(field: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        bytes_literal(field, 100)
-
-
-def test_literal_is_read_no_further_than_needed() -> None:
-    assert bytes_literal(b"b'abcd\\q'", 4) == b"abcd"
-    assert bytes_literal(b"b'\\x61\\x62\\xzz'", 2) == b"ab"
-    with pytest.raises(ValueError, match="position 6"):
-        bytes_literal(b"b'abcd\\q'", 5)
-
 
 # ---- files --------------------------------------------------------------------------------------------------------
 
@@ -334,7 +245,7 @@ print(json.dumps({"counts": counts, "grown": memory("VmHWM") - before}))
 def test_lra_size_prepares_in_bounded_memory(tmp_path: Path) -> None:
     """LRA's 182,613 pairs of 20,000 papers, with short texts: the rows are many times what may be kept."""
     papers, rng, written = 20_000, np.random.RandomState(0), 0
-    texts = [f"b'{i:06d} " + "some text\\n" * 50 + "'" for i in range(papers)]
+    texts = [f"b'{i:06d} " + "words of a text, " * 30 + "\\n'" for i in range(papers)]
     for split, n in LRA_PAIRS.items():
         with (tmp_path / f"new_aan_pairs.{LRA_NAME[split]}.tsv").open("w") as file:
             first, second = rng.permutation(n) % papers, rng.randint(papers, size=n)
@@ -344,7 +255,9 @@ def test_lra_size_prepares_in_bounded_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", MEASURE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     got = json.loads(done.stdout)
-    assert {name: n for name, (n, _) in got["counts"].items()} == LRA_PAIRS == dict(retrieval.CARD.variants["full"].sizes)
+    assert (
+        {name: n for name, (n, _) in got["counts"].items()} == LRA_PAIRS == dict(retrieval.CARD.variants["full"].sizes)
+    )
     assert got["counts"]["train"][1] == papers
     assert got["grown"] < 80e6 < written / 2, f"{got['grown'] / 1e6:.0f} MB for {written / 1e6:.0f} MB of rows"
 
@@ -352,12 +265,26 @@ def test_lra_size_prepares_in_bounded_memory(tmp_path: Path) -> None:
 # ---- real data ----------------------------------------------------------------------------------------------------
 
 
-def test_real_pairs(data_dir: Path) -> None:
-    origin = retrieval.locate(data_dir)
-    if origin is None:
-        pytest.skip(f"real data: no pairs of papers in {data_dir}")
-    splits, label = built(data_dir)
+def test_real_pairs(data_dir: Path, tmp_path: Path) -> None:
+    archive = data_dir / "aan_mini.tar.gz"
+    if not archive.is_file():
+        pytest.skip(f"real data: no aan_mini.tar.gz in {data_dir}")
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / archive.name).symlink_to(archive)
+    splits, label = built(tmp_path / "packed")
     assert [len(splits[name]) for name in SPLITS] == [4_064, 508, 508]
     assert [int(splits[name].labels.sum()) for name in SPLITS] == [2_026, 265, 249]
-    assert all(np.diff(s.offsets).max() == 4096 for s in splits.values())
-    assert built(data_dir, "cut")[1] == label
+
+    ids = tmp_path / "unpacked" / "aan"
+    with tarfile.open(archive) as tar:
+        wanted = [m for m in tar if "only_ids" in m.name or "papers_text/" in m.name]
+        tar.extractall(tmp_path / "unpacked", wanted, filter="data")
+    (tmp_path / "unpacked" / "aan_mini").rename(ids)
+    from_ids, ids_label = built(tmp_path / "unpacked")
+    assert (hashes(from_ids), ids_label) == (hashes(splits), label)
+
+    test = splits["test"]
+    assert [test.document(d) for d in test.items[0]] == [
+        (ids / "papers_text" / f"{paper}.txt").read_bytes()[:4096] for paper in ("W09-0432", "W07-0717")
+    ]
+    assert test.labels[0] == 1

@@ -1,0 +1,97 @@
+"""Protocols, overrides and the hash that names a run."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from lra import config as cfg
+from lra.api import configure
+from lra.config import ConfigError, meaning, protocol
+from lra.program import encoder_config
+from tasks import load_task
+
+EVERY = [(task, name) for task in cfg.TASKS for name in cfg.PROTOCOLS]
+
+
+@pytest.mark.parametrize(("task", "name"), EVERY)
+def test_every_protocol_names_what_exists(task, name):
+    base, card = protocol(task, name), load_task(task).CARD
+    assert (base.task, base.name) == (task, name)
+    assert base.variant in card.variants
+    assert (base.model.pair is not None) == card.pairs
+    config = configure(task, "cosformer", protocol=name)
+    assert not config.modified
+    assert encoder_config(config, card).max_len == base.max_len
+    if name == "quick":
+        assert base.max_len <= 256
+        assert card.variants[base.variant].sizes["test"] <= 1_000
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "millions"),
+    [("listops", "lra", 8.95), ("retrieval", "lra", 1.09), ("image", "lra", 0.248), ("listops", "small", 0.21)],
+)
+def test_parameters_are_those_of_the_published_models(task, name, millions):
+    """Counts of the original configurations, and of Skyformer's; softmax."""
+    from lra.program import Program
+
+    program = Program(configure(task, "softmax", protocol=name), load_task(task).CARD)
+    assert program.parameters / 1e6 == pytest.approx(millions, rel=0.025)  # there 2,048 positions and 32 ids
+
+
+def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
+    plain = configure("listops", "cosformer", protocol="small")
+    same = configure("listops", "cosformer", protocol="small", overrides={"train.micro_batch": 4, "train.remat": True})
+    assert (same.modified, same.sha256, same.run_id) == (False, plain.sha256, plain.run_id)
+    other = configure("listops", "cosformer", protocol="small", overrides={"train.steps": 500})
+    assert other.protocol_label == "small@1 (modified)"
+    assert other.sha256 != plain.sha256
+    assert configure("listops", "cosformer", protocol="small", limit=10).modified
+    assert configure("listops", "cosformer", protocol="small", overrides={"train.steps": 50_000}) == plain
+    assert configure("listops", "cosformer", protocol="small", seed=1).sha256 != plain.sha256
+    assert configure("listops", "cosformer", protocol="small", options=["eps=0.1"]).mixer_label == "cosformer(eps=0.1)"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"task": "listop"}, "listops, text, retrieval, image, pathfinder"),
+        ({"protocol": "tiny"}, "quick, laptop, small, lra"),
+        ({"mixer": "cosforme"}, "cosformer, linear, softmax"),
+        ({"mixer": "nowhere.py:Mine"}, "no file"),
+        ({"options": ["window=3"]}, "its options: eps=1e-06"),
+        ({"options": ["eps=much"]}, "eps=much: not a float"),
+        ({"overrides": {"train.step": 5}}, "Train has steps, batch_size"),
+        ({"overrides": {"optimizer": 5}}, "max_len, variant, model.* and train.* can be"),
+        ({"overrides": {"train.micro_batch": 5}}, "must divide train.batch_size (32)"),
+        ({"overrides": {"model.heads": 3}}, "must be a multiple of model.heads (3)"),
+        ({"overrides": {"train.steps": 0}}, "at least 1"),
+    ],
+)
+def test_what_does_not_exist_is_answered_with_what_does(change, told):
+    given = {"task": "listops", "mixer": "cosformer", "protocol": "small", **change}
+    with pytest.raises(ConfigError) as error:
+        configure(given.pop("task"), given.pop("mixer"), **given)
+    assert told in str(error.value)
+
+
+def test_a_configuration_survives_its_file():
+    config = configure("retrieval", "cosformer", protocol="lra", seed=3, options={"eps": 0.5})
+    again = cfg.from_json(json.loads(json.dumps(cfg.as_json(config))))
+    assert again == config
+    assert again.sha256 == config.sha256
+    fields = cfg.as_json(config)
+    fields["model"]["colour"] = "blue"
+    with pytest.raises(ConfigError, match="colour"):
+        cfg.from_json(fields)
+
+
+def test_the_hash_is_of_meaning_alone():
+    told = meaning(configure("listops", "cosformer", protocol="small"))
+    assert "micro_batch" not in told["train"]
+    assert "allow_sample" not in told
+    assert told["model"]["head"] == [128]
+    assert not any(isinstance(v, float) and math.isnan(v) for v in told["train"].values())

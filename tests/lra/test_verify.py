@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lra.data import prepare
+from lra.verify import Report, class_names, image_side, verify, verify_table
+from tasks import image, listops, load_task, retrieval, text
+from tasks.core import Card, DataError, Prepared, Split
+
+
+def prepared(
+    card: Card, splits: dict[str, Split], source: str = "generated, seed 0", variant: str = "full"
+) -> Prepared:
+    digest = "".join(f"{name}:{split.sha256}\n" for name, split in sorted(splits.items()))
+    return Prepared(card.name, variant, card.version, source, hashlib.sha256(digest.encode()).hexdigest(), splits)
+
+
+def small_card(card: Card, **sizes: int) -> Card:
+    variant = dataclasses.replace(card.variants["full"], sizes=sizes)
+    return dataclasses.replace(card, variants={**card.variants, "full": variant})
+
+
+def printed(report: Report, width: int = 80) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(verify_table(report))
+    return out.getvalue()
+
+
+ONE_OF_EACH = [bytes([digit, digit]) for digit in range(10)]
+CARD = small_card(listops.CARD, train=20, validation=10, test=10)
+GOOD = {
+    "train": Split.from_documents(
+        [d + b"\x0e" for d in ONE_OF_EACH] + [b"\x0b" + d for d in ONE_OF_EACH], [*range(10)] * 2
+    ),
+    "validation": Split.from_documents(ONE_OF_EACH, range(10)),
+    "test": Split.from_documents([d[:1] for d in ONE_OF_EACH], range(10)),
+}
+
+
+def broken(**splits: Split) -> Report:
+    return verify(prepared(CARD, {**GOOD, **splits}), CARD)
+
+
+def test_good_data_has_no_problems_and_true_figures() -> None:
+    report = verify(prepared(CARD, GOOD), CARD)
+    assert report.ok
+    assert report.notes == ()
+    train, validation, test = report.splits
+    assert (train.examples, train.expected, train.class_counts) == (20, 20, (2,) * 10)
+    assert (train.bytes_min, train.bytes_mean, train.bytes_max) == (3, 3.0, 3)
+    assert (validation.bytes_min, test.bytes_max, test.outside, test.shared_inputs) == (2, 1, 0, 0)
+    assert train.sha256 == GOOD["train"].sha256
+
+
+def test_overlap_is_counted_by_content_and_is_a_fault_of_a_generator() -> None:
+    copy = GOOD["train"].document(3)
+    test = Split.from_documents([copy, copy, *(d[:1] for d in ONE_OF_EACH[2:])], range(10))
+    report = broken(test=test)
+    assert report.splits[2].shared_inputs == 2
+    assert report.splits[2].shared_documents == 1
+    assert report.problems == ("2 of 10 inputs of test are also in train",)
+    copied = verify(prepared(CARD, {**GOOD, "test": test}, "unrecognised copy 12345678"), CARD)
+    assert copied.ok
+    assert copied.notes == report.problems
+
+
+def test_an_overlap_of_pairs_is_one_of_ordered_pairs() -> None:
+    documents = [b"a", b"b", b"c"]
+    splits = {
+        "train": Split.from_documents(documents, [0, 1], [[0, 1], [1, 2]]),
+        "validation": Split.from_documents(documents, [0, 1], [[1, 0], [2, 2]]),
+        "test": Split.from_documents([b"x", b"c", b"b"], [0, 1], [[2, 1], [0, 1]]),
+    }
+    report = verify(prepared(retrieval.CARD, splits, "sample"), retrieval.CARD)
+    assert [(s.shared_inputs, s.shared_documents) for s in report.splits] == [(0, 0), (0, 3), (1, 2)]
+    assert report.splits[0].bytes_mean == 1
+
+
+@pytest.mark.parametrize(
+    ("splits", "problem"),
+    [
+        ({"test": Split.from_documents([*ONE_OF_EACH[:9], b"\x0f"], range(10))}, "test has 1 bytes outside the vocabulary of 15"),
+        ({"test": Split.from_documents([*ONE_OF_EACH[:9], bytes(2001)], range(10))}, "test has a document of 2,001 bytes; full allows 2,000"),
+        ({"test": Split.from_documents([*ONE_OF_EACH[:9], b""], range(10))}, "test has an empty document"),
+        ({"test": Split.from_documents([b"\x09"] * 11, [*range(10), 10])}, "test has a label 10; there are 10 classes"),
+        ({"test": Split.from_documents([b"\x09\x01"] * 9, range(9))}, "test has 9 examples, not 10"),
+        ({"test": Split.from_documents([b"\x09\x01"] * 10, [*range(9), 8])}, "test has no example of class 9"),
+        ({"test": Split.from_documents([b"\x09"] * 10, range(10), [[0, 1]] * 10)}, "test holds pairs"),
+        ({"test": Split.from_documents([], [])}, "test is empty"),
+        ({"extra": GOOD["test"]}, "split extra does not belong here"),
+    ],
+)  # fmt: skip
+def test_faults_are_named(splits: dict[str, Split], problem: str) -> None:
+    report = broken(**splits)
+    assert not report.ok
+    assert problem in report.problems
+    assert problem in " ".join(printed(report, 200).split())
+
+
+def test_a_missing_split_is_named() -> None:
+    report = verify(prepared(CARD, {"train": GOOD["train"], "validation": GOOD["validation"]}), CARD)
+    assert report.problems == ("split test is missing",)
+
+
+def test_the_whole_is_hashed_anew() -> None:
+    data = dataclasses.replace(prepared(CARD, GOOD), splits={**GOOD, "test": GOOD["validation"]})
+    (problem,) = verify(data, CARD).problems
+    assert problem.startswith("the splits hash to ")
+    assert problem.endswith(f"the data set says {data.sha256[:8]}")
+
+
+@pytest.mark.parametrize("source", ["sample, seed 1", "unrecognised copy 12345678"])
+def test_counts_of_a_sample_or_an_unknown_copy_are_told_not_judged(source: str) -> None:
+    card = small_card(listops.CARD, train=96_000, validation=10, test=10)
+    report = verify(prepared(card, GOOD, source), card)
+    assert report.ok
+    assert report.notes == ("train has 20 examples; the full set has 96,000",)
+    assert report.splits[0].expected is None
+    for strict in ("generated, seed 1", "official archive"):
+        assert verify(prepared(card, GOOD, strict), card).problems == ("train has 20 examples, not 96,000",)
+
+
+def test_pictures_must_be_squares_of_one_size() -> None:
+    pictures = Split.from_images(np.zeros((3, 16, 16)), [0, 1, 2])
+    assert image_side(pictures) == 16
+    for wrong in ([bytes(15)], [bytes(16), bytes(9)], []):
+        with pytest.raises(DataError, match="are not squares of one size"):
+            image_side(Split.from_documents(wrong, [0] * len(wrong)))
+    splits = {"train": pictures, "validation": pictures, "test": Split.from_documents([bytes(15)], [0])}
+    report = verify(prepared(image.CARD, splits, "sample", "16"), image.CARD)
+    assert report.problems == ("test: pictures of 15 bytes are not squares of one size",)
+
+
+def test_the_classes_of_the_image_sample_are_figures() -> None:
+    assert class_names(prepared(image.CARD, {}, "sample"), image.CARD)[0] == "disc"
+    assert class_names(prepared(image.CARD, {}, "official archive"), image.CARD)[0] == "airplane"
+    assert class_names(prepared(text.CARD, {}, "sample"), text.CARD) == ("neg", "pos")
+
+
+def test_the_table_fits_into_80_columns() -> None:
+    million = Split(
+        data=np.zeros(16_384, np.uint8),
+        offsets=np.array([0, 16_384]),
+        labels=(np.arange(160_000) % 7).astype(np.uint8),
+        items=np.zeros(160_000, np.int32),
+    )
+    lines = printed(
+        verify(prepared(CARD, {"train": million, "validation": million, "test": million}), CARD)
+    ).splitlines()
+    heading, rows = lines[0], [line.split() for line in lines if line.startswith(("train ", "validation ", "test "))]
+    assert heading.startswith("listops full  generated, seed 0")
+    assert heading.rstrip().endswith("bad")
+    assert [row[0] for row in rows] == ["train", "validation", "test"]
+    assert rows[2][1:] == ["160,000", "0.0-14.3", "%", "16,384", "16,384", "16,384", "0", "160,000", million.sha256[:8]]
+
+
+@pytest.mark.parametrize("task", ["listops", "text", "retrieval", "image", "pathfinder"])
+def test_samples_are_in_order(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
+    card = load_task(task).CARD
+    short = next(name for name in ("short", "cut", "16") if name in card.variants)
+    report = verify(prepare(task, short, "sample"), card)
+    assert report.problems == ()
+
+
+def test_real_reviews(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
+    monkeypatch.setenv("LRA_DATA", str(data_dir))
+    report = verify(prepare("text", "full", "official"), text.CARD)
+    assert report.ok
+    assert [split.class_counts for split in report.splits] == [(12_500, 12_500)] * 2
+    assert report.splits[1].shared_inputs == 123  # as is known of IMDB

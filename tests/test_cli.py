@@ -1,0 +1,148 @@
+"""The command line as a person uses it: train, stop, go on, evaluate in a new process, look at the board."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lra
+import run_lra
+from lra import record
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--model.layers", "1"]
+TINY += ["--model.d-model", "16", "--model.qkv-dim", "16", "--model.mlp-dim", "16", "--train.batch-size", "8"]
+
+MIXER = '''
+import jax.numpy as jnp
+from models.core import QKVAttention
+
+
+class Mean(QKVAttention):
+    """Every place gets the mean of the values of the real ones."""
+
+    def __init__(self, dims, *, scale: float = 1.0, rngs):
+        super().__init__(dims, rngs=rngs)
+        self.scale = scale
+
+    def attend(self, q, k, v, mask, keys):
+        real = mask[:, :, None, None]
+        mean = jnp.where(real, v, 0).sum(1, keepdims=True) / jnp.maximum(real.sum(1, keepdims=True), 1)
+        return jnp.broadcast_to(self.scale * mean, v.shape)
+'''
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LRA_PREPARED", str(ROOT / ".cache" / "prepared-for-tests"))
+    return tmp_path / "runs"
+
+
+def command(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    done = [sys.executable, str(ROOT / "run_lra.py"), *words]
+    return subprocess.run(done, capture_output=True, text=True, env={**os.environ, "COLUMNS": "140"}, **kwargs)
+
+
+def only_record(runs: Path) -> dict:
+    (path,) = runs.glob("*/records/*.json")
+    return record.read(path)
+
+
+def test_killed_at_any_moment_it_goes_on_and_evaluates_to_its_number(runs):
+    words = ["train", *TINY, "--mixer", "cosformer", "--train.steps", "40", "--train.eval-every", "10"]
+    running = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_lra.py"), *words], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    for line in running.stderr:
+        if "step 20, validation" in line:
+            break
+    time.sleep(0.2)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    running.stderr.close()
+    assert not list(runs.glob("*/records/*.json"))
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    assert "step 10, validation" not in done.stderr
+    said = only_record(runs)
+    assert said["status"] == "complete"
+    assert [point[0] for point in said["validation"]] == [10, 20, 30, 40]
+    assert said["column"]["modified"]
+    assert f"test accuracy {said['test']['accuracy']:.2%}" in done.stdout
+    again = command("evaluate", said["id"])
+    assert again.returncode == 0, again.stderr
+    assert "the same" in again.stdout
+    assert f"({said['test']['correct']} of {said['test']['count']})" in again.stdout
+    repeated = command(*words)
+    assert repeated.returncode == 0
+    assert only_record(runs) == said
+
+
+def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
+    (tmp_path / "mine.py").write_text(MIXER)
+    few = ["--train.steps", "3", "--limit", "20", "--mixer-options", "scale=0.5"]
+    done = command("train", *TINY, "--mixer", "mine.py:Mean", *few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = only_record(runs)
+    assert said["mixer"]["label"].startswith("mine.py:Mean@")
+    assert said["mixer"]["label"].endswith("(scale=0.5)")
+    assert len(said["mixer"]["sha256"]) == 64
+    assert said["test"]["count"] == 20
+    assert str(tmp_path) not in json.dumps(said)  # nobody's home directory in a record
+    board = command("leaderboard", "--format", "md")
+    assert "mine.py:Mean@" in board.stdout
+    assert "(modified)" in board.stdout
+
+
+def test_from_python(runs):
+    small = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 2, "train.batch_size": 4}
+    said = lra.run("listops", "linear", protocol="quick", source="sample", limit=10, overrides=small)
+    assert said["status"] == "complete"
+    assert said["seed"] == 0
+    assert [r["id"] for r in lra.records() if r["origin"] == "yours"] == [said["id"]]
+
+
+def test_a_board_without_runs_says_how_to_begin(runs, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(record, "results_directory", lambda: tmp_path / "none")
+    assert run_lra.main(["leaderboard"]) == 0
+    assert "run_lra.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "--task", "listop", "--mixer", "cosformer"], "listops"),
+        (["train", *TINY, "--mixer", "cosforme"], "a mixer is one of cosformer"),
+        (["train", *TINY, "--mixer", "cosformer", "--mixer-options", "window=2"], "its options: eps"),
+        (["train", *TINY, "--mixer", "cosformer", "--train.stepz", "2"], "train.steps"),
+        (["evaluate", "nothing"], "no run 'nothing'"),
+        (["suite", "--protocol", "quick", "--mixers", "nope"], "a mixer is one of"),
+        (["data", "prepare", "--tasks", "listops", "--variant", "fuller"], "full, short"),
+    ],
+)
+def test_errors_name_what_is_valid(runs, capsys, words, told):
+    try:
+        status = run_lra.main(words)
+    except SystemExit as stop:  # tyro's own errors
+        status = stop.code
+    said = capsys.readouterr()
+    assert status
+    assert told in said.err + said.out
+    assert "Traceback" not in said.err
+
+
+def test_defaults_shown_are_those_of_the_protocol(capsys):
+    for task, protocol, steps in (("text", "lra", "20000"), ("listops", "laptop", "2500")):
+        with pytest.raises(SystemExit) as stop:
+            run_lra.main(["train", "--task", task, "--protocol", protocol, "--help"])
+        assert stop.value.code == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert f"--train.steps INT (default: {steps})" in told
