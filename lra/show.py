@@ -77,7 +77,7 @@ def _sheet(split: Split, names: tuple[str, ...]) -> Figure:
             axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
             axes.set_axis_off()
             pixels = np.frombuffer(split.document(int(split.items[i])), np.uint8).reshape(side, side)
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.imshow(pixels[..., None].repeat(3, -1), interpolation="nearest")  # as colours: no map that rounds
     return figure
 
 

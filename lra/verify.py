@@ -178,7 +178,8 @@ def _hashes(split: Split) -> tuple[list[bytes], list[bytes]]:
     documents = {
         d: hashlib.blake2b(split.document(d), digest_size=16).digest() for d in np.unique(split.items).tolist()
     }
-    inputs = [b"".join(documents[d] for d in items) for items in split.items.reshape(len(split), -1).tolist()]
+    items = split.items if split.items.ndim == 2 else split.items[:, None]
+    inputs = [b"".join(documents[d] for d in row) for row in items.tolist()]
     return list(documents.values()), inputs
 
 

@@ -107,9 +107,7 @@ def tables(setting: Setting, margin: int) -> Tables:
     coordinate = np.arange(frame) - pad
     low, high = -radius - 1, resolution + radius
     seed_head = _moved(seed, length, coordinate)
-    seed_pivot = np.stack(
-        [_moved([a], radius, h)[:, 0] for a, h in zip(map(_opposite, seed), seed_head.swapaxes(0, 1), strict=True)], 1
-    )
+    seed_pivot = _moved([_opposite(a) for a in seed], radius, seed_head)
 
     empty = np.full((resolution, resolution), 255, np.uint8)
     empty[setting.padding : -setting.padding, setting.padding : -setting.padding] = 0
@@ -164,7 +162,7 @@ def _smoothness(before: list[float], after: list[float], continuity: float) -> n
 
 
 def _moved(angles: list[float], distance: int, coordinate: np.ndarray) -> np.ndarray:
-    """int64 [2, angles, n]: where y and x coordinates [n] come to lie.
+    """int64 [2, angles, n]: where y and x coordinates, [n] or [2, angles, n], come to lie.
 
     The sum is rounded up as the reference rounds it, noise of float64 included: 4 sin(pi) is a little more than 0, so
     a paddle that points to 180 degrees moves down by one where y is small. Along the edges it shows in the images.

@@ -50,7 +50,7 @@ def test_tensorflow_datasets_reads_every_example_in_order(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lra.export, "_AT_ONCE", 8)
-    monkeypatch.setattr(lra.export, "_SHARD_BYTES", 2_000)  # several files a split
+    monkeypatch.setattr(lra.export, "_SHARD_BYTES", 500)  # several files a split
     card = load_task(task).CARD
     seen: list[tuple[int, int]] = []
     target = tmp_path / "deep" / "out"
