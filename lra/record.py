@@ -21,7 +21,12 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = 1
-REQUIRED = ("schema", "kind", "status", "id", "column", "mixer", "seed", "test")
+REQUIRED = {
+    "": ("schema", "kind", "status", "id", "created", "column", "mixer", "seed", "test", "environment", "code"),
+    "column": ("task", "variant", "task_version", "source", "data_sha256", "protocol", "protocol_version", "modified"),
+    "mixer": ("name", "label", "options", "sha256"),
+}
+REQUIRED_OF_RUNS = ("steps", "config", "parameters", "majority_accuracy", "curve", "seconds", "peak_bytes")
 
 Origin = Literal["yours", "committed"]
 
@@ -102,12 +107,24 @@ def read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not readable as a record ({error})") from error
-    missing = [k for k in REQUIRED if not isinstance(record, dict) or k not in record]
+    missing = _missing(record)
     if missing:
         raise RecordError(f"{path}: not a record: {', '.join(missing)} missing")
     if record["schema"] != SCHEMA:
         raise RecordError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}")
     return record
+
+
+def _missing(record: Any) -> list[str]:
+    if not isinstance(record, dict):
+        return list(REQUIRED[""])
+    missing = []
+    for part, keys in REQUIRED.items():
+        inside = record.get(part) if part else record
+        missing += [f"{part}.{k}".strip(".") for k in keys if not isinstance(inside, dict) or k not in inside]
+    if record.get("kind") == "run":
+        missing += [k for k in REQUIRED_OF_RUNS if k not in record]
+    return missing
 
 
 @dataclasses.dataclass(frozen=True)

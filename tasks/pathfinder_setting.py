@@ -17,7 +17,7 @@ from tasks.core import DataError
 
 FINE = 2  # paddles and markers are drawn on a grid this many times finer
 TRIES = 3  # of one paddle's end, and of one seed's place
-SNAKE_TRIES = 4  # of one distractor
+SNAKE_TRIES = 5  # of one distractor
 
 
 @dataclasses.dataclass(frozen=True)

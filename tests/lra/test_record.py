@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lra.record import RecordError, at_chance, find, pack, read, scores, unpack, write
+from lra.record import REQUIRED, REQUIRED_OF_RUNS, RecordError, at_chance, find, pack, read, scores, unpack, write
 
 
 def record(steps: int = 10, status: str = "complete", name: str = "run") -> dict:
@@ -19,10 +19,14 @@ def record(steps: int = 10, status: str = "complete", name: str = "run") -> dict
         "kind": "run",
         "status": status,
         "id": name,
-        "column": {},
-        "mixer": {},
+        "created": "2026-01-01T00:00:00+00:00",
+        "column": dict.fromkeys(REQUIRED["column"]),
+        "mixer": dict.fromkeys(REQUIRED["mixer"]),
         "seed": 0,
         "test": {},
+        "environment": {},
+        "code": {},
+        **dict.fromkeys(REQUIRED_OF_RUNS),
         "steps": {"done": steps, "planned": 10},
     }
 
@@ -71,7 +75,13 @@ def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("{", "not readable"), ("[]", "missing"), ("{}", "schema"), (json.dumps({**record(), "schema": 99}), "schema 99")],
+    [
+        ("{", "not readable"),
+        ("[]", "missing"),
+        ("{}", "schema, kind"),
+        ('{"column": 3}', "column.task"),
+        (json.dumps({**record(), "schema": 99}), "schema 99"),
+    ],
 )
 def test_what_is_not_a_record_is_named(tmp_path, text, told):
     path = tmp_path / "odd.json"

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, dropout, fold, masked_softmax, threefry
+from models import core
+from models.core import Dims, QKVAttention, fold, masked_softmax, threefry
+
+dropout = jax.jit(core.dropout, static_argnums=1)
+attention_dropout = jax.jit(core.attention_dropout, static_argnums=1)
 
 
 def keys_of(*seeds: int) -> jax.Array:
@@ -24,7 +28,7 @@ def test_dims_divide_their_heads() -> None:
 def test_threefry_is_the_hash_of_jax_random() -> None:
     key = jax.random.key(7)
     word = jax.random.key_data(key)
-    x0, x1 = threefry(word[0], word[1], jnp.zeros(100, jnp.uint32), jnp.arange(100, dtype=jnp.uint32))
+    x0, x1 = jax.jit(threefry)(word[0], word[1], jnp.zeros(100, jnp.uint32), jnp.arange(100, dtype=jnp.uint32))
     with jax.threefry_partitionable(True):
         np.testing.assert_array_equal(x0 ^ x1, jax.random.bits(key, (100,)))
 
@@ -35,6 +39,7 @@ def test_dropout_does_not_see_length_or_batch(shape: tuple[int, ...]) -> None:
     long = dropout(jnp.ones((3, 50, *shape)), 0.4, keys)
     np.testing.assert_array_equal(dropout(jnp.ones((3, 23, *shape)), 0.4, keys), long[:, :23])
     np.testing.assert_array_equal(dropout(jnp.ones((1, 50, *shape)), 0.4, keys[1:2]), long[1:2])
+    long = np.asarray(long)
     assert (long[0] != long[1]).any()
     assert (long[:, 0] != long[:, 1]).any()
 
@@ -55,26 +60,26 @@ def test_dropout_rate_and_scale(rate: float) -> None:
 
 def test_dropout_without_keys_or_rate_is_the_identity() -> None:
     x = jnp.ones((2, 3, 4))
-    assert dropout(x, 0.5, None) is x
-    assert dropout(x, 0.0, keys_of(1, 2)) is x
-    assert attention_dropout(x, 0.5, None) is x
+    assert core.dropout(x, 0.5, None) is x
+    assert core.dropout(x, 0.0, keys_of(1, 2)) is x
+    assert core.attention_dropout(x, 0.5, None) is x
     assert fold(None, 3) is None
 
 
 def test_dropout_gradient_is_its_mask() -> None:
     x, keys = jax.random.normal(jax.random.key(0), (2, 9, 6)), keys_of(1, 2)
-    gradient = jax.grad(lambda x: dropout(x, 0.3, keys).sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: dropout(x, 0.3, keys).sum()))(x)
     np.testing.assert_allclose(gradient, dropout(jnp.ones_like(x), 0.3, keys))
     assert dropout(x.astype(jnp.bfloat16), 0.3, keys).dtype == jnp.bfloat16
 
 
 def test_sites_have_keys_of_their_own() -> None:
     keys = keys_of(1, 2)
-    masks = [dropout(jnp.ones((2, 40, 8)), 0.5, fold(keys, site)) for site in range(3)]
+    masks = [np.asarray(dropout(jnp.ones((2, 40, 8)), 0.5, fold(keys, site))) for site in range(3)]
     assert all((a != b).mean() > 0.4 for a, b in itertools.pairwise(masks))
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4, 6])
+@pytest.mark.parametrize("heads", [2, 6])
 def test_attention_dropout_does_not_see_either_length(heads: int) -> None:
     keys = keys_of(5, 6)
     large = attention_dropout(jnp.ones((2, heads, 31, 40)), 0.3, keys)
