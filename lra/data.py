@@ -32,7 +32,7 @@ def prepared_directory() -> Path:
     return Path(os.environ.get("LRA_PREPARED") or ROOT / ".cache" / "prepared").expanduser().resolve()
 
 
-def choose_source(task: str, source: str | None, allow_sample: bool) -> str:
+def choose_source(task: str, variant: str, source: str | None, *, allow_sample: bool) -> str:
     """The source that is used: the one asked for, else the first of the task's that is at hand.
 
     Raises:
@@ -45,7 +45,7 @@ def choose_source(task: str, source: str | None, allow_sample: bool) -> str:
             raise DataError(f"{task} has no source {source!r}; its sources are {', '.join(card.sources)}")
         return source
     first = card.sources[0]
-    if first != OFFICIAL or module.locate(data_directory()) is not None:
+    if first != OFFICIAL or module.locate(data_directory(), variant) is not None:
         return first
     if allow_sample:
         return SAMPLE
@@ -60,7 +60,7 @@ def prepared_path(task: str, variant: str, source: str) -> Path:
     module = load_task(task)
     if variant not in module.CARD.variants:
         raise DataError(f"{task} has no variant {variant!r}; its variants are {', '.join(module.CARD.variants)}")
-    origin = module.locate(data_directory()) if source == OFFICIAL else None
+    origin = module.locate(data_directory(), variant) if source == OFFICIAL else None
     return build_directory(prepared_directory(), task, variant, module.CARD.version, source, origin)
 
 
@@ -73,7 +73,7 @@ def prepare(
       DataError: source files are missing or broken; the message says which, where, and how to mend it.
     """
     module = load_task(task)
-    source = choose_source(task, source, allow_sample)
+    source = choose_source(task, variant, source, allow_sample=allow_sample)
     target = prepared_path(task, variant, source)
     if not (target / "meta.json").exists():
         built = module.build(variant, source, data_directory(), workers=default_workers(), progress=progress)

@@ -3,7 +3,8 @@
 A task is a module with three names:
 
     CARD                                   what the task is (`Card`)
-    locate(data_dir) -> Path | None        the official source files, if the user has them
+    locate(data_dir, variant) -> Path | None
+                                           the official source files of a variant, if the user has them
     build(variant, source, data_dir, *, workers, progress) -> Iterator[Built]
                                            one `Built` per split, in the order of `SPLITS`
 

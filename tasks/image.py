@@ -59,7 +59,7 @@ Pictures = tuple[np.ndarray, np.ndarray]  # uint8 [N, R, R] gray, uint8 [N] labe
 _NAME = re.compile(rf"{FOLDER}/((?:data_batch_[1-5]|test_batch)\.bin)")
 
 
-def locate(data_dir: Path) -> Path | None:
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
     """The archive or, without one, the unpacked directory."""
     archive, folder = data_dir / ARCHIVE, data_dir / FOLDER
     return archive if archive.is_file() else folder if folder.is_dir() else None

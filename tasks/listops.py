@@ -4,8 +4,8 @@ The language and the generator are in `tasks.listops_grammar`; here are the card
 and LRA's files. Those are basic_train.tsv, basic_val.tsv and basic_test.tsv, a header and one example a row:
 `( ( ( [MAX 2 ) 9 ) ] )`, a tab, `9`. A release without the parentheses is read as well.
 
-What a model must beat: at `full` the majority class has 17 %, the root operator alone 36 %.
-At `short` they have 15 % and 33 %.
+What a model must beat: over all 100,000 expressions of `full` the majority class has 17 %, the root operator alone
+36 %; over the 30,000 of `short`'s train 16 % and 33 %. The test splits' own figures are the floors on the board.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ CARD = Card(
 # ---- LRA's files
 
 
-def locate(data_dir: Path) -> Path | None:
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
     """LRA's basic_train.tsv in the data directory or in one of the folders where releases have it."""
     return next((path for f in _FOLDERS if (path := data_dir / f / _FILES["train"]).is_file()), None)
 

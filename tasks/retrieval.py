@@ -87,7 +87,7 @@ _LABELS = {b"0.0": 0, b"1.0": 1}
 _ID = re.compile(rb"[^./\\\0- ][^/\\\0- ]*")  # names a file in papers_text: no separators, no hidden names
 
 
-def locate(data_dir: Path) -> Path | None:
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
     """The directory or archive that holds the pairs; a directory is preferred, reading it is faster."""
     for folder in _FOLDERS:
         if any((data_dir / folder / name).is_file() for name in (*_WITH_TEXT, *_ONLY_IDS)):

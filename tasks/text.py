@@ -59,7 +59,7 @@ Reviews = list[tuple[bytes, int]]  # (text, 0 = negative or 1 = positive)
 _NAME = re.compile(rf"{FOLDER}/(train|test)/(neg|pos)/(\d+_(\d+)\.txt)")  # the second number: stars of ten
 
 
-def locate(data_dir: Path) -> Path | None:
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
     """The archive or, without one, the unpacked directory."""
     archive, folder = data_dir / ARCHIVE, data_dir / FOLDER
     return archive if archive.is_file() else folder if folder.is_dir() else None

@@ -91,7 +91,7 @@ def test_missing_official_files_are_answered_with_where_and_how(prepared_in, tas
         data.prepare(task, "full")
     assert str(prepared_in.parent / "data") in str(error.value)
     assert load_task(task).CARD.obtain in str(error.value)
-    assert data.choose_source(task, None, allow_sample=True) == "sample"
+    assert data.choose_source(task, "full", None, allow_sample=True) == "sample"
 
 
 def test_sources_and_variants_are_named(prepared_in):
