@@ -8,64 +8,37 @@ Ports with mean pooling and [a, b, a*b, a-b] (`small`) score 20 points more: nev
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from configs.shared import (
-    LAPTOP_ABOUT,
-    LRA_ABOUT,
-    LRA_TRAIN,
-    QUICK,
-    QUICK_ABOUT,
-    QUICK_TRAIN,
-    SMALL,
-    SMALL_ABOUT,
-    SMALL_TRAIN,
-    lra_model,
-)
-from lra.config import Protocol
-
-TASK = "retrieval"
+from configs.shared import laptop, lra, quick, small
 
 PROTOCOLS = {
-    "quick": Protocol(
-        task=TASK,
-        name="quick",
-        version=1,
-        about=QUICK_ABOUT,
-        variant="cut",
-        max_len=256,
-        model=replace(QUICK, pair="nli"),
-        train=QUICK_TRAIN,
-        allow_sample=True,
+    "quick": quick("retrieval", "cut", minutes="", pair="nli", steps=400, batch_size=16),
+    "laptop": laptop(
+        "retrieval", 4_000, minutes="", pair="nli", steps=2_000, batch_size=16, warmup=200, eval_every=250
     ),
-    "laptop": Protocol(
-        task=TASK,
-        name="laptop",
-        version=1,
-        about=LAPTOP_ABOUT,
-        variant="full",
-        max_len=4_000,
-        model=replace(SMALL, pair="nli"),
-        train=replace(SMALL_TRAIN, steps=2_000, batch_size=16, learning_rate=1e-3, warmup=200, eval_every=250),
+    "small": small(
+        "retrieval",
+        4_000,
+        softmax=80.69,
+        pair="nli",
+        batch_size=16,
+        learning_rate=2e-4,
+        warmup=800,
+        eval_every=1_000,
     ),
-    "small": Protocol(
-        task=TASK,
-        name="small",
-        version=1,
-        about=SMALL_ABOUT,
-        variant="full",
-        max_len=4_000,
-        model=replace(SMALL, pair="nli"),
-        train=replace(SMALL_TRAIN, batch_size=16, learning_rate=2e-4, warmup=800, eval_every=1_000),
-    ),
-    "lra": Protocol(
-        task=TASK,
-        name="lra",
-        version=1,
-        about=LRA_ABOUT,
-        variant="full",
-        max_len=4_000,
-        model=lra_model(4, 128, 4, 128, 512, pooling="first", head=(512, 256), pair="concat"),
-        train=replace(LRA_TRAIN, warmup=8_000),
+    "lra": lra(
+        "retrieval",
+        4_000,
+        model={
+            "d_model": 128,
+            "qkv_dim": 128,
+            "mlp_dim": 512,
+            "pooling": "first",
+            "head": (512, 256),
+            "pair": "concat",
+        },
+        train={"warmup": 8_000},
+        softmax=57.46,
+        linear=53.09,
+        cosformer=61.36,
     ),
 }

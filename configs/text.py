@@ -7,64 +7,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from configs.shared import (
-    LAPTOP_ABOUT,
-    LRA_ABOUT,
-    LRA_TRAIN,
-    QUICK,
-    QUICK_ABOUT,
-    QUICK_TRAIN,
-    SMALL,
-    SMALL_ABOUT,
-    SMALL_TRAIN,
-    lra_model,
-)
-from lra.config import Protocol
-
-TASK = "text"
+from configs.shared import laptop, lra, quick, small
 
 PROTOCOLS = {
-    "quick": Protocol(
-        task=TASK,
-        name="quick",
-        version=1,
-        about=QUICK_ABOUT,
-        variant="cut",
-        max_len=256,
-        model=QUICK,
-        train=QUICK_TRAIN,
-        allow_sample=True,
-    ),
-    "laptop": Protocol(
-        task=TASK,
-        name="laptop",
-        version=1,
-        about=LAPTOP_ABOUT,
-        variant="full",
-        max_len=4_000,
-        model=SMALL,
-        train=replace(SMALL_TRAIN, steps=1_500, learning_rate=1e-3, warmup=200),
-    ),
-    "small": Protocol(
-        task=TASK,
-        name="small",
-        version=1,
-        about=SMALL_ABOUT,
-        variant="full",
-        max_len=4_000,
-        model=SMALL,
-        train=replace(SMALL_TRAIN, warmup=80),
-    ),
-    "lra": Protocol(
-        task=TASK,
-        name="lra",
-        version=1,
-        about=LRA_ABOUT,
-        variant="full",
-        max_len=1_000,
-        model=lra_model(4, 256, 4, 256, 1024),
-        train=replace(LRA_TRAIN, steps=20_000, warmup=8_000),
+    "quick": quick("text", "cut", minutes="", steps=600),
+    "laptop": laptop("text", 4_000, minutes="", steps=1_500, warmup=200),
+    "small": small("text", 4_000, softmax=61.95, warmup=80),
+    "lra": lra(
+        "text",
+        1_000,
+        model={"d_model": 256, "qkv_dim": 256, "mlp_dim": 1024, "head": (1024,)},
+        train={"steps": 20_000, "warmup": 8_000},
+        softmax=64.27,
+        linear=65.90,
+        cosformer=63.41,
     ),
 }

@@ -62,7 +62,7 @@ def test_damaged_data_is_refused(prepared_in, damage):
         meta = json.loads((directory / "meta.json").read_text())
         meta["version"] += 1
         (directory / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(DataError, match="delete .*listops-full-sample-v1"):
+    with pytest.raises(DataError, match=r"delete .*listops-full-sample-v1"):
         data.prepare("listops", "full", "sample")
 
 
