@@ -1,6 +1,6 @@
 """Image: CIFAR-10 in gray, pixel by pixel, 10 classes.
 
-    python run_lra.py train --task image --mixer cosformer --protocol laptop --seed 0
+python run_lra.py train --task image --mixer cosformer --protocol laptop --seed 0
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ListOps: 10 classes, 500 to 2,000 symbols.
 
-    python run_lra.py train --task listops --mixer cosformer --protocol laptop --seed 0
+python run_lra.py train --task listops --mixer cosformer --protocol laptop --seed 0
 """
 
 from __future__ import annotations

@@ -98,7 +98,9 @@ def lra(
         expected={
             "softmax": Expected(softmax, 2.0, paper),
             "linear": Expected(linear, 2.0, paper),
-            "cosformer": Expected(cosformer, 2.0, "cosFormer, arXiv 2202.08791, table 2; hyper-parameters not published"),
+            "cosformer": Expected(
+                cosformer, 2.0, "cosFormer, arXiv 2202.08791, table 2; hyper-parameters not published"
+            ),
         },
     )
 

@@ -196,6 +196,7 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
     """Writes a data set as a whole or not at all. If another process was faster, its result stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    scratch.chmod(0o755)  # prepared data may be shared
     try:
         meta: dict[str, Any] = {"task": card.name, "variant": variant, "version": card.version, "splits": {}}
         for part in built:

@@ -64,7 +64,7 @@ def cosformer_attention(
         raise ValueError(f"max_len {max_len} is shorter than an input ({lq} queries, {lk} keys)")
 
     dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
-    q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]: a quarter faster than L before H
+    q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]: on a CPU up to a third faster
     q, k = jax.nn.relu(q), jax.nn.relu(k)
     if mask is not None:
         k = jnp.where(mask[:, None, :, None], k, 0)

@@ -61,7 +61,7 @@ def test_good_data_has_no_problems_and_true_figures() -> None:
     assert train.sha256 == GOOD["train"].sha256
 
 
-def test_overlap_is_counted_by_content_and_is_a_fault_of_a_generator() -> None:
+def test_overlap_is_counted_by_content_and_is_a_fault_where_duplicates_are_ruled_out() -> None:
     copy = GOOD["train"].document(3)
     test = Split.from_documents([copy, copy, *(d[:1] for d in ONE_OF_EACH[2:])], range(10))
     report = broken(test=test)
