@@ -17,6 +17,8 @@ from lra.record import SCHEMA, Found, at_chance
 DATA = "628d26d6" + 56 * "0"
 FORMATS = ("table", "md", "csv", "json")
 
+STEPS = cfg.protocol("listops", "quick").train.steps
+
 
 def run(
     accuracy: float | None,
@@ -220,16 +222,16 @@ def test_truncated_runs_are_listed_apart() -> None:
     (table,) = made.tables
     assert [c and c.accuracies for c in table.rows[0].cells] == [(0.4,)]
     (stopped,) = table.truncated
-    assert (stopped.steps_done, stopped.steps_planned, stopped.accuracy) == (120, 2_000, 0.9)
+    assert (stopped.steps_done, stopped.steps_planned, stopped.accuracy) == (120, STEPS, 0.9)
     for format in ("table", "md"):
         text = shown(render(made, format))
-        assert "120 of 2,000" in text
+        assert f"120 of {STEPS:,}" in text
         assert text.index("Stopped before the last step") < text.index("90.0")
 
 
 def test_only_truncated_runs_make_a_board_too() -> None:
     for format in ("table", "md"):
-        assert "120 of 2,000" in shown(render(board([run(0.9, status="truncated")]), format))
+        assert f"120 of {STEPS:,}" in shown(render(board([run(0.9, status="truncated")]), format))
 
 
 def test_floors_stand_below_in_their_own_column() -> None:
@@ -315,7 +317,7 @@ def test_csv_has_one_line_per_record() -> None:
         ("committed", "run", "truncated", "2", "0.4"),
         ("committed", "floor", "complete", "", "0.362"),
     ]
-    assert rows[0]["steps_done"] == rows[0]["steps_planned"] == "2000"
+    assert rows[0]["steps_done"] == rows[0]["steps_planned"] == str(STEPS)
 
 
 def test_json_is_the_board() -> None:
