@@ -13,6 +13,7 @@ from tasks.core import (
     Prepared,
     Progress,
     build_directory,
+    check_request,
     default_workers,
     quiet,
     read_prepared,
@@ -41,8 +42,7 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
     module = load_task(task)
     card = module.CARD
     if source is not None:
-        if source not in card.sources:
-            raise DataError(f"{task} has no source {source!r}; its sources are {', '.join(card.sources)}")
+        check_request(card, variant, source)
         return source
     first = card.sources[0]
     if first != OFFICIAL or module.locate(data_directory(), variant) is not None:
@@ -58,8 +58,7 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
 def prepared_path(task: str, variant: str, source: str) -> Path:
     """Directory of the prepared data set, whether it is there yet or not."""
     module = load_task(task)
-    if variant not in module.CARD.variants:
-        raise DataError(f"{task} has no variant {variant!r}; its variants are {', '.join(module.CARD.variants)}")
+    check_request(module.CARD, variant, source)
     origin = module.locate(data_directory(), variant) if source == OFFICIAL else None
     return build_directory(prepared_directory(), task, variant, module.CARD.version, source, origin)
 

@@ -93,7 +93,8 @@ def train(
                     took = time.monotonic() - begun
                     if state.step > first_step + 5:  # the first ones compile
                         step_s = 0.95 * step_s + 0.05 * took if step_s else took
-                        reserve_s = max(reserve_s, step_s * test_split.tokens / examples.tokens_of(plan.batch_size))
+                        if not journal.validation:  # a forward pass takes about a third of a step
+                            reserve_s = 0.4 * step_s * test_split.tokens / examples.tokens_of(plan.batch_size)
                     reporter.update(
                         state.step, *journal.curve[-1:], per_second=plan.batch_size / step_s if step_s else 0
                     )

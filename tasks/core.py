@@ -73,6 +73,13 @@ class Card:
     metric: str = "accuracy"
 
 
+def check_request(card: Card, variant: str, source: str) -> None:
+    """Raises DataError for a variant or a source that the task does not have, listing those that it has."""
+    for kind, name, valid in (("variant", variant, card.variants), ("source", source, card.sources)):
+        if name not in valid:
+            raise DataError(f"{card.name} has no {kind} {name!r}; there are {', '.join(valid)}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Examples of one split.

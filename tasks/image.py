@@ -15,7 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from tasks import archives, samples
-from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, DataError, Progress, Split, Variant, quiet, source_label
+from tasks.core import (
+    OFFICIAL,
+    SAMPLE,
+    TFDS,
+    Built,
+    Card,
+    DataError,
+    Progress,
+    Split,
+    Variant,
+    check_request,
+    quiet,
+    source_label,
+)
 
 ARCHIVE, FOLDER = "cifar-10-binary.tar.gz", "cifar-10-batches-bin"
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
@@ -73,10 +86,7 @@ def build(
     Raises:
       DataError: unknown variant or source, no source files, or files that are broken.
     """
-    if variant not in CARD.variants:
-        raise DataError(f"image: no variant {variant!r}; the variants are {', '.join(CARD.variants)}")
-    if source not in CARD.sources:
-        raise DataError(f"image: no source {source!r}; the sources are {', '.join(CARD.sources)}")
+    check_request(CARD, variant, source)
     if source == SAMPLE:
         return _build(variant, samples.pictures(progress), SAMPLE)
     found = fetch(progress) if source == TFDS else locate(data_dir)

@@ -31,7 +31,7 @@ from typing import IO, Any
 import numpy as np
 
 from tasks import core
-from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, DataError, Progress, Split, Variant
+from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, DataError, Progress, Split, Variant, check_request
 from tasks.retrieval_literal import bytes_literal, excerpt
 from tasks.retrieval_sample import sample_pairs
 
@@ -107,13 +107,10 @@ def build(variant: str, source: str, data_dir: Path, *, workers: int, progress: 
     Raises:
       DataError: unknown variant or source; no source; a bad archive, file, row, label, id or literal.
     """
-    if variant not in CARD.variants:
-        raise DataError(f"retrieval has no variant {variant!r}; its variants are {', '.join(CARD.variants)}")
+    check_request(CARD, variant, source)
     max_bytes = CARD.variants[variant].max_bytes
     if source == SAMPLE:
         return (Built(split, sample_pairs(split, max_bytes=max_bytes), SAMPLE) for split in SPLITS)
-    if source != OFFICIAL:
-        raise DataError(f"retrieval has no source {source!r}; its sources are {', '.join(CARD.sources)}")
     origin = locate(data_dir)
     if origin is None:
         raise DataError(

@@ -18,7 +18,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tasks import archives, samples
-from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, DataError, Progress, Split, Variant, quiet, source_label
+from tasks.core import (
+    OFFICIAL,
+    SAMPLE,
+    TFDS,
+    Built,
+    Card,
+    DataError,
+    Progress,
+    Split,
+    Variant,
+    check_request,
+    quiet,
+    source_label,
+)
 
 ARCHIVE, FOLDER = "aclImdb_v1.tar.gz", "aclImdb"
 URL = f"http://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE}"
@@ -73,10 +86,7 @@ def build(
     Raises:
       DataError: unknown variant or source, no source files, or files that are broken or incomplete.
     """
-    if variant not in CARD.variants:
-        raise DataError(f"text: no variant {variant!r}; the variants are {', '.join(CARD.variants)}")
-    if source not in CARD.sources:
-        raise DataError(f"text: no source {source!r}; the sources are {', '.join(CARD.sources)}")
+    check_request(CARD, variant, source)
     if source == SAMPLE:
         return _build(variant, samples.reviews(progress), SAMPLE)
     prepared = find_prepared(data_dir) if source == TFDS else None
