@@ -36,7 +36,7 @@ class Reporter:
     def __enter__(self) -> Reporter:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, completed=self._begun, note="")
+            self._task = self._bar.add_task(self._title, total=self._total, completed=self._begun, note="compiling")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -45,7 +45,11 @@ class Reporter:
 
     def update(self, done: int, *point: list[float], per_second: float) -> None:
         """Shows the step, the newest point [step, loss, accuracy] of the curve if there is one, and the speed."""
-        note = f"loss {point[0][1]:.3f}  accuracy {point[0][2]:.1%}  {per_second:,.0f} examples/s" if point else ""
+        note = (
+            f"loss {point[0][1]:.3f}  accuracy {point[0][2]:.1%}  {per_second:,.0f} examples/s"
+            if point
+            else "compiling"
+        )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._last_line >= LOG_SECONDS:

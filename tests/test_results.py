@@ -1,0 +1,42 @@
+"""Committed records are what they say: readable, whole, consistent in themselves, free of anybody's paths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lra import record
+
+PATHS = sorted(record.results_directory().rglob("*.json"))
+
+
+def test_there_are_results():
+    assert {record.read(path)["column"]["task"] for path in PATHS} == {
+        "listops",
+        "text",
+        "retrieval",
+        "image",
+        "pathfinder",
+    }
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def test_a_committed_record_is_consistent(path):
+    said = record.read(path)
+    test = said["test"]
+    predictions = record.unpack(test["predictions"])
+    bits = np.unpackbits(record.unpack(test["correct_bits"]))[: test["count"]]
+    confusion = np.array(test["confusion"])
+    assert len(predictions) == test["count"] == confusion.sum()
+    assert bits.sum() == test["correct"] == confusion.trace()
+    np.testing.assert_array_equal(np.bincount(predictions, minlength=len(confusion)), confusion.sum(0))
+    assert test["accuracy"] == test["correct"] / test["count"]
+    assert test["at_chance"] == record.at_chance(test["correct"], test["count"], said["majority_accuracy"])
+    if said["kind"] == "run":
+        assert (said["status"] == "complete") == (said["steps"]["done"] == said["steps"]["planned"])
+        assert said["curve"][-1][0] <= said["steps"]["done"]
+        assert len(said["curve"]) <= 200
+    name = said["id"] if said["status"] == "complete" else f"{said['id']}-{said['status']}-{said['steps']['done']}"
+    assert path.stem == name
+    assert "/home/" not in path.read_text()
+    assert said["code"]["git_clean"]
