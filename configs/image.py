@@ -5,11 +5,11 @@ python run_lra.py train --task image --mixer cosformer --protocol laptop --seed 
 
 from __future__ import annotations
 
-from configs.shared import laptop, lra, quick, small
+from configs.shared import TWO_CORES, laptop, lra, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("image", "16", minutes="", steps=600),
-    "laptop": laptop("image", 1_024, minutes="", steps=5_000, batch_size=64, warmup=200),
+    "quick": quick("image", "16", minutes=f"0.6 {TWO_CORES}", expected=measured(43.9), steps=600),
+    "laptop": laptop("image", 1_024, steps=5_000, batch_size=64, warmup=200),
     "small": small("image", 1_024, softmax=40.57, batch_size=256, warmup=175),
     "lra": lra(
         "image",

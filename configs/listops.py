@@ -5,11 +5,11 @@ python run_lra.py train --task listops --mixer cosformer --protocol laptop --see
 
 from __future__ import annotations
 
-from configs.shared import laptop, lra, quick, small
+from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("listops", "short", minutes="", steps=1_200),
-    "laptop": laptop("listops", 2_000, minutes="", steps=2_500),
+    "quick": quick("listops", "short", minutes=f"0.8 {TWO_CORES}", expected=measured(36.1), steps=1_200),
+    "laptop": laptop("listops", 2_000, minutes=f"33 {BUSY_CORE}", expected=measured(35.8), steps=2_500),
     "small": small("listops", 2_000, softmax=38.37),
     "lra": lra(
         "listops",

@@ -7,11 +7,11 @@ Path-X is `--variant 128 --max-len 16384`.
 
 from __future__ import annotations
 
-from configs.shared import laptop, lra, quick, small
+from configs.shared import TWO_CORES, laptop, lra, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("pathfinder", "16", minutes="", steps=600),
-    "laptop": laptop("pathfinder", 1_024, minutes="", steps=10_000, batch_size=64, warmup=300),
+    "quick": quick("pathfinder", "16", minutes=f"0.7 {TWO_CORES}", expected=measured(49.9), steps=600),
+    "laptop": laptop("pathfinder", 1_024, steps=10_000, batch_size=64, warmup=300),
     "small": small("pathfinder", 1_024, softmax=65.26, batch_size=128, learning_rate=2e-4, warmup=312),
     "lra": lra(
         "pathfinder",

@@ -8,13 +8,13 @@ Ports with mean pooling and [a, b, a*b, a-b] (`small`) score 20 points more: nev
 
 from __future__ import annotations
 
-from configs.shared import laptop, lra, quick, small
+from configs.shared import TWO_CORES, laptop, lra, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("retrieval", "cut", minutes="", pair="nli", steps=400, batch_size=16),
-    "laptop": laptop(
-        "retrieval", 4_000, minutes="", pair="nli", steps=2_000, batch_size=16, warmup=200, eval_every=250
+    "quick": quick(
+        "retrieval", "cut", minutes=f"0.4 {TWO_CORES}", expected=measured(76.0), pair="nli", steps=400, batch_size=16
     ),
+    "laptop": laptop("retrieval", 4_000, pair="nli", steps=2_000, batch_size=16, warmup=200, eval_every=250),
     "small": small(
         "retrieval",
         4_000,

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from configs.shared import laptop, lra, quick, small
+from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("text", "cut", minutes="", steps=600),
-    "laptop": laptop("text", 4_000, minutes="", steps=1_500, warmup=200),
+    "quick": quick("text", "cut", minutes=f"0.6 {TWO_CORES}", expected=measured(72.9), steps=600),
+    "laptop": laptop("text", 4_000, minutes=f"28 {BUSY_CORE}", expected=measured(64.7), steps=1_500, warmup=200),
     "small": small("text", 4_000, softmax=61.95, warmup=80),
     "lra": lra(
         "text",
