@@ -208,10 +208,9 @@ class Show:
     """A PNG file; TASK-VARIANT.png without it."""
 
     def run(self) -> int:
-        from lra.show import show
-
         from lra.data import prepare
         from lra.progress import data_progress
+        from lra.show import show
         from tasks import load_task
 
         data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
