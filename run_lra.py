@@ -164,12 +164,19 @@ class Prepare:
     def run(self) -> int:
         from lra.data import prepare
         from lra.progress import data_progress
+        from tasks.core import DataError
 
-        for task in self.tasks:
-            data = prepare(task, self.variant, self.source, progress=data_progress)
+        missing = 0
+        for task in self.tasks:  # one without its files does not keep the others waiting
+            try:
+                data = prepare(task, self.variant, self.source, progress=data_progress)
+            except DataError as error:
+                print(f"error: {error}", file=sys.stderr)
+                missing += 1
+                continue
             sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
             print(f"{task} {self.variant}: {sizes}; source: {data.source}; {data.sha256[:12]}")
-        return 0
+        return 1 if missing else 0
 
 
 @dataclasses.dataclass
