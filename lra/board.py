@@ -1,7 +1,8 @@
-"""What a leaderboard says, as plain values; `lra.leaderboard` makes it of records, `lra.render` shows it.
+"""What a leaderboard says, as plain values. `lra.leaderboard` makes it of records; `board_table`, `board_text` show it.
 
-One table per protocol@version. A column is (task, variant, task version, data hash), a row is a mixer's label
-with what it changed of the protocol, of one origin. Neither is ever merged with another.
+One table per protocol@version, and one more where a task was run on other data too. A column is (task, variant,
+task version, data hash), a row is a mixer's label with what it changed of the protocol, of one origin. Neither is
+ever merged with another.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Table:
     modified: bool
     about: str
     columns: tuple[Column, ...]  # of the rows
+    beside: tuple[Column, ...]  # of all tables of the protocol: among them like ones are told apart
     rows: tuple[Row, ...]
     floors: tuple[FloorRow, ...]
     truncated: tuple[Truncated, ...]

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lra import board_text as say
-from lra.board import Board, Column, Cost, Row, Table, Truncated
+from lra.board import Board, Cost, Row, Table, Truncated
 
 WIDTH = 13  # of what stands above and below a number like 36.5±0.5 (3)
 
@@ -38,7 +38,7 @@ def as_table(board: Board) -> RenderableType:
 
 def _scores(t: Table) -> Grid:
     mean = any(r.mean is not None for r in t.rows)
-    grid = _grid(t.columns, footer=True)
+    grid = _grid(t, footer=True)
     if mean:
         grid.add_column(Text(fill(say.MEAN, 6), justify="right"), justify="right", overflow="fold")
     for title, rows in _by_origin(t.rows):
@@ -54,7 +54,7 @@ def _scores(t: Table) -> Grid:
 
 
 def _costs(t: Table, letters: Mapping[str, str]) -> Grid:
-    grid = _grid(t.columns, footer=False)
+    grid = _grid(t, footer=False)
     for title, rows in _by_origin(t.costs):
         grid.add_row(title)
         for c in rows:
@@ -76,11 +76,11 @@ def _stopped(runs: Sequence[Truncated], letters: Mapping[str, str]) -> Grid:
     return grid
 
 
-def _grid(columns: Sequence[Column], footer: bool) -> Grid:
+def _grid(table: Table, footer: bool) -> Grid:
     grid = _plain(Text(" source", "dim") if footer else "")
     grid.show_footer = footer
-    for column in columns:
-        title, variant, source = say.heading(column, columns)
+    for column in table.columns:
+        title, variant, source = say.heading(column, table.beside)
         head = Text(fill(title, WIDTH), justify="right").append(f"\n{fill(variant, WIDTH)}", "dim")
         below = Text(fill(source, WIDTH), "dim", justify="right")
         grid.add_column(head, below, justify="right", overflow="fold")

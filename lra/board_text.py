@@ -154,7 +154,7 @@ def as_markdown(board: Board) -> str:
 
 
 def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
-    heads = [[_md(text) for text in heading(c, t.columns)] for c in t.columns]
+    heads = [[_md(text) for text in heading(c, t.beside)] for c in t.columns]
     titles = [f"{title}<br>{variant}" for title, variant, _ in heads]
     mean = any(r.mean is not None for r in t.rows)
     lines = []

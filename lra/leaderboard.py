@@ -17,6 +17,7 @@ from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
 from lra.floors import MAJORITY
 from lra.record import Found, Origin
+from tasks.core import SAMPLE
 
 Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 Format = Literal["table", "md", "csv", "json"]
@@ -44,7 +45,7 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
     shown = {_key(f) for runs in groups.values() for f in runs}
     floors = [f for f in floors if _key(f) in shown]
     return Board(
-        tables=tuple(_table(group, groups[group], floors) for group in ordered),
+        tables=tuple(_table(group, part, groups[group], floors) for group in ordered for part in _parts(groups[group])),
         found=(*(f for group in ordered for f in groups[group]), *floors),
         others=tuple(sorted(others)),
     )
@@ -104,7 +105,9 @@ def hardware(record: Mapping[str, Any]) -> str:
     return (f"{e['device_count']} x " if e["device_count"] > 1 else "") + e["device"]
 
 
-def _table(group: tuple[str, int, bool], runs: Sequence[Found], floors: Sequence[Found]) -> Table:
+def _table(
+    group: tuple[str, int, bool], runs: Sequence[Found], beside: Sequence[Found], floors: Sequence[Found]
+) -> Table:
     finished = _first_of_each_seed(f for f in runs if f.record["status"] != "truncated")
     columns = _columns(finished)
     rows: dict[tuple[Origin, str, tuple[str, ...]], dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
@@ -123,11 +126,23 @@ def _table(group: tuple[str, int, bool], runs: Sequence[Found], floors: Sequence
         *group,
         about=_about(group, runs),
         columns=tuple(columns.values()),
+        beside=tuple(_columns(beside).values()),
         rows=tuple(made),
         floors=tuple(_floor_rows(columns, finished, floors)),
         truncated=tuple(_truncated(f, everywhere[_key(f)]) for f in truncated),
         costs=tuple(costs),
     )
+
+
+def _parts(runs: Sequence[Found]) -> list[list[Found]]:
+    """Runs on several data sets of one task stand in tables of their own: first the user's data, samples last."""
+    columns = {_key(f): f.record["column"] for f in runs}
+    mine = {_key(f) for f in runs if f.origin == "yours"}
+    order = sorted(columns, key=lambda k: (k not in mine, columns[k]["source"].startswith(SAMPLE), _task_order(k)))
+    part: dict[Key, int] = {}
+    for key in order:
+        part[key] = sum(other[:2] == key[:2] for other in part)
+    return [[f for f in runs if part[_key(f)] == i] for i in range(max(part.values()) + 1)]
 
 
 def _about(group: tuple[str, int, bool], runs: Sequence[Found]) -> str:

@@ -148,24 +148,35 @@ def test_origins_are_never_merged() -> None:
         assert text.index("committed") > 0
 
 
-@pytest.mark.parametrize("change", [{"data": "f" * 64}, {"variant": "full"}])
-def test_columns_never_mix(change: dict[str, Any]) -> None:
-    """Another data hash or variant is another column, also where its source reads the same."""
-    made = board([run(0.3), run(0.6, seed=1, **change)])
-    (table,) = made.tables
+def test_variants_never_mix() -> None:
+    (table,) = board([run(0.3), run(0.6, seed=1, variant="full")]).tables
     assert len(table.columns) == 2
     assert sorted(c.accuracies for c in table.rows[0].cells if c) == [(0.3,), (0.6,)]
-    if "data" in change:
-        for format in ("table", "md"):
-            text = " ".join(shown(render(made, format)).split())
-            assert "628d26d6" in text
-            assert "ffffffff" in text
+
+
+def test_data_never_mix() -> None:
+    """Another data hash is another column, in a table of its own, also where its source reads the same."""
+    made = board([run(0.3), run(0.6, seed=1, data="f" * 64)])
+    assert sorted(t.rows[0].cells[0].accuracies for t in made.tables) == [(0.3,), (0.6,)]
+    for format in ("table", "md"):
+        text = " ".join(shown(render(made, format)).split())
+        assert "628d26d6" in text
+        assert "ffffffff" in text
+
+
+def test_ones_own_data_come_first_and_samples_last() -> None:
+    sample, real = {"data": "1" * 64, "source": "sample"}, {"data": "2" * 64, "source": "official archive"}
+    committed = [run(0.5, origin="committed", **data) for data in (sample, real)]
+    assert [t.columns[0].source for t in board(committed).tables] == ["official archive", "sample"]
+    with_mine = [*committed, run(0.4, **sample)]
+    assert [t.columns[0].source for t in board(with_mine).tables] == ["sample", "official archive"]
 
 
 def test_another_task_version_is_another_column() -> None:
     newer = run(0.6)
     newer.record["column"]["task_version"] = 2
-    assert [c.task_version for c in board([run(0.3), newer]).tables[0].columns] == [1, 2]
+    tables = board([run(0.3), newer]).tables
+    assert [[c.task_version for c in t.columns] for t in tables] == [[1], [2]]
 
 
 def test_one_table_per_protocol_and_version() -> None:
@@ -237,12 +248,11 @@ def test_only_truncated_runs_make_a_board_too() -> None:
 def test_floors_stand_below_in_their_own_column() -> None:
     other = "e" * 64
     made = board([run(0.4), run(0.5, data=other, majority=0.25), floor(0.362), floor(0.99, data="a" * 64)])
-    floors = {f.name: f.accuracies for f in made.tables[0].floors}
-    places = {c.data_sha256: i for i, c in enumerate(made.tables[0].columns)}
-    assert floors["root operator"][places[DATA]] == 0.362
-    assert floors["root operator"][places[other]] is None
-    assert floors["majority class"][places[DATA]] == 0.2  # no record of this floor: as the runs say
-    assert floors["majority class"][places[other]] == 0.25
+    by_data = {t.columns[0].data_sha256: {f.name: f.accuracies for f in t.floors} for t in made.tables}
+    assert by_data[DATA]["root operator"] == (0.362,)
+    assert "root operator" not in by_data[other]
+    assert by_data[DATA]["majority class"] == (0.2,)  # no record of this floor: as the runs say
+    assert by_data[other]["majority class"] == (0.25,)
     assert len(made.found) == 3  # the floor of data that no run used is not on the board
 
 
@@ -264,7 +274,7 @@ def test_five_task_mean_only_where_all_five_are_there() -> None:
     assert {r.label: r.mean for r in table.rows} == {"cosformer": pytest.approx(0.3), "softmax": None}
     assert "5-task mean" in shown(render(board(five + four), "md"))
     assert "5-task mean" not in shown(render(board(four), "md"))
-    twice = [*five, run(0.5, data="d" * 64)]  # two columns of one task: which one would count?
+    twice = [*five, run(0.5, variant="full")]  # two columns of one task: which one would count?
     assert board(twice).tables[0].rows[0].mean is None
 
 
