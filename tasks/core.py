@@ -77,7 +77,10 @@ def check_request(card: Card, variant: str, source: str) -> None:
     """Raises DataError for a variant or a source that the task does not have, listing those that it has."""
     for kind, name, valid in (("variant", variant, card.variants), ("source", source, card.sources)):
         if name not in valid:
-            raise DataError(f"{card.name} has no {kind} {name!r}; there are {', '.join(valid)}")
+            raise DataError(
+                f"{card.name} has no {kind} {name!r}; variants: {', '.join(card.variants)}; "
+                f"sources: {', '.join(card.sources)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +236,7 @@ def read_prepared(directory: Path, card: Card) -> Prepared:
     Raises:
       DataError: a file is missing, torn, of another version, or its content is not what was written.
     """
-    mend = f"delete {directory} and run `run_lra.py data prepare --task {card.name}` again"
+    mend = f"delete {directory}, and it is prepared anew when it is next needed"
     try:
         meta = json.loads((directory / "meta.json").read_text())
         if meta["task"] != card.name or meta["version"] != card.version:

@@ -25,6 +25,7 @@ from tasks.core import (
     Progress,
     Split,
     Variant,
+    check_request,
     quiet,
     source_label,
 )
@@ -142,11 +143,7 @@ def build(
     Raises:
       DataError: no such variant or source, or an official file that is missing or broken.
     """
-    if variant not in CARD.variants or source not in CARD.sources:
-        raise DataError(
-            f"listops has no {variant!r} from {source!r}; variants: {', '.join(CARD.variants)}; "
-            f"sources: {', '.join(CARD.sources)}"
-        )
+    check_request(CARD, variant, source)
     if source == OFFICIAL:
         yield from _build_official(variant, data_dir, progress)
         return

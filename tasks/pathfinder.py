@@ -32,6 +32,7 @@ from tasks.core import (
     Progress,
     Split,
     Variant,
+    check_request,
     chunk_seed,
     process_pool,
     quiet,
@@ -210,11 +211,7 @@ def build(
     Raises:
       DataError: no such variant or source; an official file is missing or broken; the work directory cannot be used.
     """
-    if variant not in CARD.variants or source not in CARD.sources:
-        raise DataError(
-            f"pathfinder has no {variant!r} from {source!r}; variants: {', '.join(CARD.variants)}; "
-            f"sources: {', '.join(CARD.sources)}"
-        )
+    check_request(CARD, variant, source)
     if source == OFFICIAL:
         yield from _build_official(variant, data_dir, progress, work_dir)
         return
