@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 
 from lra import config as cfg
 from lra import record as rec
-from lra.checkpoint import Checkpoints, write_json
+from lra.checkpoint import Checkpoints
 from lra.config import ConfigError, RunConfig
 from lra.data import prepare
 from lra.environment import code_state, environment, peak_bytes
@@ -108,14 +110,18 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
         return rec.read(complete)
     _use_compilation_cache()
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "config.json", cfg.as_json(config))
+    scratch = directory / f".config.{os.getpid()}.partial"
+    scratch.write_text(json.dumps(cfg.as_json(config), indent=1) + "\n")
+    scratch.replace(directory / "config.json")
     outcome = train(config, card, data, directory, max_minutes=max_minutes)
     if outcome.status == "interrupted":
         raise Interrupted(f"{run_id}: {outcome.message}; the same command goes on from there")
     record = make_record(run_id, config, card, data, outcome)
-    rec.write(directory / "records", record)
     if outcome.status == "diverged":
+        with contextlib.suppress(FileExistsError):  # it diverges again at the same step: its record stands
+            rec.write(directory / "records", record)
         raise RunError(f"{run_id}: {outcome.message}")
+    rec.write(directory / "records", record)
     return record
 
 

@@ -6,7 +6,6 @@ does not depend on the classes of flax or optax, and what does not fit is named.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +84,3 @@ def flatten(state: TrainState) -> dict[str, Any]:
     state = state._replace(step=np.int64(state.step))  # type: ignore[arg-type]
     paths = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file as a whole or not at all."""
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(json.dumps(value, indent=1) + "\n")
-    scratch.replace(path)

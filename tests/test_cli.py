@@ -16,6 +16,7 @@ import pytest
 import lra
 import run_lra
 from lra import record
+from lra.interrupt import RunError
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--model.layers", "1"]
@@ -128,6 +129,14 @@ def test_from_python(runs):
     assert said["status"] == "complete"
     assert said["seed"] == 0
     assert [r["id"] for r in lra.records() if r["origin"] == "yours"] == [said["id"]]
+
+
+def test_a_run_that_diverged_says_so_again(runs):
+    wild = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 4, "train.learning_rate": 1e30}
+    for _ in range(2):
+        with pytest.raises(RunError, match="not a number at step"):
+            lra.run("listops", "linear", protocol="quick", source="sample", overrides=wild)
+    assert only_record(runs)["status"] == "diverged"
 
 
 def test_a_board_without_runs_says_how_to_begin(runs, capsys, monkeypatch, tmp_path):

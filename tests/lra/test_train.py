@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
 
-import jax
 import numpy as np
 import pytest
 
@@ -153,8 +153,13 @@ def test_a_second_process_on_a_run_is_refused(tiny, tmp_path):
     assert "another process is working on this run" in failures[0]
 
 
-def test_seeds_differ_in_parameters_and_batches():
-    one, two = Program(tiny_config(), CARD), Program(tiny_config(), CARD)
-    for a, b in zip(leaves(one.init()), leaves(two.init()), strict=True):
+def test_seeds_differ_in_parameters_batches_and_dropout(tiny):
+    config = tiny_config()
+    other = dataclasses.replace(config, seed=1)
+    one, again, two = Program(config, CARD), Program(config, CARD), Program(other, CARD)
+    for a, b in zip(leaves(one.init()), leaves(again.init()), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert jax.tree.structure(one.init()) == jax.tree.structure(two.init())
+    assert (one.init().params["tokens"][...] != two.init().params["tokens"][...]).all()
+    split, start = Resident.of(tiny.splits["train"], config), one.init()
+    assert float(gradient(one, start, split, config, 4).loss) != float(gradient(two, start, split, config, 4).loss)
+    assert float(gradient(one, start, split, config, 4).loss) != float(gradient(one, start, split, other, 4).loss)
