@@ -12,7 +12,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -24,7 +24,7 @@ from lra import config as cfg
 Task = Literal["listops", "text", "retrieval", "image", "pathfinder"]
 ProtocolName = Literal["quick", "laptop", "small", "lra"]
 Source = Literal["official", "generated", "tfds", "sample"]
-TASKS: tuple[Task, ...] = ("listops", "text", "retrieval", "image", "pathfinder")
+TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @dataclasses.dataclass
@@ -54,18 +54,6 @@ class Train:
     max_minutes: float | None = None
     """Stop before, test, and record what was reached as truncated; the same command goes on."""
 
-    def overrides(self) -> dict[str, Any]:
-        """What differs from the protocol, by dotted path."""
-        base = cfg.protocol(self.task, self.protocol)
-        changed: dict[str, Any] = {"max_len": self.max_len, "variant": self.variant}
-        for part in ("model", "train"):
-            values = vars(getattr(self, part))
-            changed |= {f"{part}.{name}": value for name, value in values.items()}
-        before = {"max_len": base.max_len, "variant": base.variant}
-        before |= {f"model.{k}": v for k, v in vars(base.model).items()}
-        before |= {f"train.{k}": v for k, v in vars(base.train).items()}
-        return {path: value for path, value in changed.items() if value != before[path]}
-
     def run(self) -> int:
         from lra import api
 
@@ -78,7 +66,7 @@ class Train:
             source=self.source,
             limit=self.limit,
             max_minutes=self.max_minutes,
-            overrides=self.overrides(),
+            overrides=cfg.differences(self, cfg.protocol(self.task, self.protocol)),
         )
         print(api.summary(record))
         return 0

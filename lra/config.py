@@ -14,7 +14,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
+from tasks import available
+
+TASKS = available()
+OVERRIDABLE = ("max_len", "variant", "model", "train")
 PROTOCOLS = ("quick", "laptop", "small", "lra")
 
 
@@ -121,10 +124,6 @@ class RunConfig:
         return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
 
     @property
-    def protocol_label(self) -> str:
-        return f"{self.protocol}@{self.protocol_version}" + (" (modified)" if self.modified else "")
-
-    @property
     def run_id(self) -> str:
         mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
         return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}"
@@ -165,6 +164,18 @@ def override(value: Any, path: str, new: Any) -> Any:
     return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new) if rest else new})
 
 
+def differences(wanted: Any, base: Protocol) -> dict[str, Any]:
+    """What `wanted` has otherwise than the protocol, by dotted path: what `resolve` takes as overrides."""
+    told: dict[str, Any] = {}
+    for name in OVERRIDABLE:
+        ours, theirs = getattr(wanted, name), getattr(base, name)
+        if dataclasses.is_dataclass(ours):
+            told |= {f"{name}.{k}": v for k, v in vars(ours).items() if v != getattr(theirs, k)}
+        elif ours != theirs:
+            told[name] = ours
+    return told
+
+
 def resolve(
     base: Protocol,
     *,
@@ -181,7 +192,7 @@ def resolve(
     """A run's configuration: the protocol with the user's overrides, and whether they changed its meaning."""
     changed = base
     for path, value in (overrides or {}).items():
-        if path.split(".")[0] not in ("max_len", "variant", "model", "train"):
+        if path.split(".")[0] not in OVERRIDABLE:
             raise ConfigError(f"cannot override {path!r}; max_len, variant, model.* and train.* can be")
         changed = override(changed, path, value)
     _check(changed)

@@ -29,7 +29,6 @@ class Journal:
     curve: list[list[float]] = dataclasses.field(default_factory=list)
     sums: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])
     validation: list[list[float]] = dataclasses.field(default_factory=list)
-    best_step: int | None = None
     seconds: float = 0.0
     _waiting: list[tuple[int, jax.Array]] = dataclasses.field(default_factory=list)
 
@@ -54,13 +53,11 @@ class Journal:
                 self.curve.append([step + 1, self.sums[0] / self.sums[2], self.sums[1] / self.sums[2]])
                 self.sums = [0.0, 0.0, 0]
 
-    def validated(self, step: int, loss: float, accuracy: float) -> bool:
-        """Writes a validation down; True if it is the best so far (of equals, the earliest)."""
-        before = max((point[2] for point in self.validation), default=-1.0)
-        self.validation.append([step, loss, accuracy])
-        if accuracy > before:
-            self.best_step = step
-        return accuracy > before
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best validation; of equals, the earliest."""
+        best = max(self.validation, key=lambda point: point[2], default=None)
+        return None if best is None else int(best[0])
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.startswith("_")}

@@ -105,7 +105,8 @@ def train(
                         took = time.monotonic() - begun
                         reserve_s = 1.2 * took * test_split.tokens / validation_split.tokens
                         reporter.say(f"{title}: step {state.step}, validation accuracy {result.accuracy:.2%}")
-                        if journal.validated(state.step, result.loss, result.accuracy):
+                        journal.validation.append([state.step, result.loss, result.accuracy])
+                        if journal.best_step == state.step:
                             save("best")
                         save("latest")
                     elif time.monotonic() - last_save > CHECKPOINT_SECONDS:
