@@ -22,17 +22,22 @@ from flax import nnx
 class Dims:
     """Sizes that the protocol gives to a mixer. A mixer never chooses them.
 
-    max_len: length of the encoder, CLS included: no input is longer.
-    dropout: rate of the attention weights, where a mixer has any.
-    bias:    of the four projections.
-    dtype:   of the computation; parameters are float32.
+    max_len:        length of the encoder, CLS included: no input is longer
+    mlp_dim:        hidden width of a block's MLP, for what stands in the place of a whole `Block`
+    dropout:        rate of the attention weights, where a mixer has any
+    hidden_dropout: rate of activations, for a mixer that has layers within itself; what a mixer returns is
+                    dropped by the encoder
+    bias:           of the projections
+    dtype:          of the computation; parameters are float32
     """
 
     d_model: int
     num_heads: int
     qkv_dim: int
     max_len: int
+    mlp_dim: int
     dropout: float = 0.0
+    hidden_dropout: float = 0.0
     bias: bool = False
     dtype: Any = jnp.float32
 
@@ -56,6 +61,17 @@ class Mixer(Protocol):
     """
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array: ...
+
+
+class Block(nnx.Module):
+    """Base of a mixer that cannot live in `x + mixer(norm(x))`: it stands in the place of the whole block.
+
+    Called like a `Mixer`, with x before any norm, it returns the next x: norms, dropout, MLP and residuals
+    are its own. The board marks such rows, for more than the mixer differs.
+    """
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(x, mask, *, keys=None)")
 
 
 class Buffer(nnx.Variable):
@@ -141,6 +157,12 @@ def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> 
     return x0, x1
 
 
+def projection(dims: Dims, d_in: int, d_out: int, *, bias: bool, rngs: nnx.Rngs) -> nnx.Linear:
+    """A dense layer as the encoder makes them: xavier-uniform, computing in `dims.dtype`."""
+    init = nnx.initializers.xavier_uniform()
+    return nnx.Linear(d_in, d_out, use_bias=bias, dtype=dims.dtype, kernel_init=init, rngs=rngs)
+
+
 class QKVAttention(nnx.Module):
     """Projections, heads and output around `attend`; most mixers are that one function.
 
@@ -149,15 +171,11 @@ class QKVAttention(nnx.Module):
     """
 
     def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
-        def projection(d_in: int, d_out: int) -> nnx.Linear:
-            init = nnx.initializers.xavier_uniform()
-            return nnx.Linear(d_in, d_out, use_bias=dims.bias, dtype=dims.dtype, kernel_init=init, rngs=rngs)
-
         self.dims = dims
-        self.query = projection(dims.d_model, dims.qkv_dim)
-        self.key = projection(dims.d_model, dims.qkv_dim)
-        self.value = projection(dims.d_model, dims.qkv_dim)
-        self.output = projection(dims.qkv_dim, dims.d_model)
+        self.query, self.key, self.value = (
+            projection(dims, dims.d_model, dims.qkv_dim, bias=dims.bias, rngs=rngs) for _ in range(3)
+        )
+        self.output = projection(dims, dims.qkv_dim, dims.d_model, bias=dims.bias, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, Mixer, dropout, fold
+from models.core import Block, Dims, Mixer, dropout, fold
 
 MakeMixer = Callable[[Dims, int, nnx.Rngs], Mixer]  # (dims, layer, rngs)
 
@@ -75,7 +75,9 @@ class EncoderConfig:
             num_heads=self.num_heads,
             qkv_dim=self.qkv_dim,
             max_len=self.max_len + (self.pooling == "cls"),
+            mlp_dim=self.mlp_dim,
             dropout=self.attention_dropout,
+            hidden_dropout=self.dropout,
             bias=self.bias,
             dtype=self.dtype,
         )
@@ -88,7 +90,7 @@ _CHOICES = {
 }
 
 
-class Block(nnx.Module):
+class MixerBlock(Block):
     """x + mixer(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, config: EncoderConfig, mixer: Mixer, *, rngs: nnx.Rngs) -> None:
@@ -119,8 +121,9 @@ class Classifier(nnx.Module):
             nnx.Param(normal(rngs.params(), (dims.max_len, width))) if config.positions == "learned" else None
         )
         self.cls = nnx.Param(jnp.zeros((width,))) if config.pooling == "cls" else None
+        mixers = (make_mixer(dims, layer, rngs) for layer in range(config.num_layers))
         self.blocks = nnx.List(
-            Block(config, make_mixer(dims, layer, rngs), rngs=rngs) for layer in range(config.num_layers)
+            mixer if isinstance(mixer, Block) else MixerBlock(config, mixer, rngs=rngs) for mixer in mixers
         )
         self.norm = _norm(config, rngs)
         widths = (width * {None: 1, "concat": 2, "nli": 4}[config.pair], *config.head, config.num_classes)

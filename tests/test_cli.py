@@ -115,7 +115,7 @@ def test_the_mixer_of_the_readme(tmp_path):
     assert code
     (tmp_path / "my_file.py").write_text(code.group(1))
     found = mixers.resolve(f"{tmp_path}/my_file.py:Mean")
-    mixer = mixers.build(found.cls, Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=6), {}, nnx.Rngs(0))
+    mixer = mixers.build(found.cls, Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=6, mlp_dim=16), {}, nnx.Rngs(0))
     x = jnp.arange(96.0).reshape(2, 6, 8)
     mask = jnp.arange(6)[None] < jnp.array([[6], [4]])
     y = mixer(x, mask)

@@ -20,9 +20,9 @@ def keys_of(*seeds: int) -> jax.Array:
 
 
 def test_dims_divide_their_heads() -> None:
-    assert Dims(d_model=64, num_heads=4, qkv_dim=32, max_len=10).head_dim == 8
+    assert Dims(d_model=64, num_heads=4, qkv_dim=32, max_len=10, mlp_dim=8).head_dim == 8
     with pytest.raises(ValueError, match="qkv_dim 30 is not divisible by num_heads 4"):
-        Dims(d_model=64, num_heads=4, qkv_dim=30, max_len=10)
+        Dims(d_model=64, num_heads=4, qkv_dim=30, max_len=10, mlp_dim=8)
 
 
 def test_threefry_is_the_hash_of_jax_random() -> None:
@@ -118,7 +118,7 @@ class TakeValues(QKVAttention):
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_qkv_attention_projects_and_splits(bias: bool) -> None:
-    dims = Dims(d_model=8, num_heads=3, qkv_dim=12, max_len=5, bias=bias)
+    dims = Dims(d_model=8, num_heads=3, qkv_dim=12, max_len=5, mlp_dim=8, bias=bias)
     mixer = TakeValues(dims, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 5, 8))
     scale = np.repeat([1.0, 2.0, 3.0], 4)

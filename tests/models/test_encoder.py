@@ -238,7 +238,9 @@ def test_mixers_are_told_the_length_with_cls_and_their_layer() -> None:
 
     model = Classifier(dataclasses.replace(CONFIG, pooling="cls", bias=True), make_mixer, rngs=nnx.Rngs(0))
     assert [layer for _, layer in told] == [0, 1]
-    assert told[0][0] == Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=31, dropout=0.2, bias=True)
+    assert told[0][0] == Dims(
+        d_model=12, num_heads=2, qkv_dim=16, max_len=31, mlp_dim=20, dropout=0.2, hidden_dropout=0.2, bias=True
+    )
     assert CONFIG.dims.max_len == 30
     assert model.cls is not None
     assert (model.cls[...] == 0).all()

@@ -20,7 +20,7 @@ from models.mixers import available, build, label, options, parse_options, resol
 from models.mixers.linear import linear_attention
 from models.mixers.softmax import attention_weights
 
-DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, dropout=0.3)
+DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24, dropout=0.3)
 LENGTHS = (23, 9, 1)
 every_mixer = pytest.mark.parametrize("name", available())
 
