@@ -142,6 +142,36 @@ class List:
 
 
 @dataclasses.dataclass
+class Check:
+    """Put mixers to their contract: padding, gradients, dropout, precision, saving, growth with the length."""
+
+    mixers: Positional[tuple[str, ...]] = ()
+    """Of `run_lra.py list`, or package.module:Class, or path/my_file.py:Class; none: all of the project."""
+    mixer_options: tuple[str, ...] = ()
+    """Options of the mixer, as in `--mixer-options window=64`."""
+    quick: bool = False
+    """Only what takes seconds: no long inputs, no new process, no growth."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra import check
+        from lra.api import find_mixer
+        from models.mixers import available
+
+        found = [find_mixer(name, self.mixer_options) for name in self.mixers or available()]
+        verdicts = []
+        for mixer, options in found:
+            table, verdict, holds = check.report(mixer, options, quick=self.quick)
+            Console().print(table)
+            print(f"{verdict}\n", flush=True)
+            verdicts.append((holds, verdict))
+        if len(verdicts) > 1:
+            print("\n".join(verdict for _, verdict in sorted(verdicts, key=lambda v: not v[0])))
+        return 0 if all(holds for holds, _ in verdicts) else 1
+
+
+@dataclasses.dataclass
 class Prepare:
     """Prepare data once: read or generate it, check it, keep it."""
 
@@ -278,6 +308,7 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Suite, subcommand("suite")]
         | Annotated[Leaderboard, subcommand("leaderboard")]
+        | Annotated[Check, subcommand("check")]
         | Annotated[List, subcommand("list")]
         | Annotated[Data, subcommand("data")]
     )

@@ -40,21 +40,12 @@ def configure(
 ) -> RunConfig:
     """The configuration of a run (see `run`); checks task, protocol, mixer and options, and trains nothing."""
     base = cfg.protocol(task, protocol)
-    try:
-        found = mixers.resolve(mixer)
-        if not isinstance(options, Mapping):
-            options = mixers.parse_options(found.cls, options)
-        label = mixers.label(found, options)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if found.sha256 is not None and ".py" in mixer:  # the run can be taken up from any directory
-        path, _, name = mixer.rpartition(":") if mixer.rpartition(":")[0] else (mixer, "", "")
-        mixer = f"{Path(path).expanduser().resolve()}" + (f":{name}" if name else "")
+    found, given = find_mixer(mixer, options)
     return cfg.resolve(
         base,
-        mixer=mixer,
-        mixer_label=label,
-        mixer_options=options,
+        mixer=found.spec,
+        mixer_label=mixers.label(found, given),
+        mixer_options=given,
         mixer_sha256=found.sha256,
         task_version=load_task(task).CARD.version,
         seed=seed,
@@ -62,6 +53,22 @@ def configure(
         limit=limit,
         overrides=overrides,
     )
+
+
+def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> tuple[mixers.Resolved, dict[str, Any]]:
+    """A mixer by name, and its options with their types.
+
+    Raises:
+      ConfigError: there is no such mixer or option; the message lists what there is.
+    """
+    try:
+        found = mixers.resolve(mixer)
+        if not isinstance(options, Mapping):
+            options = mixers.parse_options(found.cls, options)
+        mixers.check_options(found.cls, options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return found, dict(options)
 
 
 def run(

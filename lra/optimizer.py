@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from lra.config import Train
 
@@ -27,16 +31,32 @@ def learning_rate(train: Train) -> optax.Schedule:
     )
 
 
-def optimizer(train: Train) -> optax.GradientTransformation:
-    """AdamW, decoupled weight decay times the rate, after clipping by value where the protocol asks for it."""
+def optimizer(train: Train, params: Any) -> optax.GradientTransformation:
+    """AdamW, decoupled weight decay times the rate, after clipping by value where the protocol asks for it.
+
+    A mixer's `nnx.Param(value, lr_scale=0.1, decay=False)` has a tenth of the rate, and no weight decay.
+    """
     b1: float | optax.Schedule = train.b1
     if train.schedule == "onecycle":  # torch's OneCycleLR cycles beta_1 against the rate
         knots, momenta = _cycle(train), jnp.array([train.b1, train.b1 - 0.1, train.b1])
         b1 = lambda step: jnp.interp(step, knots, momenta)  # noqa: E731
-    adamw = optax.inject_hyperparams(optax.adamw)(
-        learning_rate=learning_rate(train), b1=b1, b2=train.b2, eps=train.eps, weight_decay=train.weight_decay
+    adamw = optax.inject_hyperparams(optax.adamw, static_args="mask")(
+        learning_rate=learning_rate(train), b1=b1, b2=train.b2, eps=train.eps, weight_decay=train.weight_decay,
+        mask=_wishes(params, "decay", True),
+    )  # fmt: skip
+    parts = [adamw] if train.clip_value is None else [optax.clip(train.clip_value), adamw]
+    scales = _wishes(params, "lr_scale", 1.0)
+    if scales is not None:
+        parts.append(optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales)))
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)
+
+
+def _wishes(params: Any, name: str, default: Any) -> Any:
+    """The value of a metadatum of each parameter, as a tree like `params`; None where all have the default."""
+    values = jax.tree.map(
+        lambda p: p.replace(p.get_metadata().get(name, default)), params, is_leaf=lambda p: isinstance(p, nnx.Variable)
     )
-    return adamw if train.clip_value is None else optax.chain(optax.clip(train.clip_value), adamw)
+    return None if all(value == default for value in jax.tree.leaves(values)) else values
 
 
 def _cycle(train: Train) -> jnp.ndarray:

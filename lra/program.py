@@ -48,12 +48,12 @@ class Program:
         if self._mixer.sha256 != config.mixer_sha256:
             raise ConfigError(f"{config.mixer} is no longer the file that this run began with ({config.mixer_label})")
         mixers.check_options(self._mixer.cls, config.mixer_options)
-        self._optimizer = optimizer(config.train)
         # The run's seed has two streams: what parameters are drawn from, and what dropout is drawn from.
         self._init_key, self._dropout_key = jax.random.split(jax.random.key(config.seed, impl="threefry2x32"))
         model = nnx.eval_shape(lambda: self._model(self._init_key))
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
+        self._optimizer = optimizer(config.train, params)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
 
     def _model(self, key: jax.Array) -> Classifier:

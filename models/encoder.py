@@ -68,6 +68,11 @@ class EncoderConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not between 0 and 0.99")
 
     @property
+    def wide(self) -> Any:
+        """The dtype of pooling and head: float32, or float64 where that is asked for."""
+        return jnp.promote_types(self.dtype, jnp.float32)
+
+    @property
     def dims(self) -> Dims:
         """What a mixer is told. Its max_len counts the CLS vector."""
         return Dims(
@@ -127,7 +132,7 @@ class Classifier(nnx.Module):
         )
         self.norm = _norm(config, rngs)
         widths = (width * {None: 1, "concat": 2, "nli": 4}[config.pair], *config.head, config.num_classes)
-        self.head = nnx.List(_linear(a, b, jnp.float32, rngs) for a, b in itertools.pairwise(widths))
+        self.head = nnx.List(_linear(a, b, config.wide, rngs) for a, b in itertools.pairwise(widths))
 
     def __call__(self, ids: jax.Array, mask: jax.Array | None = None, *, keys: jax.Array | None = None) -> jax.Array:
         """Logits of a batch.
@@ -171,7 +176,7 @@ class Classifier(nnx.Module):
         for layer, block in enumerate(self.blocks):
             step = jax.checkpoint(_apply(block)) if config.remat else _apply(block)
             x = step(x, mask, fold(keys, 1 + layer))
-        return self._pool(self.norm(x).astype(jnp.float32), mask)
+        return self._pool(self.norm(x).astype(config.wide), mask)
 
     def _pool(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, D]; zeros for an example without tokens."""

@@ -36,11 +36,13 @@ class Resolved:
     """A mixer's class and what a record says about it.
 
     name:       as rows name it: `cosformer`, `package.module:Class` or `my_file.py:Class`
+    spec:       what finds it from any directory: a file of yours by its whole path
     complexity: growth of time and memory that its file claims, None if it claims nothing
     sha256:     of its file, where it is not a file of this folder
     """
 
     name: str
+    spec: str
     cls: type
     complexity: tuple[str, str] | None
     sha256: str | None
@@ -64,7 +66,7 @@ def resolve(spec: str) -> Resolved:
     """
     if spec in available():
         module = importlib.import_module(f"{__name__}.{spec}")
-        return Resolved(spec, _mixer_class(module, "", spec), getattr(module, "COMPLEXITY", None), None)
+        return Resolved(spec, spec, _mixer_class(module, "", spec), getattr(module, "COMPLEXITY", None), None)
     place, _, class_name = spec.rpartition(":") if ":" in spec else (spec, "", "")
     forms = FORMS.format(names=", ".join(available()))
     if place.endswith(".py"):
@@ -72,7 +74,7 @@ def resolve(spec: str) -> Resolved:
         if not path.is_file():
             raise ValueError(f"mixer {spec!r}: there is no file {path.absolute()}; {forms}")
         module = _load(path)
-        name = path.name
+        place, name = str(path.resolve()), path.name
     elif class_name:
         try:
             module = importlib.import_module(place)
@@ -86,9 +88,10 @@ def resolve(spec: str) -> Resolved:
     cls = _mixer_class(module, class_name, spec)
     source = Path(str(module.__file__))
     if source.resolve().parent == Path(__file__).resolve().parent:
-        return Resolved(source.stem, cls, getattr(module, "COMPLEXITY", None), None)
+        return Resolved(source.stem, source.stem, cls, getattr(module, "COMPLEXITY", None), None)
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    return Resolved(f"{name}:{cls.__name__}", cls, getattr(module, "COMPLEXITY", None), sha256)
+    complexity = getattr(module, "COMPLEXITY", None)
+    return Resolved(f"{name}:{cls.__name__}", f"{place}:{cls.__name__}", cls, complexity, sha256)
 
 
 def options(cls: type) -> dict[str, Option]:

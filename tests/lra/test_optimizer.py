@@ -8,6 +8,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs import image, listops, retrieval
 from lra.optimizer import learning_rate, optimizer
@@ -52,7 +53,7 @@ def test_cosine():
 def test_adamw_with_cycling_momentum_by_hand():
     """Three steps of torch's AdamW, whose bias correction takes the present beta_1."""
     plan = dataclasses.replace(SMALL, steps=5, warmup=2, weight_decay=0.1, clip_value=1.0, learning_rate=0.1)
-    tx = optimizer(plan)
+    tx = optimizer(plan, {})
     p, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
     params, state = jnp.asarray(p), tx.init(jnp.asarray(p))
     for n, raw in enumerate([[0.5, 3.0], [-0.2, 0.1], [0.3, -5.0]]):
@@ -64,3 +65,19 @@ def test_adamw_with_cycling_momentum_by_hand():
         updates, state = tx.update(jnp.asarray(raw), state, params)
         params = params + updates
         np.testing.assert_allclose(params, p, rtol=1e-4)
+
+
+def test_parameters_with_wishes_of_their_own():
+    """At the first step Adam's direction is the gradient's sign: -rate * (1 + decay * p)."""
+    model = nnx.Dict(
+        plain=nnx.Param(jnp.full(2, 3.0)),
+        slow=nnx.Param(jnp.full(2, 3.0), lr_scale=0.1),
+        free=nnx.Param(jnp.full(2, 3.0), decay=False),
+    )
+    params = nnx.split(model, nnx.Param)[1]
+    plan = dataclasses.replace(SMALL, steps=5, warmup=2, weight_decay=0.5, clip_value=1.0, learning_rate=0.1)
+    tx = optimizer(plan, params)
+    updates, _ = tx.update(params, tx.init(params), params)
+    rate = float(learning_rate(plan)(0))
+    for name, want in (("plain", 1 + 0.5 * 3), ("slow", 0.1 * (1 + 0.5 * 3)), ("free", 1.0)):
+        np.testing.assert_allclose(updates[name][...], -rate * want, rtol=1e-4)
