@@ -100,12 +100,19 @@ class Suite:
     """Seeds 0 .. N - 1 of each."""
     max_minutes: float | None = None
     """For each run."""
+    tune: bool = False
+    """Try 0.3, 1 and 3 times the protocol's learning rate for each, and go on with the best on validation."""
 
     def run(self) -> int:
         from lra import sweep
 
         failed = sweep.suite(
-            self.tasks, self.mixers, protocol=self.protocol, seeds=self.seeds, max_minutes=self.max_minutes
+            self.tasks,
+            self.mixers,
+            protocol=self.protocol,
+            seeds=self.seeds,
+            max_minutes=self.max_minutes,
+            tune=self.tune,
         )
         _print_board("table", self.protocol)
         for name in failed:

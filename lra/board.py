@@ -1,16 +1,21 @@
 """What a leaderboard says, as plain values. `lra.leaderboard` makes it of records; `board_table`, `board_text` show it.
 
-One table per protocol@version, and one more where a task was run on other data too. A column is (task, variant,
-task version, data hash), a row is a mixer's label with what it changed of the protocol, of one origin. Neither is
-ever merged with another.
+One table per protocol@version and track, and one more where a task was run on other data too. A column is (task,
+variant, task version, data hash), a row is a mixer's label with what it changed of the protocol, of one origin.
+Neither is ever merged with another.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
+from typing import Literal
 
 from lra.record import Found, Origin
+
+# matched: the protocol as it stands, for every mixer. tuned: with the learning rate that was best on validation,
+# of a grid that is the same for every mixer. modified: whatever the user changed.
+Track = Literal["matched", "tuned", "modified"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Cell:
 class Row:
     origin: Origin
     label: str
-    changes: tuple[str, ...]  # of the protocol
+    changes: tuple[str, ...]  # of the protocol, or the number of trials
     cells: tuple[Cell | None, ...]  # one for each column
     mean: float | None  # over the five tasks, where all of them are there
 
@@ -93,7 +98,7 @@ class Table:
 
     protocol: str
     version: int
-    modified: bool
+    track: Track
     about: str
     columns: tuple[Column, ...]  # of the rows
     beside: tuple[Column, ...]  # of all tables of the protocol: among them like ones are told apart
@@ -104,7 +109,7 @@ class Table:
 
     @property
     def label(self) -> str:
-        return f"{self.protocol}@{self.version}" + (" (modified)" if self.modified else "")
+        return f"{self.protocol}@{self.version}" + ("" if self.track == "matched" else f" ({self.track})")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ STOPPED = "Stopped before the last step; not comparable with a complete run"
 COST = "Parameters and minutes of a run"
 MEAN = "5-task mean"
 NONE = "–"
+BLOCK_MARK = "[block]"  # as `models.mixers.label` writes it
 CSV_HEAD = (
     *("origin", "file", "kind", "status", "id", "created", "task", "variant", "task_version", "source", "data_sha256"),
     *("protocol", "protocol_version", "modified", "mixer", "options", "mixer_sha256", "seed"),
@@ -116,10 +117,16 @@ def legend(board: Board) -> list[str]:
         said.append("≈: at chance, no more than two standard errors above the majority class.")
     if any(c.diverged for c in cells):
         said.append("diverged: the loss of a seed was no longer finite; it has no accuracy and stays on the board.")
+    if any(label.endswith(BLOCK_MARK) for t in board.tables for label in _labels(t)):
+        said.append(f"{BLOCK_MARK}: stands in the place of the whole block, not of attention alone.")
     if any(r.mean is not None for t in board.tables for r in t.rows):
         said.append(f"{MEAN}: only where all five tasks are there.")
     said += [f"{f'Hardware {letter}'.strip()}: {clean(name)}." for name, letter in machines(board).items()]
     return said
+
+
+def _labels(t: Table) -> set[str]:
+    return {r.label for r in t.rows} | {s.label for s in t.truncated}
 
 
 def nothing(board: Board) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich.console import RenderableType
 
 from lra import config as cfg
-from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Truncated
+from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Track, Truncated
 from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
 from lra.floors import MAJORITY
@@ -20,6 +21,7 @@ from lra.record import Found, Origin
 from tasks.core import SAMPLE
 
 Key = tuple[str, str, int, str]  # task, variant, task version, data hash
+Group = tuple[str, int, Track]  # protocol, version
 Format = Literal["table", "md", "csv", "json"]
 
 
@@ -32,23 +34,43 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
     """
     found = list(found)
     floors = [f for f in found if f.record["kind"] == "floor"]
-    groups: dict[tuple[str, int, bool], list[Found]] = defaultdict(list)
+    groups: dict[Group, list[Found]] = defaultdict(list)
     others = set()
     for f in found:
         if f.record["kind"] == "run":
             name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
-            if protocol in (None, name, f"{name}@{version}"):
-                groups[name, version, f.record["column"]["modified"] or bool(changes(f.record))].append(f)
-            else:
+            if protocol not in (None, name, f"{name}@{version}"):
                 others.add(f"{name}@{version}")
-    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], g[2]))
+                continue
+            modified = f.record["column"]["modified"] or bool(changes(f.record))
+            groups[name, version, "modified" if modified else "matched"].append(f)
+            if trials := _trials(f, found):
+                groups[name, version, "tuned"].append(dataclasses.replace(f, trials=trials))
+    tracks = get_args(Track)
+    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], tracks.index(g[2])))
     shown = {_key(f) for runs in groups.values() for f in runs}
     floors = [f for f in floors if _key(f) in shown]
     return Board(
         tables=tuple(_table(group, part, groups[group], floors) for group in ordered for part in _parts(groups[group])),
-        found=(*(f for group in ordered for f in groups[group]), *floors),
+        found=(*(f for group in ordered if group[2] != "tuned" for f in groups[group]), *floors),
         others=tuple(sorted(others)),
     )
+
+
+def _trials(run: Found, found: Iterable[Found]) -> int:
+    """How many learning rates were tried before the one of this run was chosen; 0: none was."""
+    for f in found:
+        r = f.record
+        if (
+            r["kind"] == "tuning"
+            and f.origin == run.origin
+            and (_key(f), r["mixer"]["label"]) == (_key(run), run.record["mixer"]["label"])
+            and r["learning_rate"] == run.record["config"]["train"]["learning_rate"]
+            and all(change.startswith("train.learning_rate=") for change in changes(run.record))
+            and all(r["column"][k] == run.record["column"][k] for k in ("protocol", "protocol_version"))
+        ):
+            return len(r["trials"])
+    return 0
 
 
 def render(board: Board, format: Format = "table") -> RenderableType:
@@ -105,9 +127,7 @@ def hardware(record: Mapping[str, Any]) -> str:
     return (f"{e['device_count']} x " if e["device_count"] > 1 else "") + e["device"]
 
 
-def _table(
-    group: tuple[str, int, bool], runs: Sequence[Found], beside: Sequence[Found], floors: Sequence[Found]
-) -> Table:
+def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors: Sequence[Found]) -> Table:
     finished = _first_of_each_seed(f for f in runs if f.record["status"] != "truncated")
     columns = _columns(finished)
     rows: dict[tuple[Origin, str, tuple[str, ...]], dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
@@ -145,10 +165,12 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
     return [[f for f in runs if part[_key(f)] == i] for i in range(max(part.values()) + 1)]
 
 
-def _about(group: tuple[str, int, bool], runs: Sequence[Found]) -> str:
-    name, version, modified = group
-    if modified:
+def _about(group: Group, runs: Sequence[Found]) -> str:
+    name, version, track = group
+    if track == "modified":
         return "the protocol with the changes that each row names"
+    if track == "tuned":
+        return "the protocol with the learning rate that was best on validation, from a grid that is the same for all"
     try:
         base = cfg.protocol(runs[0].record["column"]["task"], name)
     except cfg.ConfigError:
@@ -162,7 +184,8 @@ def _key(f: Found) -> Key:
 
 
 def _row(f: Found) -> tuple[Origin, str, tuple[str, ...]]:
-    return f.origin, f.record["mixer"]["label"], changes(f.record)
+    told = (f"{f.trials} learning rates tried",) if f.trials else changes(f.record)
+    return f.origin, f.record["mixer"]["label"], told
 
 
 def _place(name: str, order: Sequence[str]) -> tuple[int, str]:

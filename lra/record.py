@@ -26,7 +26,10 @@ REQUIRED = {
     "column": ("task", "variant", "task_version", "source", "data_sha256", "protocol", "protocol_version", "modified"),
     "mixer": ("name", "label", "options", "sha256"),
 }
-REQUIRED_OF_RUNS = ("steps", "config", "parameters", "majority_accuracy", "curve", "seconds", "peak_bytes")
+REQUIRED_OF = {
+    "run": ("steps", "config", "parameters", "majority_accuracy", "curve", "seconds", "peak_bytes"),
+    "tuning": ("learning_rate", "trials"),
+}
 
 Origin = Literal["yours", "committed"]
 
@@ -122,18 +125,20 @@ def _missing(record: Any) -> list[str]:
     for part, keys in REQUIRED.items():
         inside = record.get(part) if part else record
         missing += [f"{part}.{k}".strip(".") for k in keys if not isinstance(inside, dict) or k not in inside]
-    if record.get("kind") == "run":
-        missing += [k for k in REQUIRED_OF_RUNS if k not in record]
-    return missing
+    return missing + [k for k in REQUIRED_OF.get(str(record.get("kind")), ()) if k not in record]
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A record and where it was found."""
+    """A record and where it was found.
+
+    trials: learning rates that were tried before this run's was chosen on validation
+    """
 
     record: dict[str, Any]
     origin: Origin
     path: Path
+    trials: int = 0
 
 
 def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[Found]:

@@ -1,4 +1,4 @@
-"""Many runs: tasks x mixers x seeds, each in a process of its own.
+"""Many runs: tasks x mixers x seeds, each in a process of its own; with `tune`, learning rates too.
 
 A process of its own makes the measured peak of memory true, and a run that dies takes no other with it.
 """
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lra import tuning
 from lra.api import configure
 from lra.data import prepare
 from lra.floors import write_floors
@@ -22,36 +23,64 @@ RUN_LRA = Path(__file__).resolve().parent.parent / "run_lra.py"
 
 
 def suite(
-    tasks: Sequence[str], mixers: Sequence[str], *, protocol: str, seeds: int = 1, max_minutes: float | None = None
+    tasks: Sequence[str],
+    mixers: Sequence[str],
+    *,
+    protocol: str,
+    seeds: int = 1,
+    max_minutes: float | None = None,
+    tune: bool = False,
 ) -> list[str]:
     """Runs what is not complete yet, and computes the floors of each task; returns the runs that failed.
 
     Args:
       seeds: how many: 0 .. seeds - 1
       max_minutes: of each run
+      tune: choose each mixer's learning rate on validation first (`lra.tuning`); a task without a
+        validation split keeps the protocol's rate
 
     Raises:
       ConfigError, DataError: before the first run starts.
       Interrupted: by Ctrl-C or SIGTERM; the run under way has saved its state.
     """
-    runs = [(task, mixer, seed) for task in tasks for mixer in mixers for seed in range(seeds)]
-    configs = {run: configure(run[0], run[1], protocol=protocol, seed=run[2]) for run in runs}
+    cells = [(task, mixer) for task in tasks for mixer in mixers]
+    configs = {cell: configure(*cell, protocol=protocol) for cell in cells}
+    data_of = {}
     for task in tasks:
-        config = next(c for run, c in configs.items() if run[0] == task)
+        config = next(c for (name, _), c in configs.items() if name == task)
         data = prepare(task, config.variant, allow_sample=config.allow_sample, progress=data_progress)
         write_floors(data, load_task(task).CARD)
+        data_of[task] = data.sha256
     failed = []
-    for number, (task, mixer, seed) in enumerate(runs, 1):
-        print(f"[{number}/{len(runs)}] {task} {mixer} seed {seed}", file=sys.stderr, flush=True)
-        words = ["--task", task, "--mixer", mixer, "--protocol", protocol, "--seed", str(seed)]
+    for number, (task, mixer) in enumerate(cells, 1):
+        place = f"[{number}/{len(cells)}] {task} {mixer}"
+        words = ["--task", task, "--mixer", mixer, "--protocol", protocol]
         if max_minutes is not None:
             words += ["--max-minutes", str(max_minutes)]
-        status = _run([sys.executable, str(RUN_LRA), "train", *words])
-        if status == Interrupted.exit_status:
-            raise Interrupted(f"suite: stopped in run {number} of {len(runs)}; the same command goes on from there")
-        if status:
-            failed.append(f"{task} {mixer} seed {seed} (exit status {status})")
+        if tune and load_task(task).CARD.selection == "validation":
+            records = {}
+            for rate, config in tuning.trials(task, mixer, protocol).items():
+                failed += _train(f"{place} rate {rate:g}", [*words, "--train.learning-rate", str(rate)])
+                if (record := tuning.run_record(config, data_of[task])) is not None:
+                    records[rate] = record
+            if len(records) < len(tuning.FACTORS):
+                failed.append(f"{place}: not every rate of the grid came to its end, so none was chosen")
+                continue
+            words += ["--train.learning-rate", str(tuning.write_tuning(records))]
+        elif tune:
+            print(f"{place}: {task} has no validation split to choose a rate by", file=sys.stderr)
+        for seed in range(seeds):
+            failed += _train(f"{place} seed {seed}", [*words, "--seed", str(seed)])
     return failed
+
+
+def _train(place: str, words: list[str]) -> list[str]:
+    """Runs `train` in a process of its own; what failed, for the list of the suite."""
+    print(place, file=sys.stderr, flush=True)
+    status = _run([sys.executable, str(RUN_LRA), "train", *words])
+    if status == Interrupted.exit_status:
+        raise Interrupted(f"suite: stopped in {place}; the same command goes on from there")
+    return [f"{place} (exit status {status})"] if status else []
 
 
 def _run(command: list[str]) -> int:

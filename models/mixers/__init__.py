@@ -26,9 +26,11 @@ from typing import Any
 
 from flax import nnx
 
-from models.core import Dims, Mixer
+from models.core import Block, Dims, Mixer
 
 FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:Class"
+
+BLOCK_MARK = " [block]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +149,17 @@ def build(cls: type, dims: Dims, given: Mapping[str, Any], rngs: nnx.Rngs) -> Mi
 
 
 def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
-    """The name of a row: the mixer, its non-default options, and eight digits of the file's hash when it is yours."""
+    """The name of a row: the mixer, its non-default options, and eight digits of the file's hash when it is yours.
+
+    What stands in the place of the encoder's whole block says so.
+    """
     mixer = resolve(spec) if isinstance(spec, str) else spec
     check_options(mixer.cls, given)
     valid = options(mixer.cls)
     changed = [f"{name}={given[name]}" for name in valid if name in given and given[name] != valid[name].default]
     name = mixer.name if mixer.sha256 is None else f"{mixer.name}@{mixer.sha256[:8]}"
-    return f"{name}({', '.join(changed)})" if changed else name
+    block = BLOCK_MARK if issubclass(mixer.cls, Block) else ""
+    return name + (f"({', '.join(changed)})" if changed else "") + block
 
 
 def _load(path: Path) -> types.ModuleType:

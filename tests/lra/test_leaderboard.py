@@ -205,7 +205,7 @@ def test_a_run_that_is_not_todays_protocol_is_not_under_its_name() -> None:
     older = run(0.5)
     older.record["config"]["train"]["learning_rate"] = 7.0
     assert changes(older.record) == ("train.learning_rate=7.0",)
-    assert [t.modified for t in board([older, run(0.4)]).tables] == [False, True]
+    assert [t.track for t in board([older, run(0.4)]).tables] == ["matched", "modified"]
 
 
 def test_a_modified_run_of_an_older_protocol_has_the_hash_of_its_configuration() -> None:

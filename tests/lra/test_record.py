@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lra.record import REQUIRED, REQUIRED_OF_RUNS, RecordError, at_chance, find, pack, read, scores, unpack, write
+from lra.record import REQUIRED, REQUIRED_OF, RecordError, at_chance, find, pack, read, scores, unpack, write
 
 
 def record(steps: int = 10, status: str = "complete", name: str = "run") -> dict:
@@ -26,7 +26,7 @@ def record(steps: int = 10, status: str = "complete", name: str = "run") -> dict
         "test": {},
         "environment": {},
         "code": {},
-        **dict.fromkeys(REQUIRED_OF_RUNS),
+        **dict.fromkeys(REQUIRED_OF["run"]),
         "steps": {"done": steps, "planned": 10},
     }
 
