@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lra import contract
+from lra import contract, growth
 from lra.contract import Broken, Subject
 from models import mixers
 
@@ -45,14 +45,14 @@ class Flag(Exception):
 
 def check(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = False) -> Iterator[Finding]:
     """The findings, as they are made. If the first check fails there are no others."""
-    for number, (name, run) in enumerate(_checks(mixer, options, quick)):
-        finding = _examine(name, run)
+    for number, (name, run) in enumerate(checks(mixer, options, quick)):
+        finding = examine(name, run)
         yield finding
         if number == 0 and finding.status == "FAIL":
             return
 
 
-def _checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+def checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> Iterator[tuple[str, Callable[[], str]]]:
     subject = Subject(mixer, options)
     for name, function in contract.QUICK.items():
         yield name, partial(function, subject)
@@ -61,12 +61,12 @@ def _checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> 
     long = Subject(mixer, options, dataclasses.replace(contract.DIMS, max_len=1100), **LONG)
     for name in LONG_CHECKS:
         yield f"{name}, long", partial(contract.QUICK[name], long)
-    yield "a new process", partial(_reload, subject)
-    yield "growth", partial(_growth, subject)
-    yield "parameters", partial(_parameters, subject)
+    yield "a new process", partial(new_process, subject)
+    yield "growth", partial(growth_with_length, subject)
+    yield "parameters", partial(parameters, subject)
 
 
-def _examine(name: str, run: Callable[[], str]) -> Finding:
+def examine(name: str, run: Callable[[], str]) -> Finding:
     """A mixer's own error is a finding: its message, and the place in the mixer's code that raised it."""
     try:
         return Finding(name, "pass", run())
@@ -82,7 +82,7 @@ def _examine(name: str, run: Callable[[], str]) -> Finding:
         return Finding(name, "FAIL", f"{place} raised {type(error).__name__}: {str(error).strip().splitlines()[0]}")
 
 
-def _reload(subject: Subject) -> str:
+def new_process(subject: Subject) -> str:
     """Saved by the trainer's checkpoints, built with another seed and loaded in a new process: the same results."""
     from lra.checkpoint import Checkpoints
     from lra.program import TrainState
@@ -116,12 +116,10 @@ def _outputs_of_saved(spec: str, options: Mapping[str, Any], directory: str) -> 
     return np.asarray(probe.outputs(*probe.inputs()))
 
 
-def _growth(subject: Subject) -> str:
+def growth_with_length(subject: Subject, lengths: Sequence[int] = growth.LENGTHS) -> str:
     """Operations and memory between the two longest lengths, time between the shortest and the longest."""
-    from lra import growth
-
     dims = dataclasses.replace(subject.dims, d_model=32, qkv_dim=32, mlp_dim=64)
-    points = growth.measure(subject.mixer.cls, subject.options, dims)
+    points = growth.measure(subject.mixer.cls, subject.options, dims, lengths)
     short, middle, last = points[0], points[-2], points[-1]
     grown = {of: growth.exponent(middle, last, of) for of in ("flops", "bytes")}
     seconds = growth.exponent(short, last, "seconds")
@@ -145,7 +143,7 @@ def _growth(subject: Subject) -> str:
     return text
 
 
-def _parameters(subject: Subject) -> str:
+def parameters(subject: Subject) -> str:
     """Of the whole model under `small`, against softmax: LRA asks for 10 % (Tay et al., 2020, section 3.2)."""
     from lra.api import configure
     from lra.config import TASKS

@@ -81,7 +81,7 @@ class Probe:
     def __init__(self, subject: Subject, dtype: str, seed: int = 0, **dims: Any) -> None:
         self.subject, self.dtype = subject, jnp.dtype(dtype)
         self.graph, self.params, self.rest = subject.make(seed, dtype=self.dtype, **dims)
-        self.outputs = jax.jit(self._outputs)
+        self.results = jax.jit(self.raw)
         self.gradients = jax.jit(self._gradients)
 
     def inputs(self, length: int | None = None) -> tuple[jax.Array, jax.Array]:
@@ -90,9 +90,12 @@ class Probe:
     def apply(self, params: PyTree, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         return nnx.merge(self.graph, params, self.rest)(x, mask, keys=keys)
 
-    def _outputs(self, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def raw(self, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        return self.apply(self.params, x, mask, keys)
+
+    def outputs(self, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Results at real positions, zero elsewhere."""
-        return jnp.where(mask[..., None], self.apply(self.params, x, mask, keys), 0)
+        return jnp.where(mask[..., None], self.results(x, mask, keys), 0)
 
     def _gradients(self, x: jax.Array, mask: jax.Array, keys: jax.Array) -> tuple[jax.Array, PyTree, jax.Array]:
         """Results, and the gradients of a weighted sum of their squares over the real positions: parameters, x."""
@@ -166,7 +169,7 @@ def shapes(subject: Subject) -> str:
     longest = subject.dims.max_len
     for length in (longest, subject.length, 37, 1):
         x, mask = subject.inputs(length)
-        y = probe.outputs(x, mask)
+        y = probe.results(x, mask)
         if y.shape != x.shape or y.dtype != x.dtype:
             raise Broken(f"x {x.dtype}{list(x.shape)} gives {y.dtype}{list(y.shape)}; the result must be like x")
         if not jnp.isfinite(y).all():
@@ -214,7 +217,9 @@ def rest_of_the_batch(subject: Subject) -> str:
 def empty_example(subject: Subject) -> str:
     probe = _probe(subject, "float32")
     x, mask = probe.inputs()
-    for what, values in probe.everything(x, mask.at[1].set(False), subject.keys).items():
+    mask = mask.at[1].set(False)
+    everything = {"results at padding": probe.results(x, mask), **probe.everything(x, mask, subject.keys)}
+    for what, values in everything.items():
         if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
             raise Broken(f"{what} are not finite where an example is all padding: guard what divides by its length")
     return "finite"
@@ -242,7 +247,8 @@ def gradients(subject: Subject) -> str:
 def jit_equals_eager(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
         x, mask = probe.inputs()
-        yield "results without jit", probe._outputs(x, mask, subject.keys), probe.outputs(x, mask, subject.keys)
+        y = jnp.where(mask[..., None], probe.raw(x, mask, subject.keys), 0)
+        yield "results without jit", y, probe.outputs(x, mask, subject.keys)
 
     return unmoved(subject, comparison, "Is anything decided by a value outside of jax, or by a global state?")
 
