@@ -16,7 +16,6 @@ from lra.check import Finding
 from models import mixers
 from models.core import Dims, QKVAttention, dropout
 from models.mixers.linear import linear_attention
-from models.mixers.softmax import attention_weights
 
 
 @pytest.mark.parametrize("name", mixers.available())
