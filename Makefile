@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: lra test install board clean
+.PHONY: lra test check install board clean
 
 # Every task with cosFormer and softmax under the protocol `quick`, then the board.
 lra: install
@@ -14,6 +14,10 @@ test: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+# Every mixer put to its whole contract: long inputs, a new process, growth with the length.
+check: install
+	$(RUN) run_lra.py check
 
 install: $(VENV)/installed
 

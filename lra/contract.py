@@ -117,8 +117,8 @@ class Probe:
         return {
             "results in evaluation": self.outputs(x, mask),
             "results in training": y,
-            "the gradient of x": of_x,
-            "the gradient of the parameters": of_params,
+            "gradients of x": of_x,
+            "gradients of parameters": of_params,
         }
 
 
@@ -143,12 +143,14 @@ def unmoved(subject: Subject, comparison: Comparison, advice: str) -> str:
     seen: dict[str, float] = {}
     for dtype, tolerance in TOLERANCES.items():
         with _wide() if dtype == "float64" else contextlib.nullcontext():
-            worst, what = max((distance(got, want), what) for what, got, want in comparison(_probe(subject, dtype)))
+            moved = {what: distance(got, want) for what, got, want in comparison(_probe(subject, dtype))}
+        worst = max(moved.values())
         if worst <= tolerance:
             told = f"equal to {worst:.0e}" if worst else "exactly equal"
             return told + "".join(f" in {dtype}; to {e:.0e} in {d}: ties or rounding" for d, e in seen.items())
         seen[dtype] = worst
-    raise Broken(f"{what} move by {worst:.1e} of their largest value, in float64 too. {advice}")
+    what, by = next((what, by) for what, by in moved.items() if not by <= tolerance)
+    raise Broken(f"{what} move by {by:.2g} times their largest value, in float64 too. {advice}")
 
 
 @functools.lru_cache(maxsize=2)
@@ -184,7 +186,7 @@ def padding_content(subject: Subject) -> str:
         other = probe.everything(jnp.where(mask[..., None], x, wild), mask, subject.keys)
         for what, want in probe.base.items():
             yield what, other[what], want
-        x_gradient = probe.base["the gradient of x"]
+        x_gradient = probe.base["gradients of x"]
         yield "gradients at padding", jnp.where(mask[..., None], 0, x_gradient) + x_gradient, x_gradient
 
     return unmoved(subject, comparison, "Mask x, k, v or the weights before whatever mixes over L.")

@@ -1,4 +1,4 @@
-"""What mixers over blocks of neighbouring positions share: cut, gather, one softmax over what a block sees.
+"""What mixers over blocks of positions share: cut, gather, one softmax over what a block sees.
 
 Blocks start at position 0, whatever the length: padding at the end moves none of them.
 Dimensions beside those of `models.core`: N blocks, S positions of a block, T keys that a block sees.
@@ -11,7 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from models.core import dropout, masked_softmax
+from models.core import attention_dropout, masked_softmax
 
 
 def cut(x: jax.Array, size: int) -> jax.Array:
@@ -39,6 +39,25 @@ def neighbourhood(x: jax.Array, before: int, after: int) -> jax.Array:
     return near.reshape(b, count, (before + 1 + after) * size, *rest)
 
 
+def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
+    """q . k / sqrt(K), K being the last axis of q, accumulated in float32."""
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    return jnp.einsum(equation, q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
+
+
+def block_weights(logits: jax.Array, visible: jax.Array, rate: float = 0.0, keys: jax.Array | None = None) -> jax.Array:
+    """Softmax over the last axis of logits [B, N, H, S, T] where `visible` (broadcastable), and its dropout.
+
+    A weight is dropped by (query's position, key's slot, head): neither N, S nor T moves the draw.
+    """
+    weights = masked_softmax(logits, visible)
+    if keys is None or not rate:
+        return weights
+    b, n, h, s, t = weights.shape
+    rows = attention_dropout(weights.swapaxes(1, 2).reshape(b, h, n * s, t), rate, keys)
+    return rows.reshape(b, h, n, s, t).swapaxes(1, 2)
+
+
 def block_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array, rate: float = 0.0, keys: jax.Array | None = None
 ) -> jax.Array:
@@ -55,10 +74,25 @@ def block_attention(
     Returns:
       [B, N, S, H, V], dtype of v.
     """
-    logits = jnp.einsum("bnshk,bnthk->bnhst", q, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
-    weights = masked_softmax(logits / math.sqrt(q.shape[-1]), visible)
-    b, n, h, s, t = weights.shape
-    if keys is not None and rate:  # drawn at (query's position, key's slot): independent of the number of blocks
-        rows = weights.transpose(0, 1, 3, 2, 4).reshape(b, n * s, h * t)
-        weights = dropout(rows, rate, keys).reshape(b, n, s, h, t).transpose(0, 1, 3, 2, 4)
+    weights = block_weights(scores("bnshk,bnthk->bnhst", q, k), visible, rate, keys)
     return jnp.einsum("bnhst,bnthv->bnshv", weights.astype(v.dtype), v)
+
+
+def strided_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array,
+    stride: int,
+    rate: float = 0.0,
+    keys: jax.Array | None = None,
+) -> jax.Array:
+    """Softmax attention of each position over the real positions equal to it modulo `stride`.
+
+    q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V].
+    """
+    b, length, h, _ = q.shape
+    q, k, v = (cut(x, stride).reshape(b, 1, -1, stride * h, x.shape[-1]) for x in (q, k, v))  # a remainder: h heads
+    visible = jnp.repeat(cut(mask, stride).swapaxes(1, 2), h, 1)[:, None, :, None]  # [B, 1, stride * H, 1, T]
+    y = block_attention(q, k, v, visible, rate, keys)
+    return join(y.reshape(b, -1, stride, h, y.shape[-1]), length)

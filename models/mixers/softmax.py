@@ -20,7 +20,7 @@ COMPLEXITY = ("L^2", "L^2")
 
 def attention_weights(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
     """q [B, Lq, H, K], k [B, Lk, H, K], mask [B, Lk] -> weights [B, H, Lq, Lk], float32."""
-    logits = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
     return masked_softmax(logits / math.sqrt(q.shape[-1]), mask[:, None, None, :])
 
 

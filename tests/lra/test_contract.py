@@ -133,7 +133,11 @@ def test_a_correct_mixer_passes(cls: type) -> None:
 @pytest.mark.parametrize(
     ("cls", "name", "message"),
     [
-        (ForgetsTheMask, "content of padding", "move by .* of their largest value, in float64 too. Mask x, k, v"),
+        (
+            ForgetsTheMask,
+            "content of padding",
+            "results in evaluation move by .* times their largest value, in float64 too. Mask x, k, v",
+        ),
         (ZeroesKeysBeforeTheFeatureMap, "amount of padding", "Take sizes from dims.max_len or from mask.sum"),
         (DividesByThePaddedLength, "amount of padding", "never from x.shape"),
         (StabilisesOverTheBatch, "rest of the batch", "example . alone: .*never over the batch axis"),

@@ -31,9 +31,7 @@ def test_two_steps(tiny: Prepared, name: str, head: str) -> None:
     config = tiny_config(name, **{"model.pair": "nli"} if head == "pair" else {"model.pooling": head})
     card = load_task("retrieval" if head == "pair" else "listops").CARD
     split = Resident.of(pairs() if head == "pair" else tiny.splits["train"], config)
-    split = Resident(
-        split.arrays, split.lengths, (config.max_len,), split.labels, split.count
-    )
+    split = Resident(split.arrays, split.lengths, (config.max_len,), split.labels, split.count)
     program = Program(config, card)
     state = program.init()
     first, losses = leaves(state.params), []

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.core import Buffer, Dims
+from models.mixers.bigbird import BigBird, bigbird_attention, draw_plan
+from models.mixers.softmax import Softmax
+
+H, K = 2, 3
+DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=96, mlp_dim=24)
+
+
+def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    return jax.jit(lambda x, mask, keys: mixer(x, mask, keys=keys))(x, mask, keys)
+
+
+def pattern(length: int, real: int, plan: np.ndarray, size: int) -> np.ndarray:
+    """Which key a query sees, bool [H, L, L], block by block as the paper says it."""
+    last = (real - 1) // size
+    visible = np.zeros((plan.shape[1], length, length), bool)
+    for head in range(plan.shape[1]):
+        for i in range(length):
+            u = i // size
+            blocks = {u - 1, u, u + 1, 0, last, *plan[u, head].tolist()} if u not in (0, last) else range(last + 1)
+            for j in range(real):
+                visible[head, i, j] = j // size in blocks
+    return visible
+
+
+def dense(q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array) -> jax.Array:
+    """Softmax under visible [B, H, L, L]."""
+    logits = jnp.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(q.shape[-1])
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True)) * visible
+    return jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize(("length", "size", "count", "num_random"), [(45, 3, 20, 3), (45, 3, 15, 0), (37, 4, 10, 2)])
+def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random: int) -> None:
+    lengths = (length, length - 8, 20, 14, 7, 2)
+    plan = draw_plan(jax.random.key(3), count, H, num_random, count)
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(length)
+        q, k, v, cotangent = (jnp.asarray(rng.normal(size=(len(lengths), length, H, K))) for _ in range(4))
+        mask = jnp.arange(length)[None] < jnp.array(lengths)[:, None]
+        visible = jnp.asarray(np.stack([pattern(length, n, np.asarray(plan), size) for n in lengths]))
+        visible = visible | jnp.eye(length, dtype=bool)[None, None] & ~mask[:, None, :, None]  # anything finite
+        keep = mask[:, :, None, None]
+
+        def blocked(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.where(keep, bigbird_attention(q, k, v, mask, plan, size), 0)
+
+        def naive(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return jnp.where(keep, dense(q, k, v, visible), 0)
+
+        def both(f: Callable[..., jax.Array]) -> list[jax.Array]:
+            def values(*inputs: jax.Array) -> list[jax.Array]:
+                y, back = jax.vjp(f, *inputs)
+                return [y, *back(cotangent)]
+
+            return jax.jit(values)(q, k, v)
+
+        for got, want in zip(both(blocked), both(naive), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+def test_random_blocks() -> None:
+    count, heads = 20, 50
+    plan = np.asarray(draw_plan(jax.random.key(0), count, heads, 3, count))
+    assert plan.shape == (count, heads, 3)
+    for u in range(count):
+        forbidden = {0, count - 1, u - 1, u, u + 1}
+        drawn = plan[u]
+        assert all(len(set(row)) == 3 for row in drawn.tolist())  # eight blocks a row, window and ends included
+        assert set(drawn.ravel().tolist()) == set(range(count)) - forbidden  # all of them occur
+    np.testing.assert_array_equal(draw_plan(jax.random.key(0), count, heads, 3, count), plan)
+    with jax.enable_x64(True):
+        wide = draw_plan(jax.random.key(0), count, heads, 3, count)
+        assert wide.dtype == jnp.int32
+        np.testing.assert_array_equal(wide, plan)
+    assert draw_plan(jax.random.key(0), count, heads, 3, 8).max() <= count - 1
+    drawn = np.asarray(draw_plan(jax.random.key(0), count, heads, 3, 8))[2:-1]  # of block 1, five are left; of 0, six
+    assert set(drawn.ravel().tolist()) == set(range(1, 8))
+    few = np.asarray(draw_plan(jax.random.key(0), 5, heads, 3, 5))
+    assert (few[2] == 2).all()  # none is left
+    np.testing.assert_array_equal(np.sort(few[1], -1), np.array([[1, 1, 3]] * heads))
+
+
+@pytest.mark.parametrize("num_random", [0, 3])
+def test_up_to_four_blocks_are_softmax(num_random: int) -> None:
+    mixer, softmax = BigBird(DIMS, num_random=num_random, rngs=nnx.Rngs(0)), Softmax(DIMS, rngs=nnx.Rngs(1))
+    for name in ("query", "key", "value", "output"):
+        setattr(softmax, name, getattr(mixer, name))
+    full = 4 * mixer.size  # of five, the second does not see the fourth
+    x = jax.random.normal(jax.random.key(0), (4, 96, 12))
+    mask = jnp.arange(96)[None] < jnp.array([full, full - 1, 1, full + 1])[:, None]
+    y, expected = run(mixer, x, mask), run(softmax, x, mask)
+    np.testing.assert_allclose(y[:3, :full][mask[:3, :full]], expected[:3, :full][mask[:3, :full]], atol=1e-6)
+    assert jnp.abs(y - expected)[3, : full + 1].max() > 1e-3
+
+
+def test_one_layer_reaches_the_pattern_and_no_further() -> None:
+    mixer = BigBird(DIMS, rngs=nnx.Rngs(0))
+    x, mask = jax.random.normal(jax.random.key(0), (96, 12)), jnp.arange(96)[None] < 83
+    jacobian = jax.jit(jax.jacobian(lambda x: mixer(x[None], mask)[0].sum(-1)))(x)  # [L, L, D]
+    assert mixer.plan is not None
+    expected = pattern(96, 83, np.asarray(mixer.plan[...]), mixer.size)[:, :83].max(0)
+    np.testing.assert_array_equal((jnp.abs(jacobian).max(-1) > 0)[:83], expected)
+    assert not expected[:, :83].all()
+
+
+def test_the_block_shrinks_where_nothing_would_be_sparse() -> None:
+    for max_len, size in ((4000, 64), (768, 64), (512, 42), (96, 8), (3, 1)):
+        assert BigBird(dataclasses.replace(DIMS, max_len=max_len), rngs=nnx.Rngs(0)).size == size
+    assert BigBird(DIMS, block=5, rngs=nnx.Rngs(0)).size == 5
+
+
+def test_layers_differ_and_keep_their_plan() -> None:
+    rngs = nnx.Rngs(0)
+    one, two = (BigBird(DIMS, rngs=rngs) for _ in range(2))
+    again = BigBird(DIMS, rngs=nnx.Rngs(0))
+    assert isinstance(one.plan, Buffer)
+    assert isinstance(two.plan, Buffer)
+    assert isinstance(again.plan, Buffer)
+    assert (one.plan[...] != two.plan[...]).any()
+    np.testing.assert_array_equal(one.plan[...], again.plan[...])
+    assert jax.tree.leaves(nnx.state(BigBird(DIMS, num_random=0, rngs=nnx.Rngs(0)), Buffer)) == []
+
+
+def test_forms_of_the_reference_suite() -> None:
+    long = dataclasses.replace(DIMS, max_len=4000, dropout=0.5)
+    official = BigBird(long, random_span=1024, drop_weights=False, rngs=nnx.Rngs(0))
+    default = BigBird(long, rngs=nnx.Rngs(0))
+    assert official.plan is not None
+    assert default.plan is not None
+    assert official.plan[...][17:].max() == 15  # 16 blocks of 64
+    assert default.plan[...].max() == 61
+    x, mask = jax.random.normal(jax.random.key(0), (1, 70, 12)), jnp.ones((1, 70), bool)
+    keys = jax.random.split(jax.random.key(1), 1)
+    np.testing.assert_array_equal(run(official, x, mask, keys), run(official, x, mask))
+    assert (run(default, x, mask, keys) != run(default, x, mask)).any()
+
+
+def test_no_array_of_length_by_length() -> None:
+    length = 1536
+    mixer = BigBird(dataclasses.replace(DIMS, max_len=length), block=16, rngs=nnx.Rngs(0))
+    x, mask = jnp.ones((1, length, 12)), jnp.ones((1, length), bool)
+    jaxpr = jax.make_jaxpr(jax.grad(lambda x: mixer(x, mask).sum()))(x)
+    largest = max(v.aval.size for e in jaxpr.jaxpr.eqns for v in e.outvars)
+    assert largest <= DIMS.num_heads * length * 8 * 16
+
+
+@pytest.mark.parametrize("options", [{"block": 0}, {"num_random": -1}, {"random_span": 0}])
+def test_senseless_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"BigBird: {next(iter(options))} .* is not at least"):
+        BigBird(DIMS, **options, rngs=nnx.Rngs(0))

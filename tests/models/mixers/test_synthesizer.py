@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.core import Buffer, Dims
+from models.mixers import parse_options
+from models.mixers.softmax import Softmax
+from models.mixers.synthesizer import Synthesizer, outer_logits
+
+H, K = 3, 8
+DIMS = Dims(d_model=12, num_heads=H, qkv_dim=H * K, max_len=20, mlp_dim=24, dropout=0.3, bias=True)
+LENGTHS = (9, 5)
+MODES = ("random", "factorized_random", "dense", "factorized_dense")
+every_mode = pytest.mark.parametrize("mode", MODES)
+every_mixture = pytest.mark.parametrize("dot_product", ["none", "weighted", "sum"])
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def inputs(length: int = 9, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
+    x = jax.random.normal(jax.random.key(1), (2, 20, 12), dtype)[:, :length]
+    return x, jnp.arange(length)[None, :] < jnp.array(LENGTHS)[:, None]
+
+
+def make(mode: Any = "random", dims: Dims = DIMS, **options: Any) -> Synthesizer:
+    """With parameters large enough that no logit is all but zero."""
+    mixer = Synthesizer(dims, mode=mode, **options, rngs=nnx.Rngs(0))
+    graph, params, rest = nnx.split(mixer, nnx.Param, ...)
+    return nnx.merge(graph, jax.tree.map(lambda p: 3 * p + 0.1 if p.ndim < 2 else 3 * p, params), rest)
+
+
+def matrix(parameter: Any) -> np.ndarray:
+    return np.asarray(parameter[...], np.float64)
+
+
+def dense(layer: nnx.Linear, x: np.ndarray) -> np.ndarray:
+    assert layer.bias is not None
+    return x @ matrix(layer.kernel) + matrix(layer.bias)
+
+
+def by_definition(mixer: Synthesizer, x: np.ndarray) -> np.ndarray:
+    """One example [n, D] without padding."""
+    n, heads = len(x), []
+    for h in range(H):
+        own = slice(h * K, (h + 1) * K)
+        if mixer.mode == "random":
+            s = matrix(mixer.table)[h, :n, :n]
+        elif mixer.mode == "factorized_random":
+            s = (matrix(mixer.left)[h] @ matrix(mixer.right)[h])[:n, :n]
+        else:
+            columns = np.maximum(dense(mixer.hidden, x), 0)[:, own] @ matrix(mixer.columns)[h]
+            if mixer.mode == "factorized_dense":
+                a, b = columns[:, : mixer.blocks], columns[:, mixer.blocks :]
+                columns = np.stack([np.kron(a[i], b[i]) for i in range(n)])
+            s = columns[:, :n]
+        if mixer.dot_product != "none":
+            dot = dense(mixer.query, x)[:, own] @ dense(mixer.key, x)[:, own].T / math.sqrt(K)
+            alpha = 1 / (1 + math.exp(-float(mixer.alpha[...]))) if mixer.dot_product == "weighted" else None
+            s = dot + s if alpha is None else (1 - alpha) * dot + alpha * s
+        weights = np.exp(s - s.max(-1, keepdims=True))
+        heads.append(weights / weights.sum(-1, keepdims=True) @ dense(mixer.value, x)[:, own])
+    return dense(mixer.output, np.concatenate(heads, -1))
+
+
+@pytest.mark.usefixtures("x64")
+@every_mixture
+@every_mode
+def test_equals_its_definition(mode: str, dot_product: str) -> None:
+    dims = dataclasses.replace(DIMS, dtype=jnp.float64)
+    mixer = make(mode, dims, dot_product=dot_product, **({"blocks": 6} if mode == "factorized_dense" else {}))
+    x, mask = inputs(dtype=jnp.float64)
+    graph, state = nnx.split(mixer)
+    y = jax.jit(lambda x, mask: nnx.merge(graph, state)(x, mask))(x, mask)
+    for b, n in enumerate(LENGTHS):
+        np.testing.assert_allclose(y[b, :n], by_definition(mixer, np.asarray(x[b, :n])), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dot_product"), [("random", "none"), ("random", "sum"), *((mode, "weighted") for mode in MODES)]
+)
+def test_padding_changes_nothing_and_every_parameter_learns(mode: str, dot_product: str) -> None:
+    mixer = make(mode, dot_product=dot_product)
+    graph, params, rest = nnx.split(mixer, nnx.Param, ...)
+    x, mask = inputs()
+    wide, wide_mask = inputs(20)
+    keys = jax.random.split(jax.random.key(2), 2)
+
+    @jax.jit
+    def run(params: nnx.State, x: jax.Array, mask: jax.Array, keys: jax.Array) -> Any:
+        def loss(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            y = jnp.where(mask[..., None], nnx.merge(graph, params, rest)(x, mask, keys=keys), 0)
+            return (y**2).sum(), y
+
+        (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        return y, *gradients
+
+    y, of_params, of_x = run(params, x, mask, keys)
+    wide_y, wide_of_params, wide_of_x = run(params, jnp.where(wide_mask[..., None], wide, 1e3), wide_mask, keys)
+    for got, want in ((wide_y, y), (wide_of_x, of_x)):
+        np.testing.assert_allclose(got[:, :9], want, rtol=1e-4, atol=1e-5 * float(jnp.abs(want).max()))
+        assert (jnp.where(wide_mask[..., None], 0, got) == 0).all()
+    assert (y != jnp.where(mask[..., None], mixer(x, mask), 0)).any()  # weights are dropped
+    for (path, got), want in zip(
+        jax.tree_util.tree_leaves_with_path(wide_of_params), jax.tree.leaves(of_params), strict=True
+    ):
+        if "'key'" in jax.tree_util.keystr(path) and got.ndim == 1:
+            continue  # a constant in every logit of a row: softmax does not see it
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5 * float(jnp.abs(want).max()))
+        assert jnp.abs(got).max() > 1e-6, jax.tree_util.keystr(path)
+
+
+@every_mode
+def test_bfloat16_is_close_to_float32(mode: Any) -> None:
+    x, mask = inputs()
+    half = Synthesizer(dataclasses.replace(DIMS, dtype=jnp.bfloat16), mode=mode, dot_product="sum", rngs=nnx.Rngs(0))
+    y = half(x.astype(jnp.bfloat16), mask)
+    assert y.dtype == jnp.bfloat16
+    want = Synthesizer(DIMS, mode=mode, dot_product="sum", rngs=nnx.Rngs(0))(x, mask)
+    np.testing.assert_allclose(y.astype(jnp.float32), want, atol=0.05 * float(jnp.abs(want).max()))
+
+
+def test_a_table_of_zeros_is_the_mean_or_softmax() -> None:
+    x, mask = inputs()
+    mixer = make()
+    mixer.table = nnx.Param(jnp.zeros((H, 20, 20)))
+    mean = (mixer.value(x) * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+    want = jnp.broadcast_to(mixer.output(mean)[:, None], (2, 9, 12))
+    np.testing.assert_allclose(mixer(x, mask), want, rtol=1e-5, atol=1e-5)
+
+    mixer = make(dot_product="sum")
+    mixer.table = nnx.Param(jnp.zeros((H, 20, 20)))
+    softmax = Softmax(DIMS, rngs=nnx.Rngs(1))
+    for name in ("query", "key", "value", "output"):
+        setattr(softmax, name, getattr(mixer, name))
+    np.testing.assert_allclose(mixer(x, mask), softmax(x, mask), rtol=1e-5, atol=1e-5)
+
+
+@every_mode
+def test_logits_of_a_position_see_at_most_its_token(mode: str) -> None:
+    x, _ = inputs()
+    mixer = make(mode)
+    logits, other = mixer.synthetic(x), mixer.synthetic(x.at[:, 4].add(1))
+    moved = (logits != other).any((0, 1, 3))
+    assert moved.tolist() == [i == 4 and "dense" in mode for i in range(9)][: len(moved)]
+    assert logits.shape == (1 if "random" in mode else 2, H, 9, 9)
+
+
+def test_no_pair_of_factors_occurs_twice() -> None:
+    parts = jnp.concatenate([10.0 ** jnp.arange(3), jnp.arange(1.0, 5)])[None]
+    got = outer_logits(parts, 3, 11)[0]
+    np.testing.assert_allclose(got, [1, 2, 3, 4, 10, 20, 30, 40, 100, 200, 300], rtol=1e-6)
+
+
+def test_numbers_of_parameters() -> None:
+    dims = dataclasses.replace(DIMS, bias=False, max_len=37)
+    base = 2 * 12 * 24  # value and output
+
+    def count(**options: Any) -> int:
+        params = nnx.state(Synthesizer(dims, **options, rngs=nnx.Rngs(0)), nnx.Param)
+        return sum(p.size for p in jax.tree.leaves(params)) - base
+
+    assert count() == H * 37**2
+    assert count(dot_product="sum") == H * 37**2 + base
+    assert count(dot_product="weighted") == H * 37**2 + base + 1
+    assert count(mode="factorized_random") == 2 * H * 37 * 8
+    assert count(mode="factorized_random", rank=100) == 2 * H * 37 * 37  # not more than the table's own
+    assert count(mode="dense") == 12 * 24 + 24 + 24 * 37
+    assert count(mode="factorized_dense") == 12 * 24 + 24 + 24 * (7 + 6)
+    assert count(mode="factorized_dense", blocks=4) == 12 * 24 + 24 + 24 * (4 + 10)
+    assert count(trained=False) == count(mode="factorized_random", trained=False) == 0
+
+
+def test_a_fixed_table_is_a_buffer_and_starts_all_but_uniform() -> None:
+    mixer = Synthesizer(DIMS, trained=False, rngs=nnx.Rngs(0))
+    assert isinstance(mixer.table, Buffer)
+    np.testing.assert_allclose(jnp.abs(mixer.table[...]).max(), math.sqrt(3 / (H * 20)), rtol=0.02)
+    assert make("factorized_dense", dataclasses.replace(DIMS, max_len=1))(*(a[:, :1] for a in inputs())).shape[1] == 1
+
+
+def test_wrong_options_are_named() -> None:
+    for options, message in (
+        ({"mode": "sparse"}, "mode 'sparse' is not one of random, factorized_random, dense, factorized_dense"),
+        ({"dot_product": "mean"}, "dot_product 'mean' is not one of none, weighted, sum"),
+        ({"rank": 0}, "rank 0 is not at least 1"),
+        ({"blocks": 0}, "blocks 0 is not at least 1"),
+        ({"mode": "dense", "trained": False}, "mode dense has no table to fix"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Synthesizer(DIMS, **options, rngs=nnx.Rngs(0))
+    texts = ["dot_product=sum", "trained=false", "blocks=none"]
+    assert parse_options(Synthesizer, texts) == {"dot_product": "sum", "trained": False, "blocks": None}
