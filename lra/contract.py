@@ -75,12 +75,18 @@ def _rngs(seed: int = 0) -> nnx.Rngs:
     return nnx.Rngs(params=jax.random.key(seed, impl="unsafe_rbg"))
 
 
+def _widened(params: PyTree, dtype: jnp.dtype) -> PyTree:
+    """In float64 parameters are too, or their gradients would be rounded to float32."""
+    return jax.tree.map(lambda p: p.astype(dtype), params) if dtype == jnp.float64 else params
+
+
 class Probe:
     """One mixer in one dtype, with its compiled functions."""
 
     def __init__(self, subject: Subject, dtype: str, seed: int = 0, **dims: Any) -> None:
         self.subject, self.dtype = subject, jnp.dtype(dtype)
-        self.graph, self.params, self.rest = subject.make(seed, dtype=self.dtype, **dims)
+        self.graph, params, self.rest = subject.make(seed, dtype=self.dtype, **dims)
+        self.params = _widened(params, self.dtype)
         self.results = jax.jit(self.raw)
         self.gradients = jax.jit(self._gradients)
 
@@ -235,8 +241,8 @@ def gradients(subject: Subject) -> str:
     largest = max((float(jnp.abs(leaf).max()) for leaf in sizes.values()), default=0.0)
     unmoved = []
     for place, leaf in sizes.items():
-        if not jnp.isfinite(leaf).all():
-            raise Broken(f"the gradient of {place} is not finite")
+        if leaf.dtype != jnp.float32 or not jnp.isfinite(leaf).all():
+            raise Broken(f"the gradient of {place} is not " + ("finite" if leaf.dtype == jnp.float32 else "float32"))
         if float(jnp.abs(leaf).max()) <= 1e-7 * largest:
             unmoved.append(place)
     if others := [place for place in unmoved if not place.endswith("['key']['bias'].value")]:
@@ -308,7 +314,7 @@ def _encoder(subject: Subject, dtype: Any) -> tuple[PyTree, Callable[..., PyTree
 
         return jax.jit(jax.grad(loss))
 
-    return params, gradient(config), gradient(dataclasses.replace(config, remat=True))
+    return _widened(params, config.dtype), gradient(config), gradient(dataclasses.replace(config, remat=True))
 
 
 def bfloat16(subject: Subject) -> str:

@@ -1,0 +1,110 @@
+"""Sparse attention against the dense masks of its sets, values and gradients; what is gathered; who reaches whom."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.core import Dims
+from models.mixers.softmax import Softmax
+from models.mixers.sparse import Sparse, sparse_attention
+
+LENGTH = 33
+LENGTHS = (33, 14, 1)
+FORMS = list(itertools.product(["fixed", "strided"], [False, True], [False, True]))
+DIMS = Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=LENGTH, mlp_dim=8, dropout=0.4)
+
+
+def pattern(kind: str, stride: int, columns: int, causal: bool, global_first: bool) -> np.ndarray:
+    """[L, L], row = query: the sets, written down one pair at a time."""
+    first = int(global_first)
+    seen = np.zeros((LENGTH, LENGTH), bool)
+    for i, j in itertools.product(range(LENGTH - first), repeat=2):
+        if kind == "fixed":
+            inside = i // stride == j // stride or j % stride >= stride - columns or (causal and j % stride == 0)
+        else:
+            inside = abs(i - j) <= stride or (i - j) % stride == 0
+        seen[first + i, first + j] = inside and (j <= i or not causal)
+    seen[:first] = True
+    seen[:, :first] = True
+    return seen
+
+
+@pytest.mark.parametrize(("kind", "causal", "global_first"), FORMS)
+def test_equals_the_dense_mask(kind: str, causal: bool, global_first: bool) -> None:
+    q, k, v = jax.random.normal(jax.random.key(0), (3, len(LENGTHS), LENGTH, 2, 4))
+    mask = jnp.arange(LENGTH)[None, :] < jnp.array(LENGTHS)[:, None]
+    real = mask[..., None, None]
+    options: dict[str, Any] = {
+        "kind": kind, "stride": 6, "columns": 2, "causal": causal, "global_first": global_first
+    }  # fmt: skip
+    seen = jnp.array(pattern(**options))[None] & mask[:, None] | ~mask[:, :, None]
+
+    def fast(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.where(real, sparse_attention(q, k, v, mask, **options), 0)
+
+    def slow(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        weights = jnp.exp(jnp.einsum("bihk,bjhk->bhij", q, k) / 2) * seen[:, None]
+        return jnp.where(real, jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v), 0)
+
+    @jax.jit
+    def both(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
+        pairs = [jax.vjp(form, q, k, v) for form in (fast, slow)]
+        return [(y, *back(jnp.sin(q))) for y, back in pairs]
+
+    for got, want in zip(*both(q, k, v), strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "strided"])
+def test_a_block_of_everything_is_softmax(kind: Literal["fixed", "strided"]) -> None:
+    mixer = Sparse(DIMS, kind=kind, stride=LENGTH, rngs=nnx.Rngs(0))
+    softmax = Softmax(DIMS, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (1, LENGTH, 8))
+    mask = jnp.ones((1, LENGTH), bool)
+    got, want = jax.jit(lambda x: (mixer(x, mask), softmax(x, mask)))(x)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "strided"])
+def test_two_layers_reach_everything(kind: str) -> None:
+    """The paper's validity of a pattern: two steps join any two positions."""
+    once = pattern(kind, 6, 2, False, False)[:30, :30].astype(int)  # whole blocks
+    assert not once.all()
+    assert (once @ once).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"columns": 1}, {"columns": 1, "causal": True, "global_first": True}, {"kind": "strided"}]
+)
+def test_a_dropped_weight_does_not_move_with_padding(options: dict[str, Any]) -> None:
+    mixer = Sparse(DIMS, **{"stride": 4, "columns": 4} | options, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (2, LENGTH, 8))
+
+    @jax.jit
+    def results(keys: jax.Array | None) -> list[jax.Array]:
+        masks = [jnp.arange(length)[None, :] < jnp.array([14, 1])[:, None] for length in (LENGTH, 14)]
+        pairs = [(mask, mixer(x[:, : mask.shape[1]], mask, keys=keys)) for mask in masks]
+        return [jnp.where(mask[..., None], y, 0)[:, :14] for mask, y in pairs]
+
+    wide, short = results(jax.random.split(jax.random.key(2), 2))
+    np.testing.assert_allclose(wide, short, atol=1e-6)
+    assert (short != results(None)[1]).any()
+
+
+def test_sizes() -> None:
+    assert Sparse(DIMS, rngs=nnx.Rngs(0)).stride == 6
+    official = Sparse(DIMS, stride=50, columns=10, causal=True, rngs=nnx.Rngs(0))
+    assert (official.stride, official.columns) == (33, 10)
+    with pytest.raises(ValueError, match="sparse: columns=10 do not fit into blocks of stride=4"):
+        Sparse(DIMS, stride=4, columns=10, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="sparse: stride=0, columns=8"):
+        Sparse(DIMS, stride=0, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="kind='random' is not one of fixed, strided"):
+        Sparse(DIMS, kind="random", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
