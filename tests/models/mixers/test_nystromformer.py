@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from models.core import Dims
+from models.mixers import parse_options
+from models.mixers.nystromformer import Nystromformer, depthwise, nystrom_factors, nystrom_product, segments_of
+from models.mixers.softmax import attention_weights
+
+B, H, L, K = 3, 2, 23, 4
+LENGTHS = (23, 13, 5)
+DIMS = Dims(d_model=12, num_heads=2, qkv_dim=8, max_len=30, mlp_dim=24, dropout=0.3)
+filtered = jax.jit(depthwise)
+OFFICIAL: dict[str, Any] = {"landmarks": 4, "taps": 35, "segments": "padded", "drop_weights": False}
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def inputs(scale: float = 1.5) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(B, H, L, K)) * s) for s in (scale, scale, 1))
+    return q, k, v, jnp.arange(L)[None, :] < jnp.array(LENGTHS)[:, None]
+
+
+def naive(q: jax.Array, k: jax.Array, v: jax.Array, count: int) -> jax.Array:
+    """One head of one example without padding, [n, K]: the definition, with a pseudo-inverse by decomposition."""
+    n = len(q)
+    segments = [[t for t in range(n) if t * count // n == m] for m in range(count)]
+    near_q, near_k = (jnp.stack([x[jnp.array(s)].mean(0) for s in segments if s]) for x in (q, k))
+    f, a, g = (jax.nn.softmax(x @ y.T / jnp.sqrt(K)) for x, y in ((q, near_k), (near_q, near_k), (near_q, k)))
+    return f @ jnp.linalg.inv(a) @ g @ v
+
+
+@pytest.mark.usefixtures("x64")
+def test_equals_the_definition_on_unpadded_examples() -> None:
+    count = 8  # more than one example has tokens
+    q, k, v, mask = inputs()
+    probe = jnp.asarray(np.random.default_rng(1).normal(size=q.shape)) * mask[:, None, :, None]
+
+    def fast(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return (nystrom_product(*nystrom_factors(q, k, mask, count), v, 20) * probe).sum()
+
+    def slow(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        heads = jax.vmap(lambda q, k, v: naive(q, k, v, count))
+        rows = [heads(q[b, :, :n], k[b, :, :n], v[b, :, :n]) for b, n in enumerate(LENGTHS)]
+        return sum(((y * probe[b, :, : y.shape[1]]).sum() for b, y in enumerate(rows)), jnp.zeros(()))
+
+    got = jax.jit(jax.value_and_grad(fast, (0, 1, 2)))(q, k, v)
+    want = jax.jit(jax.value_and_grad(slow, (0, 1, 2)))(q, k, v)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 40])
+def test_segments_cover_the_real_tokens_evenly(count: int) -> None:
+    _, _, _, mask = inputs()
+    belongs, size = segments_of(mask, count)
+    assert (belongs.sum(2) == mask).all()
+    for b, n in enumerate(LENGTHS):
+        assert [int(belongs[b, t].argmax()) for t in range(n)] == [t * count // n for t in range(n)]
+        assert (size[b] > 0).sum() == min(n, count)
+        assert size[b].max() - size[b][size[b] > 0].min() <= 1
+
+
+@pytest.mark.usefixtures("x64")
+def test_as_many_landmarks_as_tokens_are_softmax() -> None:
+    q, k, _, mask = inputs()
+    f, a, g = jax.jit(nystrom_factors, static_argnums=3)(q, k, mask, L)
+    weights = attention_weights(q.swapaxes(1, 2), k.swapaxes(1, 2), mask)
+    exact = np.asarray(f) @ np.linalg.pinv(np.asarray(a), rcond=1e-13) @ np.asarray(g)
+    identity = jnp.broadcast_to(jnp.eye(L)[None, None], (B, H, L, L))
+    iterated = jax.jit(nystrom_product, static_argnums=4)(f, a, g, identity, 22)
+    for got, tolerance in ((exact, 1e-6), (iterated, 1e-5)):  # attention_weights accumulates in float32
+        real = np.asarray(mask[:, None, :, None])
+        np.testing.assert_allclose(np.where(real, got, 0), np.where(real, weights, 0), atol=tolerance)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("width", [None, 6])
+def test_weights_sum_to_one(width: int | None) -> None:
+    q, k, v, mask = inputs()
+    total = jax.jit(lambda: nystrom_product(*nystrom_factors(q, k, mask, 5, width), jnp.ones_like(v), 16))()
+    np.testing.assert_allclose(jnp.where(mask[:, None, :, None], total, 1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 5, 33])
+@pytest.mark.parametrize("length", [1, 23])
+def test_depthwise_is_a_correlation(length: int, size: int) -> None:
+    rng = np.random.default_rng(length)
+    x, taps = rng.normal(size=(B, length, H, K)), rng.normal(size=(H, size))
+    got = filtered(jnp.asarray(x, jnp.float32), jnp.asarray(taps, jnp.float32))
+    padded = np.pad(x, ((0, 0), (size // 2, size // 2), (0, 0), (0, 0)))
+    want = sum(padded[:, s : s + length] * taps[:, s, None] for s in range(size))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    identity = jnp.zeros((H, size)).at[:, size // 2].set(1)
+    np.testing.assert_allclose(filtered(jnp.asarray(x, jnp.float32), identity), x, atol=1e-5)
+
+
+def official(q: np.ndarray, k: np.ndarray, v: np.ndarray, taps: np.ndarray, n: int, count: int, size: int) -> Any:
+    """One head of one example as the authors' LRA code computes it, with a scale of its own: [size, K]."""
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+    q, k, v = (np.pad(x[:n], ((0, size - n), (0, 0))) for x in (q, k, v))
+    q, k = q * K**-0.25, k * K**-0.25
+    near_q, near_k = (x.reshape(count, size // count, K).mean(1) for x in (q, k))
+    a = softmax(near_q @ near_k.T)
+    z, eye = a.T / a.sum(0).max(), np.eye(count)
+    for _ in range(6):
+        az = a @ z
+        z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
+    seen = softmax(near_q @ k.T + np.where(np.arange(size) < n, 0, -np.inf)) @ v
+    smooth = np.stack([np.convolve(v[:, c], taps[::-1])[len(taps) // 2 :][:size] for c in range(K)], 1)
+    return softmax(q @ near_k.T) @ z @ seen + smooth
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_official_form() -> None:
+    given = parse_options(Nystromformer, [f"{name}={value}" for name, value in OFFICIAL.items()])
+    assert given == OFFICIAL
+    mixer = Nystromformer(dataclasses.replace(DIMS, dtype=jnp.float64), **given, rngs=nnx.Rngs(0))
+    q, k, v, mask = inputs()
+    keys = jax.random.split(jax.random.key(0), B)
+    got = jax.jit(mixer.attend)(q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2), mask, keys)
+    assert mixer.taps is not None
+    for b, n in enumerate(LENGTHS):
+        for h in range(H):
+            taps = np.asarray(mixer.taps[...], np.float64)[h]
+            want = official(np.asarray(q[b, h]), np.asarray(k[b, h]), np.asarray(v[b, h]), taps, n, 4, 32)
+            np.testing.assert_allclose(got[b, :n, h], want[:n], rtol=1e-8, atol=1e-10)
+
+
+def test_dropout_and_filter_are_options() -> None:
+    x = jax.random.normal(jax.random.key(0), (B, L, DIMS.d_model))
+    _, _, _, mask = inputs()
+    keys = jax.random.split(jax.random.key(1), B)
+    mixer = Nystromformer(DIMS, landmarks=8, rngs=nnx.Rngs(0))
+    bare = Nystromformer(DIMS, landmarks=8, taps=None, drop_weights=False, rngs=nnx.Rngs(0))
+    (y, dropped), (plain, kept) = (run(m, x, mask, keys) for m in (mixer, bare))
+    assert jnp.abs(dropped - y).max() > 1e-2
+    np.testing.assert_allclose(kept, plain, atol=1e-6)
+    assert mixer.taps is not None
+    mixer.taps[...] = jnp.zeros_like(mixer.taps[...])
+    np.testing.assert_allclose(run(mixer, x, mask, keys)[0], plain, atol=1e-6)
+
+
+def run(mixer: Nystromformer, x: jax.Array, mask: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """In evaluation, in training."""
+    graph, state = nnx.split(mixer)
+
+    @jax.jit
+    def both(state: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        made = nnx.merge(graph, state)
+        return made(x, mask), made(x, mask, keys=keys)
+
+    return both(state, x)
+
+
+def test_nothing_is_quadratic() -> None:
+    length, count = 512, 8
+    dims = dataclasses.replace(DIMS, max_len=length)
+    graph, state = nnx.split(Nystromformer(dims, landmarks=count, rngs=nnx.Rngs(0)))
+    x, mask = jnp.zeros((1, length, DIMS.d_model)), jnp.ones((1, length), bool)
+    gradient = jax.grad(lambda state, x: nnx.merge(graph, state)(x, mask).sum(), (0, 1))
+    text = jax.make_jaxpr(gradient)(state, x).pretty_print(source_info=False)
+    assert f"{length},{length}" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"landmarks": 0}, "landmarks 0 and steps 6 must be at least 1"),
+        ({"taps": 34}, "taps 34 must be odd"),
+        ({"segments": "even"}, "'even' is neither own nor padded"),
+    ],
+)
+def test_senseless_options_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Nystromformer(DIMS, **given, rngs=nnx.Rngs(0))
