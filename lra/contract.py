@@ -156,7 +156,7 @@ def unmoved(subject: Subject, comparison: Comparison, advice: str) -> str:
             return told + "".join(f" in {dtype}; to {e:.0e} in {d}: ties or rounding" for d, e in seen.items())
         seen[dtype] = worst
     what, by = next((what, by) for what, by in moved.items() if not by <= tolerance)
-    raise Broken(f"{what} move by {by:.2g} times their largest value, in float64 too. {advice}")
+    raise Broken(f"{what} move by {by:.3g} times their largest value, in float64 too. {advice}")
 
 
 @functools.lru_cache(maxsize=2)
@@ -267,8 +267,9 @@ def keys(subject: Subject) -> str:
     for what, given in (("evaluation (keys=None)", None), ("training with the same keys", subject.keys)):
         if (probe.outputs(x, mask, given) != probe.outputs(x, mask, given)).any():
             raise Broken(f"two calls in {what} differ: draw from `keys` and from nothing else")
-    dropped = (probe.base["results in training"] != probe.base["results in evaluation"]).any()
-    return f"the same keys, the same result; training is {'random' if dropped else 'not random'}"
+    moved = distance(probe.base["results in training"], probe.base["results in evaluation"])
+    random = moved > TOLERANCES["float32"]
+    return f"the same keys, the same result; training is {'random' if random else 'not random'}"
 
 
 def micro_batches(subject: Subject) -> str:
@@ -286,7 +287,7 @@ def micro_batches(subject: Subject) -> str:
         want = remat(params, ids, subject.keys)
         yield "gradients of micro-batches, against one rematerialised batch,", jax.tree.map(jnp.add, *parts), want
 
-    return unmoved(subject, comparison, "A draw must be a function of the example's key and of the place alone.")
+    return unmoved(subject, comparison, "If padding changes nothing: draw by the example's key and the place alone.")
 
 
 def _encoder(subject: Subject, dtype: Any) -> tuple[PyTree, Callable[..., PyTree], Callable[..., PyTree]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -102,25 +101,6 @@ def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
     board = command("leaderboard", "--format", "md")
     assert "mine.py:Mean@" in board.stdout
     assert "(modified)" in board.stdout
-
-
-def test_the_mixer_of_the_readme(tmp_path):
-    import jax.numpy as jnp
-    from flax import nnx
-
-    from models import mixers
-    from models.core import Dims
-
-    code = re.search(r"```python\n# my_file.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert code
-    (tmp_path / "my_file.py").write_text(code.group(1))
-    found = mixers.resolve(f"{tmp_path}/my_file.py:Mean")
-    mixer = mixers.build(found.cls, Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=6, mlp_dim=16), {}, nnx.Rngs(0))
-    x = jnp.arange(96.0).reshape(2, 6, 8)
-    mask = jnp.arange(6)[None] < jnp.array([[6], [4]])
-    y = mixer(x, mask)
-    assert y.shape == x.shape
-    assert jnp.allclose(y[1, :4], mixer(x[1:, :4], mask[1:, :4])[0], atol=1e-5)
 
 
 def test_from_python(runs):

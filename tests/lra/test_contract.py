@@ -145,7 +145,7 @@ def test_a_correct_mixer_passes(cls: type) -> None:
         (LeavesAParameterOut, "gradients", "no gradient reaches .*unused.*: use it, or make it a Buffer"),
         (DependsOnTheCall, "jit", "results without jit move by"),
         (DropsByNumberOfThePlace, "amount of padding", "draw by place"),
-        (DropsByNumberOfThePlace, "micro-batches, remat", "function of the example's key and of the place"),
+        (DropsByNumberOfThePlace, "micro-batches, remat", "draw by the example's key and the place alone"),
         (LosesDigitsInHalfPrecision, "bfloat16", "away from float32"),
         (Returns32Bits, "bfloat16", "with dims.dtype bfloat16 the result is float32"),
         (IsOfAnotherShape, "shape and dtype", r"x float32\[3, 150, 12\] gives float32\[3, 150, 11\]"),
