@@ -1,7 +1,7 @@
-"""Time and memory of every mixer against the length: measures, writes growth.json, draws docs/growth.png.
+"""Time and memory of every mixer against the length: measures, and writes growth.json, docs/growth.md, docs/growth.png.
 
-python benchmarks/growth.py            # about a quarter of an hour; let nothing else run
-python benchmarks/growth.py --draw     # only the figure and the table, from growth.json
+python benchmarks/growth.py            # a quarter of an hour on two cores; let nothing else run
+python benchmarks/growth.py --draw     # only page and figure, from growth.json
 
 One layer, one example that fills the length, forward and backward, float32; each mixer in a process of its own.
 """
@@ -11,28 +11,31 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-FILE = Path(__file__).with_suffix(".json")
-FIGURE = ROOT / "docs" / "growth.png"
-PAGE = ROOT / "docs" / "growth.md"
+from lra.growth import Point, exponent
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MEASURED = Path(__file__).with_suffix(".json")
 LENGTHS = (512, 1024, 2048, 4096, 8192)
-SIZES = {"d_model": 64, "num_heads": 2, "qkv_dim": 64, "mlp_dim": 128}
+PANELS = {"seconds": (1e3, "milliseconds"), "bytes": (2**-20, "MiB of temporary memory")}
+
+Points = dict[str, list[Point]]
 
 
-def measure_one(name: str) -> list[dict[str, Any]]:
+def measure_one(name: str) -> list[Point]:
     from lra import growth
     from models import mixers
     from models.core import Dims
 
-    points = growth.measure(mixers.resolve(name).cls, {}, Dims(**SIZES, max_len=LENGTHS[-1]), LENGTHS)
-    return [dataclasses.asdict(p) for p in points]
+    dims = Dims(d_model=64, num_heads=2, qkv_dim=64, max_len=LENGTHS[-1], mlp_dim=128)
+    return growth.measure(mixers.resolve(name).cls, {}, dims, LENGTHS)
 
 
 def measure_all() -> dict[str, Any]:
@@ -42,60 +45,122 @@ def measure_all() -> dict[str, Any]:
     points = {}
     for name in available():
         print(name, file=sys.stderr, flush=True)
-        words = [sys.executable, __file__, "--one", name]
-        points[name] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    return {"sizes": SIZES, "environment": environment(), "points": points}
+        one = [sys.executable, __file__, "--one", name]
+        points[name] = json.loads(subprocess.run(one, check=True, capture_output=True, text=True).stdout)
+    return {"points": points, "environment": environment()}
 
 
-def draw(measured: dict[str, Any]) -> None:
+PAGE = """# Time and memory against the length
+
+One layer of width 64 with two heads, one example that fills the length, forward and backward, float32, on
+{hardware}. Every mixer has its default options. Made by `python benchmarks/growth.py`, which
+runs each mixer in a process of its own and takes the best of five steps; memory is what the compiled step needs beside
+its parameters.
+
+![Time and memory of every mixer against the length](growth.png)
+
+At {longest:,} tokens, and as a power of the length from {before:,} on (`time ~`). Operations are counted on the
+program: they do not depend on the machine. The claim is the file's `COMPLEXITY`, time and memory.
+
+{table}
+"""
+HEAD = ["mixer", "claim", "time", "of softmax", "memory", "of softmax", "operations"]
+HEAD += ["time ~", "memory ~", "operations ~"]
+
+
+def page(points: Points, hardware: str) -> str:
+    """The figure, and the numbers of its right end."""
+    from models import mixers
+
+    base = points["softmax"][-1]
+    rows = [HEAD, [":--"] * 2 + ["--:"] * 8]
+    for name in sorted(points, key=lambda name: points[name][-1].seconds):
+        before, last = points[name][-2:]
+        rows.append(
+            [
+                name,
+                ", ".join(mixers.resolve(name).complexity or ("–",)),
+                f"{1e3 * last.seconds:,.3g} ms",
+                f"{last.seconds / base.seconds:.3f}",
+                f"{last.bytes / 2**20:,.0f} MiB",
+                f"{last.bytes / base.bytes:.3f}",
+                f"{last.flops / 1e9:,.2f} G",
+                *(f"L^{exponent(before, last, of):.2f}" for of in ("seconds", "bytes", "flops")),
+            ]
+        )
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return PAGE.format(hardware=hardware, longest=LENGTHS[-1], before=LENGTHS[-2], table=table)
+
+
+def draw(points: Points, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    points = measured["points"]
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6.5), constrained_layout=True)
-    panels = (("seconds", 1e3, "ms a step"), ("bytes", 2**-20, "MiB, temporary"))
-    for axis, (field, unit, label) in zip(axes, panels, strict=True):
-        ends = {}
-        for i, (name, of_name) in enumerate(points.items()):
-            values = [p[field] * unit for p in of_name]
-            emphasis = name in ("cosformer", "softmax")
-            axis.plot(
-                [p["length"] for p in of_name], values, color=plt.get_cmap("tab20")(i % 20),
-                lw=2.8 if emphasis else 1.3, ls=("-", "--", ":")[i % 3] if not emphasis else "-",
-                marker="osD^v"[i % 5], ms=4,
-            )  # fmt: skip
-            ends[name] = values[-1]
+    others = [name for name in points if name not in ("cosformer", "softmax")]
+    styles: dict[str, dict[str, Any]] = {
+        "cosformer": {"color": "crimson", "lw": 3},
+        "softmax": {"color": "black", "lw": 3},
+    }
+    for i, name in enumerate(others):  # nine colours beside the two, twice
+        colour = plt.get_cmap("tab10")((i % 9) + (i % 9 >= 3))
+        styles[name] = {"color": colour, "lw": 1.4, "ls": ("-", (0, (5, 2)))[i // 9]}
+    figure, axes = plt.subplots(1, 2, figsize=(13, 7), constrained_layout=True)
+    for axis, (field, (unit, label)) in zip(axes, PANELS.items(), strict=True):
+        ends = {name: getattr(of_name[-1], field) * unit for name, of_name in points.items()}
+        for name, of_name in points.items():
+            axis.plot(LENGTHS, [getattr(p, field) * unit for p in of_name], marker="o", ms=3.5, **styles[name])
         axis.set(xscale="log", yscale="log", xlabel="length", ylabel=label)
-        axis.set_xticks([p["length"] for p in of_name], [f"{p['length']:,}" for p in of_name], minor=False)
+        axis.set_xticks(LENGTHS, [f"{n:,}" for n in LENGTHS])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
-        low, high = axis.get_ylim()
-        for name, y in spread(ends, 0.032 * (high / low if high > low else 1), low, high).items():
-            i = list(points).index(name)
+        for name, height in apart(ends, *axis.get_ylim()).items():
             axis.annotate(
-                name, (LENGTHS[-1], ends[name]), (1.03, y), textcoords=axis.get_yaxis_transform(), va="center",
-                fontsize=9, color=plt.get_cmap("tab20")(i % 20), annotation_clip=False,
-                fontweight="bold" if name in ("cosformer", "softmax") else "normal",
+                name,
+                (LENGTHS[-1], ends[name]),
+                (1.06, height),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=9,
+                color=styles[name]["color"],
+                weight="bold" if name not in others else "normal",
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "0.7"},
-            )  # fmt: skip
-    device = f"{measured['environment']['device']}, {measured['environment']['cores']} cores"
-    figure.suptitle(f"One layer, one example, forward and backward, width 64, 2 heads, float32; {device}", fontsize=10)
-    figure.savefig(FIGURE, dpi=130)
+                annotation_clip=False,
+            )
+    figure.savefig(path, dpi=120)
 
 
-def spread(ends: dict[str, float], _: float, low: float, high: float) -> dict[str, float]:
-    """Places of the labels: in the order of the values, at least 1/30 of the axis apart."""
-    import math
-
-    height = math.log(high / low)
+def apart(ends: dict[str, float], low: float, high: float, gap: float = 0.035) -> dict[str, float]:
+    """Heights of the labels, as fractions of a logarithmic axis: in order, at least `gap` apart, below the top."""
     names = sorted(ends, key=ends.__getitem__)
-    places = [math.log(ends[n] / low) / height for n in names]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + 1 / 30)
-    over = max(0.0, places[-1] - 1.0)
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], (places[i + 1] - 1 / 30) if i + 1 < len(places) else 1.0) if over else places[i]
-    return {n: low * math.exp(p * height) for n, p in zip(names, places, strict=True)}
+    heights = [math.log(ends[name] / low) / math.log(high / low) for name in names]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    limit = 1.0
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], limit)
+        limit = heights[i] - gap
+    return dict(zip(names, heights, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--one", metavar="MIXER", help="measure one, print its points")
+    words = parser.parse_args()
+    if words.one:
+        print(json.dumps([dataclasses.asdict(p) for p in measure_one(words.one)]))
+        return
+    if not words.draw:
+        MEASURED.write_text(json.dumps(measure_all(), indent=1) + "\n")
+    measured = json.loads(MEASURED.read_text())
+    points = {name: [Point(**p) for p in of_name] for name, of_name in measured["points"].items()}
+    e = measured["environment"]
+    (DOCS / "growth.md").write_text(page(points, f"{e['device']}, {e['cores']} cores, jax {e['jax']}"))
+    draw(points, DOCS / "growth.png")
+
+
+if __name__ == "__main__":
+    main()

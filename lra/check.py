@@ -27,7 +27,7 @@ from models import mixers
 LONG: dict[str, Any] = {"lengths": (700, 90, 1), "length": 800}
 LONG_CHECKS = ("content of padding", "amount of padding", "rest of the batch", "an example of padding")
 SLACK = 0.15  # of an exponent of operations or memory above what is claimed
-TIME_SLACK = 0.5  # of the exponent of measured time: caches, and whatever else the machine does
+TIME_SLACK = 0.5  # of measured time: caches, and whatever else the machine does. Beyond, a flag and not a failure
 
 Status = Literal["pass", "flag", "FAIL"]
 
@@ -129,17 +129,11 @@ def growth_with_length(subject: Subject, lengths: Sequence[int] = growth.LENGTHS
         raise Flag(f'{text}; its file claims nothing: COMPLEXITY = ("L", "L") says how time and memory grow')
     claims = dict(zip(("time", "memory"), subject.mixer.complexity, strict=True))
     allowed = {what: growth.claimed_exponent(claim, middle, last) for what, claim in claims.items()}
-    exceeded = [
-        f"{what} O({claims[what]})"
-        for what, measured, slack in (
-            ("time", grown["flops"], SLACK),
-            ("time", seconds, TIME_SLACK),
-            ("memory", grown["bytes"], SLACK),
-        )
-        if measured > allowed[what] + slack
-    ]
-    if exceeded:
-        raise Broken(f"claims {' and '.join(dict.fromkeys(exceeded))}, has {text}")
+    grew = {"time": grown["flops"], "memory": grown["bytes"]}
+    if exceeded := [f"{what} O({claims[what]})" for what in claims if grew[what] > allowed[what] + SLACK]:
+        raise Broken(f"claims {' and '.join(exceeded)}, has {text}")
+    if seconds > allowed["time"] + TIME_SLACK:
+        raise Flag(f"{text}: slower than the claimed O({claims['time']}), if nothing else ran meanwhile")
     return text
 
 

@@ -178,10 +178,19 @@ def test_a_padded_position_may_be_anything_finite_but_zeroed_pads_are_not_masked
     ],
 )
 def test_growth_against_the_claim(complexity: Any, status: str, message: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(check, "TIME_SLACK", 9)  # the tests may run beside anything
+    monkeypatch.setattr(check, "TIME_SLACK", 9)  # whatever runs beside the tests
     subject = contract.Subject(dataclasses.replace(mixers.resolve("softmax"), complexity=complexity))
     finding = check.examine("growth", lambda: check.growth_with_length(subject, (256, 1024, 2048)))
     assert (finding.status, bool(re.search(message, finding.detail))) == (status, True), finding
+
+
+def test_measured_time_can_only_flag(monkeypatch: Any) -> None:
+    monkeypatch.setattr(check, "TIME_SLACK", -9)
+    finding = check.examine(
+        "growth", lambda: check.growth_with_length(contract.Subject(mixers.resolve("linear")), (64, 128, 256))
+    )
+    assert finding.status == "flag"
+    assert "slower than the claimed O(L), if nothing else ran meanwhile" in finding.detail
 
 
 def test_parameters_are_flagged_beyond_ten_per_cent(tmp_path: Any) -> None:
