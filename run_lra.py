@@ -163,9 +163,10 @@ class Check:
         from rich.console import Console
 
         from lra import check
-        from lra.api import find_mixer
+        from lra.api import find_mixer, use_compilation_cache
         from models.mixers import available
 
+        use_compilation_cache()
         found = [find_mixer(name, self.mixer_options) for name in self.mixers or available()]
         verdicts = []
         for mixer, options in found:

@@ -115,7 +115,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
     complete = directory / "records" / f"{run_id}.json"
     if complete.exists():
         return rec.read(complete)
-    _use_compilation_cache()
+    use_compilation_cache()
     directory.mkdir(parents=True, exist_ok=True)
     scratch = directory / f".config.{os.getpid()}.partial"
     scratch.write_text(json.dumps(cfg.as_json(config), indent=1) + "\n")
@@ -210,7 +210,7 @@ def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
         raise RunError(
             f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}"
         )
-    _use_compilation_cache()
+    use_compilation_cache()
     program = Program(config, card)
     kind = "latest" if record["selection"]["best_step"] is None else "best"
     with Checkpoints(directory / "checkpoints") as checkpoints:
@@ -226,7 +226,8 @@ def records() -> list[dict[str, Any]]:
     return [{**f.record, "origin": f.origin} for f in rec.find()]
 
 
-def _use_compilation_cache() -> None:
+def use_compilation_cache() -> None:
+    """Compiled programs are kept in the project's `.cache/`, and found again by the next process."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(rec.ROOT / ".cache" / "xla"))
