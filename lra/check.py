@@ -79,7 +79,8 @@ def examine(name: str, run: Callable[[], str]) -> Finding:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
         theirs = [f for f in frames if Path(f.filename).resolve().parent != here] or frames
         place = f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}"
-        return Finding(name, "FAIL", f"{place} raised {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        said = str(error).strip().partition("\n")[0]
+        return Finding(name, "FAIL", f"{place} raised {type(error).__name__}: {said}")
 
 
 def new_process(subject: Subject) -> str:

@@ -27,7 +27,6 @@ DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=150, mlp_dim=24, dropou
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 
 PyTree = Any
-Apply = Callable[..., jax.Array]
 
 
 class Broken(Exception):
@@ -239,17 +238,15 @@ def gradients(subject: Subject) -> str:
     _, of_params, _ = probe.gradients(*probe.inputs(), subject.keys)
     sizes = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(of_params)}
     largest = max((float(jnp.abs(leaf).max()) for leaf in sizes.values()), default=0.0)
-    unmoved = []
+    idle = []
     for place, leaf in sizes.items():
         if leaf.dtype != jnp.float32 or not jnp.isfinite(leaf).all():
             raise Broken(f"the gradient of {place} is not " + ("finite" if leaf.dtype == jnp.float32 else "float32"))
         if float(jnp.abs(leaf).max()) <= 1e-7 * largest:
-            unmoved.append(place)
-    if others := [place for place in unmoved if not place.endswith("['key']['bias'].value")]:
+            idle.append(place)
+    if others := [place for place in idle if not place.endswith("['key']['bias'].value")]:
         raise Broken(f"no gradient reaches {', '.join(others)}: use it, or make it a Buffer")
-    return f"{len(sizes)} arrays, all finite and not zero" + (
-        " but the key's bias, as in any softmax" if unmoved else ""
-    )
+    return f"{len(sizes)} arrays, all finite and not zero" + (" but the key's bias, as in any softmax" if idle else "")
 
 
 def jit_equals_eager(subject: Subject) -> str:

@@ -155,12 +155,19 @@ def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors:
 
 
 def _parts(runs: Sequence[Found]) -> list[list[Found]]:
-    """Runs on several data sets of one task stand in tables of their own: first the user's data, samples last."""
+    """Runs on several data sets of one task stand in tables of their own.
+
+    The user's data come first, then those with the most rows; among equals samples are last.
+    """
     columns = {_key(f): f.record["column"] for f in runs}
     mine = {_key(f) for f in runs if f.origin == "yours"}
-    order = sorted(columns, key=lambda k: (k not in mine, columns[k]["source"].startswith(SAMPLE), _task_order(k)))
+    rows = {key: len({_row(f) for f in runs if _key(f) == key}) for key in columns}
+
+    def place(key: Key) -> tuple[Any, ...]:
+        return key not in mine, -rows[key], columns[key]["source"].startswith(SAMPLE), _task_order(key)
+
     part: dict[Key, int] = {}
-    for key in order:
+    for key in sorted(columns, key=place):
         part[key] = sum(other[:2] == key[:2] for other in part)
     return [[f for f in runs if part[_key(f)] == i] for i in range(max(part.values()) + 1)]
 

@@ -168,6 +168,8 @@ def test_ones_own_data_come_first_and_samples_last() -> None:
     sample, real = {"data": "1" * 64, "source": "sample"}, {"data": "2" * 64, "source": "official archive"}
     committed = [run(0.5, origin="committed", **data) for data in (sample, real)]
     assert [t.columns[0].source for t in board(committed).tables] == ["official archive", "sample"]
+    more = [*committed, run(0.3, mixer="linear", origin="committed", **sample)]
+    assert [t.columns[0].source for t in board(more).tables] == ["sample", "official archive"]  # more rows
     with_mine = [*committed, run(0.4, **sample)]
     assert [t.columns[0].source for t in board(with_mine).tables] == ["sample", "official archive"]
 
@@ -363,3 +365,16 @@ def test_no_number_is_cut_off(width: int) -> None:
 def test_an_unknown_format_names_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="table, md, csv, json"):
         render(board([]), "xml")  # type: ignore[arg-type]
+
+
+def test_what_replaces_the_whole_block_is_marked_in_every_format() -> None:
+    from models import mixers
+
+    label = mixers.label("mega", {"chunk": 128})
+    assert label == "mega(chunk=128) [block]"
+    made = board([run(0.4, mixer=label), run(0.3)])
+    for form in ("table", "md"):
+        text = " ".join(shown(render(made, form)).replace("\\", "").split())
+        assert "mega(chunk=128) [block]" in text
+        assert "[block]: stands in the place of the whole block, not of attention alone." in text
+    assert "[block]" not in shown(render(board([run(0.3)]), "table"))

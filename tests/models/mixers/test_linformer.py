@@ -122,24 +122,6 @@ def test_the_two_beginnings() -> None:
     assert official.key_projection.shape == (1000, 16)
 
 
-@pytest.mark.parametrize("options", [{}, OFFICIAL, {"rank": 7, "sharing": "none"}])
-def test_padding_changes_nothing(options: dict[str, Any]) -> None:
-    graph, state = nnx.split(Linformer(DIMS, **options, rngs=nnx.Rngs(0)))
-    mixer = jax.jit(lambda x, mask, keys=None: nnx.merge(graph, state)(x, mask, keys=keys))
-    x = jax.random.normal(jax.random.key(1), (2, 20, 12))
-    mask = jnp.arange(20)[None, :] < jnp.array([[9], [5]])
-    keys = jax.random.split(jax.random.key(2), 2)
-    for given in (None, keys):
-        y = mixer(x, mask, keys=given)
-        short = mixer(x[:, :9].at[1, 5:].set(-50.0), mask[:, :9], keys=given)
-        alone = mixer(x[1:, :5], mask[1:, :5], keys=None if given is None else given[1:])
-        np.testing.assert_allclose(short[0], y[0, :9], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(short[1, :5], y[1, :5], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(alone[0], y[1, :5], rtol=1e-5, atol=1e-6)
-    assert (mixer(x, mask, keys=keys) != mixer(x, mask)).any()
-    assert (mixer(x, jnp.zeros_like(mask)) == 0).all()  # nothing to see
-
-
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match="rank 0 is not at least 1"):
         Linformer(DIMS, rank=0, rngs=nnx.Rngs(0))

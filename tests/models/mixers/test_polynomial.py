@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,23 +87,6 @@ def test_padding_that_overflows_is_not_seen() -> None:
     want, wanted = jax.value_and_grad(loss)(k)
     np.testing.assert_allclose(y, want, rtol=1e-6)
     np.testing.assert_allclose(gradient, wanted, rtol=1e-6)
-
-
-@pytest.mark.parametrize("options", [{}, {"degree": 2, "learned_scale": True}])
-def test_padding_changes_nothing(options: dict[str, Any]) -> None:
-    graph, state = nnx.split(Polynomial(DIMS, **options, rngs=nnx.Rngs(0)))
-    mixer = jax.jit(lambda x, mask, keys=None: nnx.merge(graph, state)(x, mask, keys=keys))
-    x = jax.random.normal(jax.random.key(1), (2, 20, 12))
-    mask = jnp.arange(20)[None, :] < jnp.array([[9], [5]])
-    keys = jax.random.split(jax.random.key(2), 2)
-    for given in (None, keys):
-        y = mixer(x, mask, keys=given)
-        short = mixer(x[:, :9].at[1, 5:].set(-50.0), mask[:, :9], keys=given)
-        alone = mixer(x[1:, :5], mask[1:, :5], keys=None if given is None else given[1:])
-        np.testing.assert_allclose(short[0], y[0, :9], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(short[1, :5], y[1, :5], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(alone[0], y[1, :5], rtol=1e-5, atol=1e-5)
-    assert (mixer(x, mask, keys=keys) != mixer(x, mask)).any()
 
 
 def test_the_learned_scale_multiplies_and_learns() -> None:
