@@ -26,6 +26,9 @@ from models.encoder import Classifier, EncoderConfig
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=150, mlp_dim=24, dropout=0.3, hidden_dropout=0.2, bias=False)
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 
+# Most of a check is compilation, and a program of a few milliseconds gains nothing by being optimised.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 PyTree = Any
 
 
@@ -86,8 +89,8 @@ class Probe:
         self.subject, self.dtype = subject, jnp.dtype(dtype)
         self.graph, params, self.rest = subject.make(seed, dtype=self.dtype, **dims)
         self.params = _widened(params, self.dtype)
-        self.results = jax.jit(self.raw)
-        self.gradients = jax.jit(self._gradients)
+        self.results = compiled(self.raw)
+        self.gradients = compiled(self._gradients)
 
     def inputs(self, length: int | None = None) -> tuple[jax.Array, jax.Array]:
         return self.subject.inputs(length, self.dtype)
@@ -302,7 +305,7 @@ def _encoder(subject: Subject, dtype: Any) -> tuple[PyTree, Callable[..., PyTree
     def model(config: EncoderConfig = config) -> Classifier:
         return Classifier(config, make_mixer, rngs=_rngs())
 
-    params, rest = jax.jit(lambda: nnx.split(model(), nnx.Param, ...)[1:])()
+    params, rest = compiled(lambda: nnx.split(model(), nnx.Param, ...)[1:])()
 
     def gradient(config: EncoderConfig) -> Callable[..., PyTree]:
         graph = nnx.split(nnx.eval_shape(lambda: model(config)), nnx.Param, ...)[0]
@@ -310,7 +313,7 @@ def _encoder(subject: Subject, dtype: Any) -> tuple[PyTree, Callable[..., PyTree
         def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
             return (nnx.merge(graph, params, rest)(ids, keys=keys) ** 2).sum()
 
-        return jax.jit(jax.grad(loss))
+        return compiled(jax.grad(loss))
 
     return _widened(params, config.dtype), gradient(config), gradient(dataclasses.replace(config, remat=True))
 
@@ -335,7 +338,7 @@ def nnx_modes(subject: Subject) -> str:
     x, mask = probe.inputs()
     with nnx.set_graph_mode(False):
         graph, params, rest = subject.make()
-        y = jax.jit(lambda params, x, mask: nnx.merge(graph, params, rest)(x, mask))(params, x, mask)
+        y = compiled(lambda params, x, mask: nnx.merge(graph, params, rest)(x, mask))(params, x, mask)
     moved = distance(jnp.where(mask[..., None], y, 0), probe.base["results in evaluation"])
     if moved > TOLERANCES["float32"]:
         raise Broken(f"in flax's tree mode results move by {moved:.1e} of their largest value")
