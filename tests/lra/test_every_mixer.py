@@ -44,5 +44,5 @@ def test_two_steps(tiny: Prepared, name: str, head: str) -> None:
     assert losses[0] != losses[1]
     changed = [(after != before).any() for after, before in zip(leaves(state.params), first, strict=True)]
     assert all(np.isfinite(leaf).all() for leaf in leaves(state.params))
-    assert np.mean(changed) > 0.8  # `cls` reads one position, whose result some do not reach
+    assert np.mean(changed) > 0.75  # `cls` reads one position, whose result some do not reach
     jax.clear_caches()
