@@ -80,7 +80,7 @@ def page(points: Points, hardware: str) -> str:
             [
                 name,
                 ", ".join(mixers.resolve(name).complexity or ("–",)),
-                f"{1e3 * last.seconds:,.3g} ms",
+                f"{1e3 * last.seconds:,.1f} ms",
                 f"{last.seconds / base.seconds:.3f}",
                 f"{last.bytes / 2**20:,.0f} MiB",
                 f"{last.bytes / base.bytes:.3f}",
