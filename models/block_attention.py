@@ -6,12 +6,10 @@ Dimensions beside those of `models.core`: N blocks, S positions of a block, T ke
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 
-from models.core import attention_dropout, masked_softmax
+from models.core import attention_dropout, masked_softmax, scores
 
 
 def cut(x: jax.Array, size: int) -> jax.Array:
@@ -37,12 +35,6 @@ def neighbourhood(x: jax.Array, before: int, after: int) -> jax.Array:
     x = jnp.pad(x, [(0, 0), (before, after)] + [(0, 0)] * (1 + len(rest)))
     near = jnp.stack([x[:, i : i + count] for i in range(before + 1 + after)], 2)
     return near.reshape(b, count, (before + 1 + after) * size, *rest)
-
-
-def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
-    """q . k / sqrt(K), K being the last axis of q, accumulated in float32."""
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    return jnp.einsum(equation, q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
 
 
 def block_weights(logits: jax.Array, visible: jax.Array, rate: float = 0.0, keys: jax.Array | None = None) -> jax.Array:

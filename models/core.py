@@ -78,6 +78,12 @@ class Buffer(nnx.Variable):
     """Drawn once and not trained (random features, hash rotations): saved with the parameters, apart from them."""
 
 
+def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
+    """q . k / sqrt(K), K being the last axis of q, accumulated in float32."""
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    return jnp.einsum(equation, q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
+
+
 def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Array:
     """Softmax in float32 over the entries where `mask` (broadcastable) holds; where none does: zeros, gradient zero."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

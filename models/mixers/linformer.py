@@ -19,14 +19,13 @@ shares E among the layers, which is not expressed.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout
+from models.core import Dims, QKVAttention, attention_dropout, scores
 
 COMPLEXITY = ("L", "L")
 
@@ -63,9 +62,7 @@ def linformer_attention(
       [B, L, H, V], dtype of v. An example without real tokens gives zeros.
     """
     k, v = shorten(k, mask, e), shorten(v, mask, f)
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("bihk,bmhk->bhim", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
-    weights = attention_dropout(jax.nn.softmax(logits), rate, keys)
+    weights = attention_dropout(jax.nn.softmax(scores("bihk,bmhk->bhim", q, k)), rate, keys)
     return jnp.einsum("bhim,bmhv->bihv", weights.astype(v.dtype), v)
 
 

@@ -14,24 +14,21 @@ grow without bound with p, q and k: clip gradients.
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout
+from models.core import Dims, QKVAttention, attention_dropout, scores
 
 COMPLEXITY = ("L^2", "L^2")
 
 
 def polynomial_weights(q: jax.Array, k: jax.Array, mask: jax.Array, degree: int) -> jax.Array:
     """q [B, Lq, H, K], k [B, Lk, H, K], mask [B, Lk] -> phi [B, H, Lq, Lk], at least float32; N = mask.sum(1)."""
-    wide = jnp.promote_types(q.dtype, jnp.float32)
     k = jnp.where(mask[:, :, None, None], k, 0)  # phi(0) = 0: this masks the weights, and no power of padding overflows
-    scores = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
-    n = jnp.maximum(mask.sum(1), 1).astype(wide)
-    return scores**degree / jnp.sqrt(n)[:, None, None, None]
+    x = scores("bihk,bjhk->bhij", q, k)
+    n = jnp.maximum(mask.sum(1), 1).astype(x.dtype)
+    return x**degree / jnp.sqrt(n)[:, None, None, None]
 
 
 class Polynomial(QKVAttention):

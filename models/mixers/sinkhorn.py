@@ -32,8 +32,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.block_attention import block_attention, block_weights, cut, join, scores, strided_attention
-from models.core import Dims, QKVAttention, fold
+from models.block_attention import block_attention, block_weights, cut, join, strided_attention
+from models.core import Dims, QKVAttention, fold, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 FAR = -1e9  # exp(FAR) is 0, yet differences of it are finite

@@ -8,20 +8,17 @@ padded queries uniform; no real position sees the difference). An example withou
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 
-from models.core import QKVAttention, attention_dropout, masked_softmax
+from models.core import QKVAttention, attention_dropout, masked_softmax, scores
 
 COMPLEXITY = ("L^2", "L^2")
 
 
 def attention_weights(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
     """q [B, Lq, H, K], k [B, Lk, H, K], mask [B, Lk] -> weights [B, H, Lq, Lk], float32."""
-    logits = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
-    return masked_softmax(logits / math.sqrt(q.shape[-1]), mask[:, None, None, :])
+    return masked_softmax(scores("bihk,bjhk->bhij", q, k), mask[:, None, None, :])
 
 
 class Softmax(QKVAttention):

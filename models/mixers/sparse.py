@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.block_attention import block_attention, block_weights, cut, join, neighbourhood, scores
-from models.core import Dims, QKVAttention, fold
+from models.block_attention import block_attention, block_weights, cut, join, neighbourhood
+from models.core import Dims, QKVAttention, fold, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, attention_dropout, masked_softmax, projection
+from models.core import Buffer, Dims, attention_dropout, masked_softmax, projection, scores
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -111,8 +111,7 @@ class Synthesizer(nnx.Module):
         logits = self.synthetic(x)
         if self.dot_product != "none":
             q, k = self.query(x).reshape(heads), self.key(x).reshape(heads)
-            dot = jnp.einsum("bihk,bjhk->bhij", q, k, preferred_element_type=logits.dtype)
-            dot = dot / math.sqrt(self.dims.head_dim)
+            dot = scores("bihk,bjhk->bhij", q, k)
             alpha = jax.nn.sigmoid(self.alpha[...]) if self.dot_product == "weighted" else None
             logits = dot + logits if alpha is None else (1 - alpha) * dot + alpha * logits
         weights = attention_dropout(masked_softmax(logits, mask[:, None, None, :]), self.dims.dropout, keys)
