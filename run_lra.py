@@ -160,23 +160,11 @@ class Check:
     """Only what takes seconds: no long inputs, no new process, no growth."""
 
     def run(self) -> int:
-        from rich.console import Console
-
         from lra import check
-        from lra.api import find_mixer, use_compilation_cache
-        from models.mixers import available
+        from lra.api import use_compilation_cache
 
         use_compilation_cache()
-        found = [find_mixer(name, self.mixer_options) for name in self.mixers or available()]
-        verdicts = []
-        for mixer, options in found:
-            table, verdict, holds = check.report(mixer, options, quick=self.quick)
-            Console().print(table)
-            print(f"{verdict}\n", flush=True)
-            verdicts.append((holds, verdict))
-        if len(verdicts) > 1:
-            print("\n".join(verdict for _, verdict in sorted(verdicts, key=lambda v: not v[0])))
-        return 0 if all(holds for holds, _ in verdicts) else 1
+        return 0 if check.check_all(self.mixers, self.mixer_options, quick=self.quick) else 1
 
 
 @dataclasses.dataclass

@@ -1,6 +1,6 @@
 """Time and memory of every mixer against the length: measures, and writes growth.json, docs/growth.md, docs/growth.png.
 
-python benchmarks/growth.py            # a quarter of an hour on two cores; let nothing else run
+python benchmarks/growth.py            # some five minutes on two cores; let nothing else run
 python benchmarks/growth.py --draw     # only page and figure, from growth.json
 
 One layer, one example that fills the length, forward and backward, float32; each mixer in a process of its own.

@@ -110,7 +110,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
     """`run` for a configuration made by `configure`."""
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
-    run_id = f"{config.run_id}-{data.sha256[:6]}"
+    run_id = config.run_id(data.sha256)
     directory = rec.runs_directory() / run_id
     complete = directory / "records" / f"{run_id}.json"
     if complete.exists():

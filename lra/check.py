@@ -17,12 +17,19 @@ from typing import Any, Literal
 
 import numpy as np
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lra import contract, growth
-from lra.contract import Broken, Subject
+from lra.api import configure, find_mixer
+from lra.checkpoint import Checkpoints
+from lra.config import TASKS
+from lra.probe import DIMS, TOLERANCES, Broken, Probe, Subject
+from lra.program import Program, TrainState
 from models import mixers
+from tasks import load_task
+from tasks.core import process_pool
 
 LONG: dict[str, Any] = {"lengths": (700, 90, 1), "length": 800}
 LONG_CHECKS = ("content of padding", "amount of padding", "rest of the batch", "an example of padding")
@@ -58,7 +65,7 @@ def checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> I
         yield name, partial(function, subject)
     if quick:
         return
-    long = Subject(mixer, options, dataclasses.replace(contract.DIMS, max_len=1100), **LONG)
+    long = Subject(mixer, options, dataclasses.replace(DIMS, max_len=1100), **LONG)
     for name in LONG_CHECKS:
         yield f"{name}, long", partial(contract.QUICK[name], long)
     yield "a new process", partial(new_process, subject)
@@ -85,11 +92,7 @@ def examine(name: str, run: Callable[[], str]) -> Finding:
 
 def new_process(subject: Subject) -> str:
     """Saved by the trainer's checkpoints, built with another seed and loaded in a new process: the same results."""
-    from lra.checkpoint import Checkpoints
-    from lra.program import TrainState
-    from tasks.core import process_pool
-
-    probe = contract.Probe(subject, "float32")
+    probe = Probe(subject, "float32")
     want = np.asarray(probe.outputs(*probe.inputs()))
     with tempfile.TemporaryDirectory() as directory:
         with Checkpoints(Path(directory)) as checkpoints:
@@ -97,7 +100,7 @@ def new_process(subject: Subject) -> str:
         with process_pool(1) as pool:
             got = pool.submit(_outputs_of_saved, subject.mixer.spec, dict(subject.options), directory).result()
     moved = float(np.abs(got - want).max() / np.abs(want).max())
-    if moved > contract.TOLERANCES["float32"]:
+    if moved > TOLERANCES["float32"]:
         raise Broken(
             f"results move by {moved:.1e}: something drawn or computed at construction is neither nnx.Param nor Buffer"
         )
@@ -105,10 +108,8 @@ def new_process(subject: Subject) -> str:
 
 
 def _outputs_of_saved(spec: str, options: Mapping[str, Any], directory: str) -> np.ndarray:
-    from lra.checkpoint import Checkpoints
-    from lra.program import TrainState
 
-    probe = contract.Probe(Subject(mixers.resolve(spec), options), "float32", seed=1)
+    probe = Probe(Subject(mixers.resolve(spec), options), "float32", seed=1)
     with Checkpoints(Path(directory)) as checkpoints:
         loaded = checkpoints.load("latest", TrainState(1, probe.params, probe.rest, ()))
     if loaded is None:
@@ -140,11 +141,6 @@ def growth_with_length(subject: Subject, lengths: Sequence[int] = growth.LENGTHS
 
 def parameters(subject: Subject) -> str:
     """Of the whole model under `small`, against softmax: LRA asks for 10 % (Tay et al., 2020, section 3.2)."""
-    from lra.api import configure
-    from lra.config import TASKS
-    from lra.program import Program
-    from tasks import load_task
-
     ratios = {}
     for task in TASKS:
         card = load_task(task).CARD
@@ -154,6 +150,24 @@ def parameters(subject: Subject) -> str:
     if outside := [task for task, ratio in ratios.items() if abs(ratio - 1) > 0.1]:
         raise Flag(f"{text}: more than 10 % apart in {', '.join(outside)}")
     return text
+
+
+def check_all(names: Sequence[str], options: Sequence[str] = (), *, quick: bool = False) -> bool:
+    """Prints the table and the verdict of each mixer, of the project's where none is named; whether all hold.
+
+    Raises:
+      ConfigError: there is no such mixer or option; nothing was run.
+    """
+    console = Console()
+    verdicts: dict[str, bool] = {}
+    for mixer, given in [find_mixer(name, options) for name in names or mixers.available()]:
+        table, verdict, holds = report(mixer, given, quick=quick)
+        console.print(table)
+        print(f"{verdict}\n", flush=True)
+        verdicts[verdict] = holds
+    if len(verdicts) > 1:
+        print("\n".join(sorted(verdicts, key=verdicts.__getitem__)))  # what fails first
+    return all(verdicts.values())
 
 
 def report(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = False) -> tuple[Table, str, bool]:

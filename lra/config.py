@@ -123,10 +123,10 @@ class RunConfig:
         """Hash of all that has a part in the result."""
         return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
 
-    @property
-    def run_id(self) -> str:
+    def run_id(self, data_sha256: str) -> str:
+        """The name of this run on data with that hash: of its directory, its record, its checkpoints."""
         mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
-        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}"
+        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}-{data_sha256[:6]}"
 
 
 def meaning(value: Any) -> Any:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra.flops import flops
+from lra.probe import split
 from models import mixers
 from models.core import Dims
 
@@ -52,9 +53,9 @@ class _Step:
     """One compiled step at `dims.max_len`."""
 
     def __init__(self, cls: type, options: Mapping[str, Any], dims: Dims) -> None:
-        graph, *states = nnx.split(mixers.build(cls, dims, options, nnx.Rngs(params=0)), nnx.Param, ...)
+        graph, params, rest = split(mixers.build(cls, dims, options, nnx.Rngs(params=0)))
         x = jax.random.normal(jax.random.key(1), (1, dims.max_len, dims.d_model), dims.dtype)
-        self._arguments = (states[0], x, states[1], jnp.ones((1, dims.max_len), bool))
+        self._arguments = (params, x, rest, jnp.ones((1, dims.max_len), bool))
 
         def loss(params: Any, x: jax.Array, rest: Any, mask: jax.Array) -> jax.Array:
             return (nnx.merge(graph, params, rest)(x, mask).astype(jnp.float32) ** 2).sum()

@@ -35,6 +35,7 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
     found = list(found)
     floors = [f for f in found if f.record["kind"] == "floor"]
     groups: dict[Group, list[Found]] = defaultdict(list)
+    tunings = [f for f in found if f.record["kind"] == "tuning"]
     others = set()
     for f in found:
         if f.record["kind"] == "run":
@@ -44,7 +45,7 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
                 continue
             modified = f.record["column"]["modified"] or bool(changes(f.record))
             groups[name, version, "modified" if modified else "matched"].append(f)
-            if trials := _trials(f, found):
+            if trials := _trials(f, tunings):
                 groups[name, version, "tuned"].append(dataclasses.replace(f, trials=trials))
     tracks = get_args(Track)
     ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], tracks.index(g[2])))
@@ -57,13 +58,12 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
     )
 
 
-def _trials(run: Found, found: Iterable[Found]) -> int:
+def _trials(run: Found, tunings: Iterable[Found]) -> int:
     """How many learning rates were tried before the one of this run was chosen; 0: none was."""
-    for f in found:
+    for f in tunings:
         r = f.record
         if (
-            r["kind"] == "tuning"
-            and f.origin == run.origin
+            f.origin == run.origin
             and (_key(f), r["mixer"]["label"]) == (_key(run), run.record["mixer"]["label"])
             and r["learning_rate"] == run.record["config"]["train"]["learning_rate"]
             and all(change.startswith("train.learning_rate=") for change in changes(run.record))

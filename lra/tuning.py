@@ -32,8 +32,8 @@ def trials(task: str, mixer: str, name: str) -> dict[float, RunConfig]:
 
 def run_record(config: RunConfig, data_sha256: str) -> dict[str, Any] | None:
     """The record of a run of this machine that ended (complete or diverged), if it did."""
-    name = f"{config.run_id}-{data_sha256[:6]}"
-    ended = [rec.read(path) for path in sorted((rec.runs_directory() / name / "records").glob("*.json"))]
+    records = rec.runs_directory() / config.run_id(data_sha256) / "records"
+    ended = [rec.read(path) for path in sorted(records.glob("*.json"))]
     return next((r for r in ended if r["status"] != "truncated"), None)
 
 

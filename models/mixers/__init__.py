@@ -30,8 +30,6 @@ from models.core import Block, Dims, Mixer
 
 FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:Class"
 
-BLOCK_MARK = " [block]"
-
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
@@ -158,7 +156,7 @@ def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
     valid = options(mixer.cls)
     changed = [f"{name}={given[name]}" for name in valid if name in given and given[name] != valid[name].default]
     name = mixer.name if mixer.sha256 is None else f"{mixer.name}@{mixer.sha256[:8]}"
-    block = BLOCK_MARK if issubclass(mixer.cls, Block) else ""
+    block = " [block]" if issubclass(mixer.cls, Block) else ""
     return name + (f"({', '.join(changed)})" if changed else "") + block
 
 

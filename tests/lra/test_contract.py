@@ -13,6 +13,7 @@ from flax import nnx
 
 from lra import check, contract
 from lra.check import Finding
+from lra.probe import Subject
 from models import mixers
 from models.core import Dims, QKVAttention, dropout
 from models.mixers.linear import linear_attention
@@ -179,7 +180,7 @@ def test_a_padded_position_may_be_anything_finite_but_zeroed_pads_are_not_masked
 )
 def test_growth_against_the_claim(complexity: Any, status: str, message: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(check, "TIME_SLACK", 9)  # whatever runs beside the tests
-    subject = contract.Subject(dataclasses.replace(mixers.resolve("softmax"), complexity=complexity))
+    subject = Subject(dataclasses.replace(mixers.resolve("softmax"), complexity=complexity))
     finding = check.examine("growth", lambda: check.growth_with_length(subject, (256, 1024, 2048)))
     assert (finding.status, bool(re.search(message, finding.detail))) == (status, True), finding
 
@@ -187,7 +188,7 @@ def test_growth_against_the_claim(complexity: Any, status: str, message: str, mo
 def test_measured_time_can_only_flag(monkeypatch: Any) -> None:
     monkeypatch.setattr(check, "TIME_SLACK", -9)
     finding = check.examine(
-        "growth", lambda: check.growth_with_length(contract.Subject(mixers.resolve("linear")), (64, 128, 256))
+        "growth", lambda: check.growth_with_length(Subject(mixers.resolve("linear")), (64, 128, 256))
     )
     assert finding.status == "flag"
     assert "slower than the claimed O(L), if nothing else ran meanwhile" in finding.detail
@@ -204,7 +205,7 @@ def test_parameters_are_flagged_beyond_ten_per_cent(tmp_path: Any) -> None:
     )
     status = {}
     for rows in (10, 1000):
-        subject = contract.Subject(mixers.resolve(str(file)), {"rows": rows})
+        subject = Subject(mixers.resolve(str(file)), {"rows": rows})
         status[rows] = check.examine("parameters", lambda subject=subject: check.parameters(subject))
     assert status[10].status == "pass"
     assert status[1000].status == "flag"
@@ -227,5 +228,5 @@ def test_a_new_process(tmp_path: Any) -> None:
     ):
         file = tmp_path / f"{status.lower()}.py"
         file.write_text(text.replace("DRAW", draw).replace("USE", use))
-        finding = check.examine("", lambda file=file: check.new_process(contract.Subject(mixers.resolve(str(file)))))
+        finding = check.examine("", lambda file=file: check.new_process(Subject(mixers.resolve(str(file)))))
         assert finding.status == status, finding

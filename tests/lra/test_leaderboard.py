@@ -62,7 +62,7 @@ def run(
         "schema": SCHEMA,
         "kind": "run",
         "status": status if accuracy is not None else "diverged",
-        "id": config.run_id,
+        "id": config.run_id(data),
         "created": "2026-01-01T00:00:00+00:00",
         "column": {
             "task": task,
@@ -91,7 +91,7 @@ def run(
         "code": {"sha256": "0", "git_commit": None, "git_clean": None},
         **other,
     }
-    return Found(record, origin, Path("somewhere") / f"{config.run_id}.json")
+    return Found(record, origin, Path("somewhere") / f"{config.run_id(data)}.json")
 
 
 def floor(accuracy: float, name: str = "root operator", data: str = DATA) -> Found:
