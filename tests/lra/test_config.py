@@ -11,6 +11,7 @@ from lra import config as cfg
 from lra.api import configure
 from lra.config import ConfigError, meaning, protocol
 from lra.program import encoder_config
+from models.mixers import available
 from tasks import load_task
 
 EVERY = [(task, name) for task in cfg.TASKS for name in cfg.PROTOCOLS]
@@ -60,7 +61,7 @@ def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
     [
         ({"task": "listop"}, "listops, text, retrieval, image, pathfinder"),
         ({"protocol": "tiny"}, "quick, laptop, small, lra"),
-        ({"mixer": "cosforme"}, "cosformer, linear, softmax"),
+        ({"mixer": "cosforme"}, f"a mixer is one of {', '.join(available())}, or"),
         ({"mixer": "nowhere.py:Mine"}, "no file"),
         ({"options": ["window=3"]}, "its options: eps=1e-06"),
         ({"options": ["eps=much"]}, "eps=much: not a float"),
