@@ -12,3 +12,10 @@ import pytest
 def strict_ranks() -> Iterator[None]:
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """float64, where rounding must not hide or feign a difference."""
+    with jax.enable_x64(True):
+        yield

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,12 +8,6 @@ import numpy as np
 import pytest
 
 from models.convolution import exponential_kernel, fast_length, long_convolution
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def dense(x: jax.Array, forward: jax.Array, backward: jax.Array | None) -> jax.Array:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,12 +15,6 @@ from models.mixers.cosformer import CHUNK
 cosformer_attention = jax.jit(cosformer.cosformer_attention, static_argnames=("max_len", "causal", "eps"))
 
 B, H, K, V = 2, 3, 4, 5
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def quadratic(

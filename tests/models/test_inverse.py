@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +8,6 @@ import pytest
 from models import inverse
 
 iterative_inverse = jax.jit(inverse.iterative_inverse, static_argnums=1)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 @pytest.mark.usefixtures("x64")

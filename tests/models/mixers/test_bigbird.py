@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +12,7 @@ from flax import nnx
 from models.core import Buffer, Dims
 from models.mixers.bigbird import BigBird, bigbird_attention, draw_plan
 from models.mixers.softmax import Softmax
+from tests.models.mixers.reference import dense, values_and_gradients
 
 H, K = 2, 3
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=96, mlp_dim=24)
@@ -36,13 +35,6 @@ def pattern(length: int, real: int, plan: np.ndarray, size: int) -> np.ndarray:
     return visible
 
 
-def dense(q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array) -> jax.Array:
-    """Softmax under visible [B, H, L, L]."""
-    logits = jnp.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(q.shape[-1])
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True)) * visible
-    return jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v)
-
-
 @pytest.mark.parametrize(("length", "size", "count", "num_random"), [(45, 3, 20, 3), (45, 3, 15, 0), (37, 4, 10, 2)])
 def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random: int) -> None:
     lengths = (length, length - 8, 20, 14, 7, 2)
@@ -61,14 +53,9 @@ def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random
         def naive(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             return jnp.where(keep, dense(q, k, v, visible), 0)
 
-        def both(f: Callable[..., jax.Array]) -> list[jax.Array]:
-            def values(*inputs: jax.Array) -> list[jax.Array]:
-                y, back = jax.vjp(f, *inputs)
-                return [y, *back(cotangent)]
-
-            return jax.jit(values)(q, k, v)
-
-        for got, want in zip(both(blocked), both(naive), strict=True):
+        for got, want in zip(
+            *(values_and_gradients(form, q, k, v, cotangent) for form in (blocked, naive)), strict=True
+        ):
             np.testing.assert_allclose(got, want, atol=1e-12)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,12 +17,6 @@ from models.mixers.linformer import Linformer, linformer_attention, shorten
 B, L, H, K, M = 2, 13, 3, 4, 5
 DIMS = Dims(d_model=12, num_heads=3, qkv_dim=24, max_len=20, mlp_dim=24, dropout=0.3)
 OFFICIAL: dict[str, Any] = {"rank": 16, "sharing": "key-value", "init": "xavier"}
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def inputs() -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +12,7 @@ from flax import nnx
 from models.core import Dims
 from models.mixers.longformer import Longformer, sliding_window_attention
 from models.mixers.softmax import Softmax
+from tests.models.mixers.reference import dense, values_and_gradients
 
 B, H, K = 2, 2, 3
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24)
@@ -21,13 +20,6 @@ DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24)
 
 def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
     return jax.jit(lambda x, mask, keys: mixer(x, mask, keys=keys))(x, mask, keys)
-
-
-def dense(q: jax.Array, k: jax.Array, v: jax.Array, visible: Any) -> jax.Array:
-    """The definition, with its L x L weights; visible [B, L, L]."""
-    logits = jnp.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(q.shape[-1])
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True)) * visible[:, None]
-    return jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v)
 
 
 def pattern(length: int, left: int, right: int, num_global: int) -> np.ndarray:
@@ -67,16 +59,11 @@ def test_equals_the_masked_matrix(left: int, right: int, num_global: int, length
             return jnp.where(keep, sliding_window_attention(q, k, v, mask, left, right, num_global), 0)
 
         def naive(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            return jnp.where(keep, dense(q, k, v, visible), 0)
+            return jnp.where(keep, dense(q, k, v, visible[:, None]), 0)
 
-        def both(f: Callable[..., jax.Array]) -> list[jax.Array]:
-            def values(*inputs: jax.Array) -> list[jax.Array]:
-                y, back = jax.vjp(f, *inputs)
-                return [y, *back(cotangent)]
-
-            return jax.jit(values)(q, k, v)
-
-        for got, want in zip(both(blocked), both(naive), strict=True):
+        for got, want in zip(
+            *(values_and_gradients(form, q, k, v, cotangent) for form in (blocked, naive)), strict=True
+        ):
             np.testing.assert_allclose(got, want, atol=1e-12)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,12 +15,6 @@ from models.mixers.lru import LRU, linear_recurrence
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=40, mlp_dim=12)
 STATE = 400  # where a distribution is looked at
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def loop(decay: jax.Array, inputs: jax.Array) -> jax.Array:

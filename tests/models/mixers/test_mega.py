@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,12 +15,6 @@ from models.mixers.mega import Mega, damped_ema, laplace, toeplitz
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=20, mlp_dim=10)
 LENGTHS = (13, 7, 0)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def sigmoid(x: Any) -> Any:

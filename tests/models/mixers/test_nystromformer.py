@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,12 +19,6 @@ LENGTHS = (23, 13, 5)
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=8, max_len=30, mlp_dim=24, dropout=0.3)
 filtered = jax.jit(depthwise)
 OFFICIAL: dict[str, Any] = {"landmarks": 4, "taps": 35, "segments": "padded", "drop_weights": False}
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def inputs(scale: float = 1.5) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

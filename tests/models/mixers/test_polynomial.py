@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,6 @@ from models.mixers.polynomial import Polynomial, polynomial_weights
 
 B, L, H, K = 2, 11, 3, 4
 DIMS = Dims(d_model=12, num_heads=3, qkv_dim=24, max_len=20, mlp_dim=24, dropout=0.3)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def inputs() -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -13,12 +12,6 @@ from models.core import Dims
 from models.mixers.s4d import S4D, initial_rates, s4d_kernel
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=40, mlp_dim=12)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def recurrence(dt: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array, length: int) -> jax.Array:

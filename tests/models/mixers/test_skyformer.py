@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,12 +16,6 @@ from models.mixers.skyformer import Skyformer, gaussian, nystrom, sample
 B, H, L, K = 3, 2, 19, 4
 LENGTHS = (19, 8, 1)
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=8, max_len=30, mlp_dim=24, dropout=0.3)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def inputs() -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

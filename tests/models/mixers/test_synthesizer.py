@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,12 +21,6 @@ LENGTHS = (9, 5)
 MODES = ("random", "factorized_random", "dense", "factorized_dense")
 every_mode = pytest.mark.parametrize("mode", MODES)
 every_mixture = pytest.mark.parametrize("dot_product", ["none", "weighted", "sum"])
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def inputs(length: int = 9, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
