@@ -16,6 +16,7 @@ import lra
 import run_lra
 from lra import record
 from lra.interrupt import RunError
+from models.mixers import available
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--model.layers", "1"]
@@ -129,7 +130,7 @@ def test_a_board_without_runs_says_how_to_begin(runs, capsys, monkeypatch, tmp_p
     ("words", "told"),
     [
         (["train", "--task", "listop", "--mixer", "cosformer"], "listops"),
-        (["train", *TINY, "--mixer", "cosforme"], "a mixer is one of cosformer"),
+        (["train", *TINY, "--mixer", "cosforme"], f"a mixer is one of {', '.join(available())}, or"),
         (["train", *TINY, "--mixer", "cosformer", "--mixer-options", "window=2"], "its options: eps"),
         (["train", *TINY, "--mixer", "cosformer", "--train.stepz", "2"], "train.steps"),
         (["evaluate", "nothing"], "no run 'nothing'"),
