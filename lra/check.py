@@ -25,7 +25,7 @@ from lra import contract, growth
 from lra.api import configure, find_mixer
 from lra.checkpoint import Checkpoints
 from lra.config import TASKS
-from lra.probe import DIMS, TOLERANCES, Broken, Probe, Subject
+from lra.probe import DIMS, TOLERANCES, Broken, Probe, Subject, unoptimised
 from lra.program import Program, TrainState
 from models import mixers
 from tasks import load_task
@@ -62,12 +62,12 @@ def check(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = F
 def checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> Iterator[tuple[str, Callable[[], str]]]:
     subject = Subject(mixer, options)
     for name, function in contract.QUICK.items():
-        yield name, partial(function, subject)
+        yield name, unoptimised()(partial(function, subject))
     if quick:
         return
     long = Subject(mixer, options, dataclasses.replace(DIMS, max_len=1100), **LONG)
     for name in LONG_CHECKS:
-        yield f"{name}, long", partial(contract.QUICK[name], long)
+        yield f"{name}, long", unoptimised()(partial(contract.QUICK[name], long))
     yield "a new process", partial(new_process, subject)
     yield "growth", partial(growth_with_length, subject)
     yield "parameters", partial(parameters, subject)

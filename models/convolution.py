@@ -15,7 +15,8 @@ def exponential_kernel(weights: jax.Array, rates: jax.Array, length: int) -> jax
     """k_l = Re sum_n weights_n exp(l rates_n) for l = 0 .. length - 1.
 
     With l = S i + j and S about sqrt(L), exp(l r) = exp(S i r) exp(j r): one real matrix product instead of
-    the table [D, N, L]; memory is D N sqrt(L) + D G L.
+    the table [D, N, L]; memory is D N sqrt(L) + D G L. S is a power of two, so that k_l hardly ever depends on L;
+    whole turns of a step's phase leave before l multiplies what they cost in digits.
 
     Args:
       weights: [D, G, N], real or complex
@@ -26,7 +27,10 @@ def exponential_kernel(weights: jax.Array, rates: jax.Array, length: int) -> jax
       [D, G, L], real.
     """
     d, g, _ = weights.shape
-    size = math.isqrt(length - 1) + 1
+    if jnp.iscomplexobj(rates):
+        turns = 2 * math.pi * jnp.round(jax.lax.stop_gradient(rates.imag) / (2 * math.pi))
+        rates = jax.lax.complex(rates.real, rates.imag - turns)
+    size = 1 << ((length - 1).bit_length() + 1) // 2
     steps = jnp.arange(size, dtype=rates.real.dtype)[None, None, :]
     fine = jnp.exp(rates[..., None] * steps)  # [D, N, S]
     coarse = jnp.exp(rates[..., None] * (size * steps[..., : -(-length // size)]))
