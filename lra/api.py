@@ -16,6 +16,7 @@ from lra import record as rec
 from lra.checkpoint import Checkpoints
 from lra.config import ConfigError, RunConfig
 from lra.data import prepare
+from lra.devices import use_every_core
 from lra.environment import code_state, environment, peak_bytes
 from lra.evaluate import Evaluation, Resident, evaluate
 from lra.interrupt import Interrupted, RunError
@@ -116,6 +117,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
     if complete.exists():
         return rec.read(complete)
     use_compilation_cache()
+    use_every_core()
     directory.mkdir(parents=True, exist_ok=True)
     scratch = directory / f".config.{os.getpid()}.partial"
     scratch.write_text(json.dumps(cfg.as_json(config), indent=1) + "\n")
@@ -211,14 +213,15 @@ def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
             f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}"
         )
     use_compilation_cache()
+    use_every_core()
     program = Program(config, card)
     kind = "latest" if record["selection"]["best_step"] is None else "best"
     with Checkpoints(directory / "checkpoints") as checkpoints:
         loaded = checkpoints.load(kind, program.init())
     if loaded is None or loaded[0].step != record["selection"]["step"]:
         raise RunError(f"{directory.name}: the checkpoint of step {record['selection']['step']} is gone")
-    split = Resident.of(data.splits["test"], config, limit=config.limit)
-    return evaluate(program, loaded[0], split, evaluation_size(config)), record
+    split = Resident.of(data.splits["test"], program, limit=config.limit)
+    return evaluate(program, loaded[0], split, evaluation_size(program)), record
 
 
 def records() -> list[dict[str, Any]]:

@@ -66,9 +66,11 @@ class Checkpoints:
                     f"{self._directory / kind}: {name} is {here[1]} there and {here[0]} in this model; "
                     "it was written by another version or configuration: delete the run's directory to start anew"
                 )
-        leaves = [found[name] for name in expected]
-        structure = jax.tree.structure(like._replace(step=0))
-        state = jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in leaves])
+        leaves = [
+            jax.device_put(found[name], leaf.sharding) if isinstance(leaf, jax.Array) else found[name]
+            for name, leaf in expected.items()
+        ]
+        state = jax.tree.unflatten(jax.tree.structure(like._replace(step=0)), leaves)
         return state._replace(step=int(state.step)), restored.progress
 
     def __enter__(self) -> Checkpoints:

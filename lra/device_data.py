@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 from tasks.core import DataError, Split
 
@@ -28,8 +29,8 @@ def example_lengths(split: Split, max_len: int) -> np.ndarray:
     return lengths if lengths.ndim == 1 else lengths.max(1)
 
 
-def put(split: Split, max_len: int) -> DeviceSplit:
-    """The split on the default device, documents cut to max_len.
+def put(split: Split, max_len: int, everywhere: Sharding) -> DeviceSplit:
+    """The split on every device, documents cut to max_len.
 
     Raises:
       DataError: an empty document, or ragged data beyond 2 GiB (int32 offsets).
@@ -43,13 +44,14 @@ def put(split: Split, max_len: int) -> DeviceSplit:
         data = np.concatenate([split.data, np.zeros(max_len, np.uint8)])
     else:
         raise DataError(f"a ragged split of {len(split.data)} bytes is too large: 2 GiB at most")
-    return DeviceSplit(
-        data=jnp.asarray(data),
-        starts=jnp.asarray(split.offsets[:-1] if data.ndim == 1 else lengths * 0, jnp.int32),
-        lengths=jnp.asarray(np.minimum(lengths, max_len), jnp.int32),
-        labels=jnp.asarray(split.labels, jnp.int32),
-        items=jnp.asarray(split.items),
-    )
+    arrays = {
+        "data": data,
+        "starts": np.asarray(split.offsets[:-1] if data.ndim == 1 else lengths * 0, np.int32),
+        "lengths": np.asarray(np.minimum(lengths, max_len), np.int32),
+        "labels": np.asarray(split.labels, np.int32),
+        "items": split.items,
+    }
+    return DeviceSplit(**jax.device_put(arrays, everywhere))
 
 
 def gather(split: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from lra.batches import choose_buckets, cut
-from lra.config import RunConfig
 from lra.device_data import DeviceSplit, example_lengths, put
 from lra.program import Program, TrainState
 from tasks.core import Split
@@ -16,7 +15,7 @@ from tasks.core import Split
 
 @dataclasses.dataclass(frozen=True)
 class Resident:
-    """A split, on the device and ready to be cut into micro-batches. `count` of its examples are used."""
+    """A split, on the devices and ready to be cut into micro-batches. `count` of its examples are used."""
 
     arrays: DeviceSplit
     lengths: np.ndarray  # [N]
@@ -25,11 +24,12 @@ class Resident:
     count: int
 
     @classmethod
-    def of(cls, split: Split, config: RunConfig, *, limit: int | None = None) -> Resident:
-        lengths = example_lengths(split, config.max_len)
-        buckets = choose_buckets(lengths, config.max_len)
+    def of(cls, split: Split, program: Program, *, limit: int | None = None) -> Resident:
+        max_len = program.config.max_len
+        lengths = example_lengths(split, max_len)
+        buckets = choose_buckets(lengths, max_len)
         count = len(split) if limit is None else min(limit, len(split))
-        return cls(put(split, config.max_len), lengths, buckets, split.labels, count)
+        return cls(put(split, max_len, program.everywhere), lengths, buckets, split.labels, count)
 
     @property
     def tokens(self) -> int:

@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
+from lra.batches import micro_batch_size
 from lra.config import ConfigError, RunConfig
 from lra.device_data import DeviceSplit, gather
+from lra.devices import compiler_options, data_mesh
 from lra.optimizer import optimizer
 from models import mixers
 from models.core import Dims
@@ -19,6 +22,7 @@ from models.encoder import Classifier, EncoderConfig
 from tasks.core import Card
 
 PyTree = Any
+DEALT, EVERYWHERE = PartitionSpec("data"), PartitionSpec()
 
 
 class TrainState(NamedTuple):
@@ -31,7 +35,10 @@ class TrainState(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over the micro-batches of one step: gradient of the mean loss, mean loss, fraction correct."""
+    """Sums over the micro-batches of one step, [devices, ...]: gradient of the mean loss, mean loss, fraction correct.
+
+    Each device adds up what it has computed itself; they are summed over devices once a step.
+    """
 
     grads: PyTree
     loss: jax.Array
@@ -39,7 +46,11 @@ class Totals(NamedTuple):
 
 
 class Program:
-    """One encoder with its mixer, its loss and its optimiser, as pure jitted functions on arrays."""
+    """One encoder with its mixer, its loss and its optimiser, as pure jitted functions on arrays.
+
+    mesh:        the devices; parameters and data are on each, the examples of a micro-batch are dealt out
+    micro_batch: examples that are computed together, on all devices
+    """
 
     def __init__(self, config: RunConfig, card: Card) -> None:
         self.config = config
@@ -55,6 +66,18 @@ class Program:
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self._optimizer = optimizer(config.train, params)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
+        plan = config.train
+        self.mesh = data_mesh(plan.batch_size, plan.micro_batch)
+        self.everywhere, dealt = (NamedSharding(self.mesh, spec) for spec in (EVERYWHERE, DEALT))
+        accelerator = jax.default_backend() != "cpu"
+        self.micro_batch = plan.micro_batch or self.mesh.size * micro_batch_size(
+            plan.batch_size // self.mesh.size, config.max_len, accelerator
+        )
+        jit = partial(jax.jit, compiler_options=compiler_options())
+        self.no_totals = jit(self._no_totals, out_shardings=dealt)
+        self.add_gradient = jit(self._add_gradient, static_argnames="bucket", donate_argnums=0)
+        self.update = jit(self._update, out_shardings=self.everywhere, donate_argnums=(0, 1))
+        self.predict = jit(self._predict, static_argnames="bucket")
 
     def _model(self, key: jax.Array) -> Classifier:
         def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
@@ -65,7 +88,7 @@ class Program:
     def init(self) -> TrainState:
         """The state before the first step, a function of the seed alone."""
 
-        @jax.jit
+        @partial(jax.jit, out_shardings=self.everywhere)
         def arrays(key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
             _, *parts = nnx.split(self._model(key), nnx.Param, ...)
             return parts[0], parts[1], self._optimizer.init(parts[0])
@@ -76,12 +99,13 @@ class Program:
         with jax.default_matmul_precision(self.config.train.matmul_precision):
             return nnx.merge(self._graph, params, rest)(ids, keys=keys)
 
-    @partial(jax.jit, static_argnums=0)
-    def no_totals(self, params: PyTree) -> Totals:
-        return Totals(jax.tree.map(jnp.zeros_like, params), jnp.zeros(()), jnp.zeros(()))
+    def _no_totals(self, params: PyTree) -> Totals:
+        def zeros(shape: tuple[int, ...]) -> jax.Array:
+            return jnp.zeros((self.mesh.size, *shape))
 
-    @partial(jax.jit, static_argnums=0, static_argnames="bucket", donate_argnums=1)
-    def add_gradient(
+        return Totals(jax.tree.map(lambda p: zeros(p.shape), params), zeros(()), zeros(()))
+
+    def _add_gradient(
         self,
         totals: Totals,
         params: PyTree,
@@ -95,37 +119,64 @@ class Program:
         bucket: int,
     ) -> Totals:
         """Adds the part of a micro-batch [m] to the totals of its step."""
-        ids, labels = gather(data, indices, bucket)
-        keys = None
-        if self.config.model.dropout or self.config.model.attention_dropout:
-            step_key = jax.random.fold_in(self._dropout_key, step)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
 
-        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-            logits = self._logits(params, rest, ids, keys)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            hits = (logits.argmax(-1) == labels) * weights
-            return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
+        def on_device(
+            totals: Totals,
+            params: PyTree,
+            rest: PyTree,
+            data: DeviceSplit,
+            step: jax.Array,
+            indices: jax.Array,
+            places: jax.Array,
+            weights: jax.Array,
+        ) -> Totals:
+            ids, labels = gather(data, indices, bucket)
+            keys = None
+            if self.config.model.dropout or self.config.model.attention_dropout:
+                step_key = jax.random.fold_in(self._dropout_key, step)
+                keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
 
-        (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        part = Totals(grads, value, correct / self.config.train.batch_size)
-        return jax.tree.map(jnp.add, totals, part)
+            def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+                logits = self._logits(params, rest, ids, keys)
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                hits = (logits.argmax(-1) == labels) * weights
+                return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
 
-    @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-    def update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
+            (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            part = Totals(grads, value, correct / self.config.train.batch_size)
+            return jax.tree.map(lambda total, new: total + new[None], totals, part)
+
+        dealt = jax.shard_map(
+            on_device,
+            mesh=self.mesh,
+            in_specs=(DEALT, *(EVERYWHERE,) * 4, *(DEALT,) * 3),
+            out_specs=DEALT,
+            check_vma=False,  # else the gradient of what every device has would be summed over devices here
+        )
+        return dealt(totals, params, rest, data, step, indices, places, weights)
+
+    def _update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
         """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient]."""
-        metrics = jnp.stack([totals.loss, totals.correct, optax.tree.norm(totals.grads)])
-        updates, opt = self._optimizer.update(totals.grads, opt, params)
+        grads, loss, correct = jax.tree.map(lambda total: total.sum(0), totals)
+        metrics = jnp.stack([loss, correct, optax.tree.norm(grads)])
+        updates, opt = self._optimizer.update(grads, opt, params)
         return optax.apply_updates(params, updates), opt, metrics
 
-    @partial(jax.jit, static_argnums=0, static_argnames="bucket")
-    def predict(
+    def _predict(
         self, params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
     ) -> tuple[jax.Array, jax.Array]:
         """Predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
-        ids, labels = gather(data, indices, bucket)
-        logits = self._logits(params, rest, ids, None)
-        return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+        def on_device(
+            params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            ids, labels = gather(data, indices, bucket)
+            logits = self._logits(params, rest, ids, None)
+            return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+        specs = (*(EVERYWHERE,) * 3, DEALT)
+        dealt = jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=DEALT, check_vma=False)
+        return dealt(params, rest, data, indices)
 
 
 def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:

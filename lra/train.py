@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from lra.batches import batch_indices, cut, micro_batch_size
+from lra.batches import batch_indices, cut
 from lra.checkpoint import Checkpoints
 from lra.config import RunConfig
 from lra.evaluate import Evaluation, Resident, evaluate
@@ -55,13 +55,12 @@ def train(
     with only_process(directory), stop_on_signal() as stop, Checkpoints(directory / "checkpoints") as checkpoints:
         # ── data and program ────────────────────────────────────────────────────────────────────────────
         program = Program(config, card)
-        examples = Resident.of(data.splits["train"], config)
-        test_split = Resident.of(data.splits["test"], config, limit=config.limit)
+        examples = Resident.of(data.splits["train"], program)
+        test_split = Resident.of(data.splits["test"], program, limit=config.limit)
         validation_split = None
         if card.selection == "validation":
-            validation_split = Resident.of(data.splits["validation"], config, limit=config.limit)
-        micro = plan.micro_batch or micro_batch_size(plan.batch_size, config.max_len, jax.default_backend() != "cpu")
-        evaluation_micro = evaluation_size(config)
+            validation_split = Resident.of(data.splits["validation"], program, limit=config.limit)
+        evaluation_micro = evaluation_size(program)
 
         # ── where to go on ──────────────────────────────────────────────────────────────────────────────
         state, journal = program.init(), Journal(plan.steps)
@@ -85,7 +84,7 @@ def train(
             try:
                 while state.step < plan.steps and stopped is None:
                     begun = time.monotonic()
-                    totals = gradient(program, state, examples, config, micro)
+                    totals = gradient(program, state, examples)
                     params, opt, metrics = program.update(state.params, state.opt, totals)
                     journal.add(state.step, metrics)
                     state = TrainState(state.step + 1, params, state.rest, opt)
@@ -147,11 +146,11 @@ def train(
             return dataclasses.replace(done, selected_step=chosen.step, test=test)
 
 
-def gradient(program: Program, state: TrainState, examples: Resident, config: RunConfig, micro: int) -> Totals:
+def gradient(program: Program, state: TrainState, examples: Resident) -> Totals:
     """Gradient and metrics of the batch of a step: the sum over its length-adaptive micro-batches."""
-    indices = batch_indices(config.seed, state.step, config.train.batch_size, examples.count)
+    indices = batch_indices(program.config.seed, state.step, program.config.train.batch_size, examples.count)
     totals = program.no_totals(state.params)
-    for part in cut(indices, examples.lengths[indices], micro, examples.buckets):
+    for part in cut(indices, examples.lengths[indices], program.micro_batch, examples.buckets):
         totals = program.add_gradient(
             totals,
             state.params,
@@ -166,8 +165,8 @@ def gradient(program: Program, state: TrainState, examples: Resident, config: Ru
     return totals
 
 
-def evaluation_size(config: RunConfig) -> int:
+def evaluation_size(program: Program) -> int:
     """Examples a micro-batch of an evaluation: on an accelerator the training batch, on a CPU what is quick there."""
     if jax.default_backend() != "cpu":
-        return config.train.batch_size
-    return max(1, EVALUATION_TOKENS // config.max_len)
+        return program.config.train.batch_size
+    return program.mesh.size * max(1, EVALUATION_TOKENS // program.config.max_len)

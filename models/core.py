@@ -10,6 +10,7 @@ Dimensions, here and in every einsum (lower-case there):
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any, Protocol
 
@@ -104,54 +105,47 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
     """
     if keys is None or not rate:
         return x
-    length, size = x.shape[1], math.prod(x.shape[2:])
-    blocks = -(-size // 4)
-    keep = jnp.concatenate(_keep(keys, rate, length, blocks), -1)[..., :size]
-    return _drop(x, keep.reshape(x.shape), rate)
+    row = jnp.arange(x.shape[1], dtype=jnp.uint32)[None]
+    keep = _keep(keys, rate, row, jnp.zeros_like(row), math.prod(x.shape[2:]))
+    return jnp.where(keep.reshape(x.shape), x * (1 / (1 - rate)), 0)
 
 
-def attention_dropout(weights: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Dropout of attention weights [B, H, Lq, Lk], independent of the padding of either length."""
+def attention_dropout(
+    weights: jax.Array, rate: float, keys: jax.Array | None, *, first_row: int | jax.Array = 0
+) -> jax.Array:
+    """Dropout of attention weights [B, H, Lq, Lk], independent of the padding of either length.
+
+    first_row: the place of the first query, where `weights` are some rows of a larger matrix
+    """
     if keys is None or not rate:
         return weights
-    b, h, lq, lk = weights.shape
-    blocks = -(-h // 4)
-    keep = jnp.stack(_keep(keys, rate, lq, lk * blocks), -1)  # [B, Lq, Lk * blocks, 4]: four heads share a draw
-    keep = keep.reshape(b, lq, lk, 4 * blocks)[..., :h].transpose(0, 3, 1, 2)
-    return _drop(weights, keep, rate)
+    _, heads, rows, columns = weights.shape
+    row = (jnp.arange(rows, dtype=jnp.uint32) + jnp.asarray(first_row, jnp.uint32))[None, None]
+    keep = _keep(keys, rate, row, jnp.arange(heads, dtype=jnp.uint32)[None, :, None], columns)
+    return jnp.where(keep, weights * (1 / (1 - rate)), 0)
 
 
-def _keep(keys: jax.Array, rate: float, rows: int, columns: int) -> list[jax.Array]:
-    """Four bool [B, rows, columns], True with probability 1 - rate: threefry at the counter (row, column), cut in four.
+def _keep(keys: jax.Array, rate: float, row: jax.Array, head: jax.Array, columns: int) -> jax.Array:
+    """bool [B, *row, columns], True with probability 1 - rate, a function of (key, row, head, column).
 
-    jax.random draws by the number of a place, which moves with the length unless that leads; and it
-    hashes once for every 32 bits, which on a CPU makes dropout dearer than attention. The rate is
-    rounded to 16 bits.
+    jax.random draws by the number of a place, which moves with the length unless that leads, and its hash makes
+    dropout dearer than attention on a CPU. So threefry seeds each row, and a hash of two multiplications goes
+    along it, which XLA fuses with what it drops: shifts and factors are those of the least biased two-round
+    function of github.com/skeeto/hash-prospector.
     """
-    data = jax.random.key_data(keys)[:, None, None, :]
-    row = jax.lax.broadcasted_iota(jnp.uint32, (1, rows, columns), 1)
-    column = jax.lax.broadcasted_iota(jnp.uint32, (1, rows, columns), 2)
-    low = jnp.uint32(0xFFFF)
-    return [
-        half >= jnp.uint32(_threshold(rate))
-        for word in threefry(data[..., 0], data[..., -1], row, column)
-        for half in (word & low, word >> 16)
-    ]
-
-
-def _drop(x: jax.Array, keep: jax.Array, rate: float) -> jax.Array:
-    return jnp.where(keep, x * (2**16 / (2**16 - _threshold(rate))), 0)
-
-
-def _threshold(rate: float) -> int:
-    """A draw of 16 bits below it is dropped."""
-    return round(rate * 2**16)
+    words = jax.random.key_data(keys).reshape(len(keys), *(1,) * (row.ndim - 1), -1)
+    seed0, seed1 = (seed[..., None] for seed in threefry(words[..., 0], words[..., -1], row, head))
+    column = jnp.arange(columns, dtype=jnp.uint32).reshape(*(1,) * row.ndim, columns)
+    bits = column * jnp.uint32(0x9E3779B9) + seed0
+    bits = (bits ^ bits >> 16) * jnp.uint32(0x21F0AAAD)
+    bits = ((bits ^ bits >> 15) + seed1) * jnp.uint32(0x735A2D97)
+    return bits ^ bits >> 15 >= jnp.uint32(round(rate * 2**32))
 
 
 def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32, 20 rounds (Salmon et al., 2011): two uint32 words for a key and a counter of two words.
 
-    The hash behind jax.random, written out so that XLA fuses it with what uses the bits.
+    The hash behind jax.random, without its order of counters.
     """
     keys = (key0, key1, key0 ^ key1 ^ jnp.uint32(0x1BD11BDA))
     x0, x1 = x0 + keys[0], x1 + keys[1]
@@ -167,6 +161,16 @@ def projection(dims: Dims, d_in: int, d_out: int, *, bias: bool, rngs: nnx.Rngs)
     """A dense layer as the encoder makes them: xavier-uniform, computing in `dims.dtype`."""
     init = nnx.initializers.xavier_uniform()
     return nnx.Linear(d_in, d_out, use_bias=bias, dtype=dims.dtype, kernel_init=init, rngs=rngs)
+
+
+def project(x: jax.Array, *layers: nnx.Linear) -> list[jax.Array]:
+    """What each layer makes of x, by one matrix product over all their outputs: x is read once."""
+    dtype = layers[0].dtype
+    y = x.astype(dtype) @ jnp.concatenate([layer.kernel[...] for layer in layers], 1).astype(dtype)
+    biases = [layer.bias[...] for layer in layers if layer.bias is not None]
+    if biases:
+        y = y + jnp.concatenate(biases).astype(dtype)[None, None]
+    return jnp.split(y, list(itertools.accumulate(layer.out_features for layer in layers))[:-1], -1)
 
 
 class QKVAttention(nnx.Module):
@@ -185,7 +189,7 @@ class QKVAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
-        q, k, v = (project(x).reshape(heads) for project in (self.query, self.key, self.value))  # [B, L, H, K]
+        q, k, v = (y.reshape(heads) for y in project(x, self.query, self.key, self.value))  # [B, L, H, K]
         return self.output(self.attend(q, k, v, mask, keys).reshape(*x.shape[:2], self.dims.qkv_dim))
 
     def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:

@@ -30,7 +30,7 @@ from flax import nnx
 
 from models.block_attention import cut, join
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Block, Dims, attention_dropout, dropout, fold, masked_softmax, projection
+from models.core import Block, Dims, dropout, fold, masked_softmax, projection
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -158,13 +158,6 @@ class Mega(Block):
         size = min(self.chunk, q.shape[1])
         q, k, chunks, seen = cut(q, size), cut(k, size), cut(v, size), cut(mask, size)
         weights = attention_weights(q, k, toeplitz(self.bias[...], size), seen, self.attention)
-        rows = _drop_slots(weights.reshape(len(v), -1, size), self.dims.dropout, keys)
+        rows = dropout(weights.reshape(len(v), -1, size), self.dims.dropout, keys)  # by (position, slot of the chunk)
         weights = rows.reshape(weights.shape).astype(v.dtype)
         return join(jnp.einsum("bnij,bnjv->bniv", weights, chunks), v.shape[1])
-
-
-def _drop_slots(rows: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Dropout of [B, L, S] at (position, slot), whatever L and S: four neighbouring slots share a draw as heads do."""
-    b, length, size = rows.shape
-    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, -size % 4))).reshape(b, length, -1, 4).transpose(0, 3, 1, 2)
-    return attention_dropout(rows, rate, keys).transpose(0, 2, 3, 1).reshape(b, length, -1)[..., :size]

@@ -28,15 +28,16 @@ def pairs() -> Split:
 @pytest.mark.parametrize("name", available())
 @pytest.mark.parametrize("head", ["mean", "cls", "pair"])
 def test_two_steps(tiny: Prepared, name: str, head: str) -> None:
-    config = tiny_config(name, **{"model.pair": "nli"} if head == "pair" else {"model.pooling": head})
+    sort = {"model.pair": "nli"} if head == "pair" else {"model.pooling": head}
+    config = tiny_config(name, **{"train.micro_batch": 8}, **sort)
     card = load_task("retrieval" if head == "pair" else "listops").CARD
-    split = Resident.of(pairs() if head == "pair" else tiny.splits["train"], config)
-    split = Resident(split.arrays, split.lengths, (config.max_len,), split.labels, split.count)
     program = Program(config, card)
+    split = Resident.of(pairs() if head == "pair" else tiny.splits["train"], program)
+    split = Resident(split.arrays, split.lengths, (config.max_len,), split.labels, split.count)
     state = program.init()
     first, losses = leaves(state.params), []
     for step in range(2):
-        totals = gradient(program, state, split, config, micro=8)
+        totals = gradient(program, state, split)
         params, opt, metrics = program.update(state.params, state.opt, totals)
         state = TrainState(step + 1, params, state.rest, opt)
         losses.append(float(metrics[0]))

@@ -49,13 +49,22 @@ def test_dropout_rate_and_scale(rate: float) -> None:
     shape = (4, 500, 64)
     y = np.asarray(dropout(jnp.ones(shape), rate, keys_of(1, 2, 3, 4)))
     kept = y != 0
-    np.testing.assert_allclose(y[kept], 1 / (1 - rate), rtol=2**-16 / (1 - rate))
-    sigma = (rate * (1 - rate) / kept.size) ** 0.5
-    assert abs(kept.mean() - (1 - rate)) < 5 * sigma + 2**-16
-    for other in (kept[:, :, 1:] & kept[:, :, :-1], kept[:, 1:] & kept[:, :-1], kept[..., :32] & kept[..., 32:]):
-        assert abs(other.mean() - (1 - rate) ** 2) < 5 * 0.5 / other.size**0.5  # neighbours are dropped independently
-    for quarter in range(4):
-        assert abs(kept[..., 16 * quarter : 16 * quarter + 16].mean() - (1 - rate)) < 10 * sigma
+    np.testing.assert_allclose(y[kept], 1 / (1 - rate), rtol=1e-6)
+    assert abs(kept.mean() - (1 - rate)) < 5 * (rate * (1 - rate) / kept.size) ** 0.5
+
+
+def test_places_are_dropped_independently() -> None:
+    """Columns, rows and keys that are neighbours, or a power of two apart: correlations as of a fair coin."""
+    kept = np.asarray(dropout(jnp.ones((64, 64, 256)), 0.5, jax.random.split(jax.random.key(0), 64))) != 0
+    sign = np.where(kept, 1.0, -1.0)
+    for axis in range(3):
+        for apart in (1, 2, 3, 8, 32):
+            pairs = sign.take(range(apart, sign.shape[axis]), axis) * sign.take(range(sign.shape[axis] - apart), axis)
+            assert abs(pairs.mean()) < 5 / pairs.size**0.5, (axis, apart)
+    for axes in ((0, 1), (0, 2), (1, 2)):  # no column, row or example is dropped more often than others
+        means = sign.mean(axes)
+        assert abs(means).max() < 5 / (sign.size / means.size) ** 0.5
+        assert 0.5 < means.var() * sign.size / means.size < 1.6
 
 
 def test_dropout_without_keys_or_rate_is_the_identity() -> None:
@@ -86,6 +95,8 @@ def test_attention_dropout_does_not_see_either_length(heads: int) -> None:
     np.testing.assert_array_equal(attention_dropout(jnp.ones((2, heads, 17, 23)), 0.3, keys), large[:, :, :17, :23])
     np.testing.assert_array_equal(attention_dropout(jnp.ones((1, heads, 31, 40)), 0.3, keys[1:]), large[1:])
     assert abs(float((large == 0).mean()) - 0.3) < 5 * 0.5 / large.size**0.5
+    rows = core.attention_dropout(jnp.ones((2, heads, 9, 40)), 0.3, keys, first_row=jnp.int32(11))
+    np.testing.assert_array_equal(rows, large[:, :, 11:20])
     flat = np.asarray(large).swapaxes(0, 1).reshape(heads, -1)
     assert len(np.unique(flat, axis=0)) == heads
 
