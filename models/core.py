@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -105,41 +106,42 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
     """
     if keys is None or not rate:
         return x
-    row = jnp.arange(x.shape[1], dtype=jnp.uint32)[None]
-    keep = _keep(keys, rate, row, jnp.zeros_like(row), math.prod(x.shape[2:]))
-    return jnp.where(keep.reshape(x.shape), x * (1 / (1 - rate)), 0)
+    seeds = [seed[:, 0, :, None] for seed in row_seeds(keys, 1, x.shape[1])]
+    return drop(x.reshape(*x.shape[:2], -1), rate, seeds, axis=2).reshape(x.shape)
 
 
-def attention_dropout(
-    weights: jax.Array, rate: float, keys: jax.Array | None, *, first_row: int | jax.Array = 0
-) -> jax.Array:
-    """Dropout of attention weights [B, H, Lq, Lk], independent of the padding of either length.
-
-    first_row: the place of the first query, where `weights` are some rows of a larger matrix
-    """
+def attention_dropout(weights: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Dropout of attention weights [B, H, Lq, Lk], independent of the padding of either length."""
     if keys is None or not rate:
         return weights
-    _, heads, rows, columns = weights.shape
-    row = (jnp.arange(rows, dtype=jnp.uint32) + jnp.asarray(first_row, jnp.uint32))[None, None]
-    keep = _keep(keys, rate, row, jnp.arange(heads, dtype=jnp.uint32)[None, :, None], columns)
-    return jnp.where(keep, weights * (1 / (1 - rate)), 0)
+    seeds = [seed[..., None] for seed in row_seeds(keys, *weights.shape[1:3])]
+    return drop(weights, rate, seeds, axis=3)
 
 
-def _keep(keys: jax.Array, rate: float, row: jax.Array, head: jax.Array, columns: int) -> jax.Array:
-    """bool [B, *row, columns], True with probability 1 - rate, a function of (key, row, head, column).
+def row_seeds(keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Array]:
+    """Two uint32 [B, H, L], the seeds of `drop`: functions of an example's key, the head and the row."""
+    words = jax.random.key_data(keys).reshape(len(keys), 1, 1, -1)
+    row = jnp.arange(rows, dtype=jnp.uint32)[None, None, :]
+    head = jnp.arange(heads, dtype=jnp.uint32)[None, :, None]
+    return threefry(words[..., 0], words[..., -1], row, head)
+
+
+def drop(x: jax.Array, rate: float, seeds: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Zero with probability `rate`, else x / (1 - rate): a function of two seeds and of the place along `axis`.
+
+    The two seeds have the rank of x, and size 1 along `axis`.
 
     jax.random draws by the number of a place, which moves with the length unless that leads, and its hash makes
     dropout dearer than attention on a CPU. So threefry seeds each row, and a hash of two multiplications goes
     along it, which XLA fuses with what it drops: shifts and factors are those of the least biased two-round
     function of github.com/skeeto/hash-prospector.
     """
-    words = jax.random.key_data(keys).reshape(len(keys), *(1,) * (row.ndim - 1), -1)
-    seed0, seed1 = (seed[..., None] for seed in threefry(words[..., 0], words[..., -1], row, head))
-    column = jnp.arange(columns, dtype=jnp.uint32).reshape(*(1,) * row.ndim, columns)
-    bits = column * jnp.uint32(0x9E3779B9) + seed0
+    seed0, seed1 = seeds
+    bits = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(0x9E3779B9) + seed0
     bits = (bits ^ bits >> 16) * jnp.uint32(0x21F0AAAD)
     bits = ((bits ^ bits >> 15) + seed1) * jnp.uint32(0x735A2D97)
-    return bits ^ bits >> 15 >= jnp.uint32(round(rate * 2**32))
+    keep = bits ^ bits >> 15 >= jnp.uint32(round(rate * 2**32))
+    return jnp.where(keep, x * (1 / (1 - rate)), 0)
 
 
 def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -180,7 +180,7 @@ def test_a_padded_position_may_be_anything_finite_but_zeroed_pads_are_not_masked
 )
 def test_growth_against_the_claim(complexity: Any, status: str, message: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(check, "TIME_SLACK", 9)  # whatever runs beside the tests
-    subject = Subject(dataclasses.replace(mixers.resolve("softmax"), complexity=complexity))
+    subject = Subject(dataclasses.replace(mixers.resolve("polynomial"), complexity=complexity))
     finding = check.examine("growth", lambda: check.growth_with_length(subject, (256, 1024, 2048)))
     assert (finding.status, bool(re.search(message, finding.detail))) == (status, True), finding
 

@@ -95,8 +95,9 @@ def test_attention_dropout_does_not_see_either_length(heads: int) -> None:
     np.testing.assert_array_equal(attention_dropout(jnp.ones((2, heads, 17, 23)), 0.3, keys), large[:, :, :17, :23])
     np.testing.assert_array_equal(attention_dropout(jnp.ones((1, heads, 31, 40)), 0.3, keys[1:]), large[1:])
     assert abs(float((large == 0).mean()) - 0.3) < 5 * 0.5 / large.size**0.5
-    rows = core.attention_dropout(jnp.ones((2, heads, 9, 40)), 0.3, keys, first_row=jnp.int32(11))
-    np.testing.assert_array_equal(rows, large[:, :, 11:20])
+    seeds = [seed[:, :, None, 11:20] for seed in core.row_seeds(keys, heads, 31)]  # some rows, columns first
+    turned = core.drop(jnp.ones((2, heads, 40, 9)), 0.3, seeds, axis=2)
+    np.testing.assert_array_equal(turned, large[:, :, 11:20].swapaxes(2, 3))
     flat = np.asarray(large).swapaxes(0, 1).reshape(heads, -1)
     assert len(np.unique(flat, axis=0)) == heads
 

@@ -1,0 +1,182 @@
+"""Attention in blocks against the whole matrix: values, gradients, dropout, memory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
+
+from models.core import attention_dropout
+from models.mixers.softmax import BLOCK, attention_weights, softmax_attention
+from tests.models.mixers.reference import dense, values_and_gradients
+
+B, H, K, V = 3, 3, 4, 5
+RATE = 0.3
+SHAPES = [(37, 53), (53, 32), (BLOCK + 22, BLOCK + 22)]  # Lq, Lk; blocks of 16 leave a rest of the queries
+
+
+def arrays(lq: int, lk: int, dtype: type = np.float64) -> tuple[jax.Array, ...]:
+    """q, k, v, a cotangent of y, and a mask: all keys, some, one."""
+    rng = np.random.default_rng(0)
+    shapes = ((B, lq, H, K), (B, lk, H, K), (B, lk, H, V), (B, lq, H, V))
+    q, k, v, dy = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes)
+    return 2 * q, 2 * k, v, dy, jnp.asarray(np.arange(lk)[None] < np.array([[lk], [lk - 7], [1]]))
+
+
+def keys() -> jax.Array:
+    return jax.random.split(jax.random.key(4), B)
+
+
+def assert_equal(
+    ours: Callable[..., jax.Array], theirs: Callable[..., jax.Array], lq: int, lk: int, tolerance: float = 1e-12
+) -> None:
+    """Functions of (q, k, v, mask): values, and gradients of q, k, v."""
+    q, k, v, dy, mask = arrays(lq, lk)
+    got, want = (values_and_gradients(functools.partial(f, mask=mask), q, k, v, dy) for f in (ours, theirs))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * float(jnp.abs(b).max()))
+
+
+def whole(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    return dense(q, k, v, mask[:, None, None])
+
+
+def whole_dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    weights = attention_dropout(attention_weights(q, k, mask), RATE, keys())
+    return jnp.einsum("bhij,bjhv->bihv", weights, v)
+
+
+def dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: int = 16) -> jax.Array:
+    return softmax_attention(q, k, v, mask, dropout_rate=RATE, keys=keys(), block=block)
+
+
+@pytest.mark.parametrize(("lq", "lk"), SHAPES)
+@pytest.mark.usefixtures("x64")
+def test_blocks_are_the_definition(lq: int, lk: int) -> None:
+    assert_equal(functools.partial(softmax_attention, block=16), whole, lq, lk)
+
+
+@pytest.mark.usefixtures("x64")
+def test_one_block_is_the_definition() -> None:
+    assert_equal(softmax_attention, whole, 37, 53)
+
+
+@pytest.mark.parametrize(("lq", "lk"), SHAPES)
+@pytest.mark.usefixtures("x64")
+def test_what_drops_is_what_drops_in_the_whole_matrix(lq: int, lk: int) -> None:
+    assert_equal(dropped, whole_dropped, lq, lk)
+
+
+@pytest.mark.parametrize("block", [48, BLOCK])
+@pytest.mark.usefixtures("x64")
+def test_the_size_of_a_block_changes_nothing(block: int) -> None:
+    assert_equal(functools.partial(dropped, block=block), dropped, 101, 90)
+
+
+@pytest.mark.parametrize("block", [16, BLOCK])
+def test_padding_changes_nothing_and_alone_gives_zeros(block: int) -> None:
+    q, k, v, dy, mask = arrays(40, 40, np.float32)
+    mask = mask.at[0].set(False)
+    real = mask[..., None, None]
+    attend = functools.partial(dropped, mask=mask, block=block)
+    want = values_and_gradients(attend, q, k, v, dy)
+    k, v = (jnp.where(real, x, 1e4 * (1 + jnp.arange(x.size).reshape(x.shape))) for x in (k, v))
+    got = values_and_gradients(attend, q, k, v, dy)
+    for a, b in zip(got, want, strict=True):
+        assert not a[0].any()
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    for of_keys in got[2:]:
+        assert not jnp.where(real, 0, of_keys).any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_large_logits(sign: int) -> None:
+    """Far beyond the range of exp, above and below: the nearest real key takes all."""
+    q, k, v, _, mask = arrays(40, 40, np.float32)
+    q, k = jnp.abs(q), sign * 1e8 * jnp.abs(k)
+    logits = jnp.where(mask[:, None, None], jnp.einsum("bihk,bjhk->bhij", q, k), -jnp.inf)
+    nearest = jax.nn.one_hot(logits.argmax(-1), 40)
+    y = softmax_attention(q, k, v, mask, block=16)
+    np.testing.assert_allclose(y, jnp.einsum("bhij,bjhv->bihv", nearest, v), atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_inside_other_transformations() -> None:
+    def each(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+        def one(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, key: jax.Array) -> jax.Array:
+            four = (x[None] for x in (q, k, v, mask))
+            return softmax_attention(*four, dropout_rate=RATE, keys=key[None], block=16)[0]
+
+        return jax.vmap(one)(q, k, v, mask, keys())
+
+    assert_equal(each, dropped, 40, 40)
+    assert_equal(jax.checkpoint(dropped), dropped, 40, 40)
+
+
+def test_bfloat16_is_summed_in_float32() -> None:
+    """A thousand equal weights: sums in bfloat16 would stop growing at 256."""
+    ones = jnp.ones((1, 1024, 1, 4), jnp.bfloat16)
+    attend = functools.partial(softmax_attention, mask=jnp.ones((1, 1024), bool))
+    y, dq, dk, dv = values_and_gradients(attend, 0 * ones, 0 * ones, ones, 8 * ones)
+    assert all(x.dtype == jnp.bfloat16 for x in (y, dq, dk, dv))
+    np.testing.assert_array_equal(y.astype(jnp.float32), 1)
+    np.testing.assert_array_equal(dv.astype(jnp.float32), 8)
+
+
+def equations(jaxpr: Jaxpr) -> list[JaxprEqn]:
+    found = list(jaxpr.eqns)
+    for equation in jaxpr.eqns:
+        found += [e for inner in jaxprs_in_params(equation.params) for e in equations(inner)]
+    return found
+
+
+def program(length: int, dtype: type = jnp.float32) -> list[JaxprEqn]:
+    """Forward and backward, traced as the trainer does: the precision holds for the forward pass alone."""
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            return softmax_attention(q, k, v, jnp.ones((1, length), bool))
+
+    x = jnp.zeros((1, length, 2, 4), dtype)
+    return equations(jax.make_jaxpr(lambda x, dy: jax.vjp(attend, x, x, x)[1](dy))(x, x).jaxpr)
+
+
+def test_one_block_has_no_loop() -> None:
+    for length, loops in ((BLOCK, 0), (BLOCK + 1, 2)):
+        names = [e.primitive.name for e in program(length)]
+        assert names.count("scan") == loops
+        assert "while" not in names
+
+
+def test_the_backward_pass_keeps_the_precision() -> None:
+    products = [e for e in program(BLOCK) if e.primitive.name == "dot_general"]
+    assert len(products) == 7
+    assert {e.params["precision"] for e in products} == {(jax.lax.Precision.HIGHEST,) * 2}
+
+
+def test_products_of_bfloat16_accumulate_in_float32() -> None:
+    products = [e for e in program(BLOCK, jnp.bfloat16) if e.primitive.name == "dot_general"]
+    assert {x.aval.dtype.name for e in products for x in e.invars} == {"bfloat16"}
+    assert {e.params["preferred_element_type"].name for e in products} == {"float32"}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_memory_is_linear(rate: float) -> None:
+    def temporary_bytes(length: int) -> int:
+        mask, key = jnp.ones((1, length), bool), jax.random.split(jax.random.key(0), 1)
+
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return softmax_attention(q, k, v, mask, dropout_rate=rate, keys=key)
+
+        x = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
+        compiled = jax.jit(lambda x, dy: jax.vjp(attend, x, x, x)[1](dy)).lower(x, x).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    short, long = temporary_bytes(2048), temporary_bytes(4096)
+    assert long < 2.3 * short
+    assert long < 2 * 4096**2 * 4 / 2  # half of one matrix of weights
