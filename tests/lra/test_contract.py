@@ -141,7 +141,7 @@ def test_a_correct_mixer_passes(cls: type) -> None:
         ),
         (ZeroesKeysBeforeTheFeatureMap, "amount of padding", "Take sizes from dims.max_len or from mask.sum"),
         (DividesByThePaddedLength, "amount of padding", "never from x.shape"),
-        (StabilisesOverTheBatch, "rest of the batch", "example . alone: .*never over the batch axis"),
+        (StabilisesOverTheBatch, "rest of the batch", "example . among others: .*never over the batch axis"),
         (AveragesNothing, "an example of padding", "not finite where an example is all padding"),
         (LeavesAParameterOut, "gradients", "no gradient reaches .*unused.*: use it, or make it a Buffer"),
         (DependsOnTheCall, "jit", "results without jit move by"),
