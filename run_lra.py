@@ -168,6 +168,41 @@ class Check:
 
 
 @dataclasses.dataclass
+class Bench:
+    """Measure speed and memory of mixers against the length, on inputs of random bytes. Goes on where it stopped."""
+
+    mixers: Positional[tuple[str, ...]] = ()
+    """Of `run_lra.py list`, or package.module:Class, or path/my_file.py:Class; none: all of the project."""
+    lengths: tuple[int, ...] = (1024, 2048, 3072, 4096)
+    """Up to 65,536."""
+    protocol: Literal["small", "lra"] | None = None
+    """Gives the sizes; without it, lra on an accelerator and small on a CPU."""
+    batch_size: int = 32
+    seconds: float = 60.0
+    """For each mixer at each length, compiling included; at least one step is measured."""
+    output: Path | None = None
+    """Directory of bench.json, bench.md and bench.png; bench/ in the directory of runs without it."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra import bench, bench_report, bench_tables, record
+
+        directory = self.output or record.runs_directory() / "bench"
+        results = bench.bench(
+            self.mixers,
+            self.lengths,
+            protocol=self.protocol,
+            batch_size=self.batch_size,
+            seconds=self.seconds,
+            directory=directory,
+        )
+        Console().print(bench_tables.as_table(results))
+        print(bench_report.write(results, record.find(), directory))
+        return 1 if any(c.status == "failed" for c in results.cells) else 0
+
+
+@dataclasses.dataclass
 class Prepare:
     """Prepare data once: read or generate it, check it, keep it."""
 
@@ -305,6 +340,7 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Suite, subcommand("suite")]
         | Annotated[Leaderboard, subcommand("leaderboard")]
         | Annotated[Check, subcommand("check")]
+        | Annotated[Bench, subcommand("bench")]
         | Annotated[List, subcommand("list")]
         | Annotated[Data, subcommand("data")]
     )

@@ -1,0 +1,423 @@
+"""The benchmark: what a cell says, what takes no other with it, what goes on, and what its tables tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import run_lra
+from lra import bench, bench_cell, bench_chart, bench_report, bench_tables, published, record
+from lra.api import configure
+from lra.bench import Results, Setting
+from lra.bench_cell import Cell, Speed, Subject, measure, timed
+from lra.config import ConfigError, RunConfig
+from lra.interrupt import Interrupted
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "model.mlp_dim": 16, "model.head": (16,)}
+ENVIRONMENT = {"backend": "cpu", "device": "abacus", "device_count": 1, "cores": 2, "jax": "1.2.3"}
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+BROKEN = """
+import os
+import signal
+
+from models.core import QKVAttention
+
+
+class Raises(QKVAttention):
+    def attend(self, q, k, v, mask, keys):
+        raise ValueError("not today")
+
+
+class Dies(QKVAttention):
+    def attend(self, q, k, v, mask, keys):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def tiny(mixer: str = "linear", length: int = 32, batch_size: int = 4, **overrides: object) -> RunConfig:
+    given = {**SMALL, "max_len": length, "train.batch_size": batch_size, **overrides}
+    return configure("text", mixer, protocol="small", overrides=given)
+
+
+@pytest.fixture(autouse=True)
+def cached() -> Iterator[None]:
+    """A cell compiles everything anew; the tests after it do not."""
+    before = jax.config.jax_enable_compilation_cache
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
+# ---- one cell
+
+
+def test_a_cell_measures_steps_and_nothing_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    real = bench_cell.timed
+
+    def counting(*arguments: Any) -> Speed:
+        before = len(events)
+        speed = real(*arguments)
+        compiled.append(len(events) - before)
+        return speed
+
+    events: list[str] = []
+
+    def listen(name: str, *_: Any, **__: Any) -> None:
+        events.append(name) if name == COMPILED else None
+
+    monkeypatch.setattr(bench_cell, "timed", counting)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    cell = measure(tiny(), seconds=0.01)
+    assert cell.status == "measured", cell.reason
+    assert events
+    assert compiled == [0, 0]
+    assert cell.training
+    assert cell.inference
+    assert cell.training.steps >= 1
+    low, median, high = cell.training.seconds
+    assert 0 < low <= median <= high
+    assert cell.parameters == sum(p.size for p in jax.tree.leaves(Subject(tiny()).program.init().params))
+    assert cell.needed_bytes
+    assert cell.needed_bytes > 4 * 4 * cell.parameters  # parameters, gradients and two moments in float32
+
+
+def test_what_does_not_fit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_cell.Function, "compile", lambda _: None)
+    monkeypatch.setattr(bench_cell, "needed_bytes", lambda *_: 1000)
+    monkeypatch.setattr(bench_cell, "_run", lambda *_: {"peak_bytes": 1})
+    fits = measure(tiny(), 1, limit=1000)
+    assert (fits.status, fits.peak_bytes) == ("measured", 1)
+    cell = measure(tiny(), 1, limit=999)
+    assert (cell.status, cell.needed_bytes, cell.limit_bytes, cell.peak_bytes) == ("oom", 1000, 999, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("Unable to allocate 3 TiB"), "oom"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes"), "oom"),
+        (TypeError("unsupported"), "failed"),
+    ],
+)
+def test_an_error_while_compiling_is_a_status(monkeypatch: pytest.MonkeyPatch, error: Exception, status: str) -> None:
+    def compile(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bench_cell.Function, "compile", compile)
+    cell = measure(tiny(), 1)
+    assert cell.status == status
+    assert status == "oom" or "TypeError: unsupported" in cell.reason
+
+
+def test_memory_of_a_quadratic_mixer_is_counted() -> None:
+    """At 1,024 tokens the weights of one head of one example are 4 MiB, forward and backward."""
+    from lra.bench_memory import needed_bytes
+
+    needed = {}
+    for mixer in ("linear", "polynomial"):
+        subject = Subject(tiny(mixer, 1024, 1))
+        compiled = {"gradient": subject.functions["gradient"].compile()}
+        needed[mixer] = needed_bytes(compiled, subject.opt, 1)
+        assert needed_bytes(compiled, (subject.opt, np.zeros(1000, np.float32)), 1) == needed[mixer] + 4000
+    assert needed["polynomial"] - needed["linear"] > 2 * 4 * 2**20
+
+
+def test_operations_do_not_depend_on_how_a_batch_is_cut() -> None:
+    def gradient(**changes: object) -> float:
+        subject = Subject(tiny(length=256, batch_size=4, **changes))
+        return subject.flops() - subject.functions["update"].flops()
+
+    assert gradient(**{"train.micro_batch": 1}) == pytest.approx(gradient(**{"train.micro_batch": 4}), rel=0.05)
+
+
+def test_the_first_step_warms_up_unless_it_is_alone() -> None:
+    calls: list[int] = []
+    assert timed(lambda: calls.append(1), 0).steps == len(calls) == 1
+    calls.clear()
+    assert timed(lambda: calls.append(1), 0.05).steps == len(calls) - 1 > 1
+
+
+# ---- many cells
+
+
+def test_a_mixer_that_fails_or_dies_takes_no_other_with_it(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    cells = [bench.measured_apart(tiny(f"{tmp_path}/broken.py:{name}"), 1) for name in ("Raises", "Dies")]
+    assert [c.status for c in cells] == ["failed", "failed"]
+    assert cells[0].reason == "broken.py:10 raised ValueError: not today"
+    assert "killed" in cells[1].reason
+    assert cells[1].mixer.startswith("broken.py:Dies@")
+    assert bench.in_a_process(sum, (1, 2)) == 3
+
+
+def cell(mixer: str, length: int, seconds: float = 1.0, peak: int = 2**20, **changes: Any) -> Cell:
+    speed = Speed(7, (0.9 * seconds, seconds, 1.25 * seconds))
+    made = Cell(mixer, length, "measured", "", 10, 1, 2.0, 4e9, 3 * 2**20, 2**30, peak, speed, speed)
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture
+def faked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The cells that were measured, in a benchmark that only pretends."""
+    done: list[tuple[str, int]] = []
+
+    def pretend(config: RunConfig, seconds: float) -> Cell:
+        done.append((config.mixer_label, config.max_len))
+        return cell(config.mixer_label, config.max_len)
+
+    monkeypatch.setattr(bench, "measured_apart", pretend)
+    monkeypatch.setattr(bench, "in_a_process", lambda *_: dict(ENVIRONMENT))
+    return done
+
+
+def run(directory: Path, **changes: Any) -> Results:
+    given: dict[str, Any] = {"protocol": None, "batch_size": 4, "seconds": 1, "directory": directory}
+    return bench.bench(("cosformer", "softmax"), (128, 64), **{**given, **changes})
+
+
+def test_an_interrupted_benchmark_goes_on(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend = bench.measured_apart
+
+    def interrupting(config: RunConfig, seconds: float) -> Cell:
+        if len(faked) == 2:
+            raise KeyboardInterrupt
+        if not faked:
+            return dataclasses.replace(pretend(config, seconds), status="failed")
+        return pretend(config, seconds)
+
+    monkeypatch.setattr(bench, "measured_apart", interrupting)
+    with pytest.raises(Interrupted, match=r"\[3/4\] cosformer 128"):
+        run(tmp_path)
+    assert faked == [("cosformer", 64), ("softmax", 64)]
+    monkeypatch.setattr(bench, "measured_apart", pretend)
+    faked.clear()
+    results = run(tmp_path)
+    assert faked == [("cosformer", 64), ("cosformer", 128), ("softmax", 128)]  # what failed is tried again
+    assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
+    assert Results.read(tmp_path / "bench.json") == results
+    assert len(results.cells) == 4
+    assert results.setting.protocol == "small@1"  # of a CPU
+    said = json.loads((tmp_path / "bench.json").read_text())
+    assert said["kind"] == "bench"
+    assert said["command"].startswith("python run_lra.py bench cosformer softmax --lengths 128 64 --protocol small")
+
+
+def test_nothing_of_another_setting_is_kept(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    for change in ({"batch_size": 8}, {"protocol": "lra"}):
+        faked.clear()
+        run(tmp_path, **change)
+        assert len(faked) == 4
+    faked.clear()
+    monkeypatch.setattr(bench, "code_state", lambda: {"sha256": "other"})
+    run(tmp_path, protocol="lra")
+    monkeypatch.setattr(bench, "in_a_process", lambda *_: {**ENVIRONMENT, "backend": "gpu", "device": "another"})
+    assert run(tmp_path).setting.protocol == "lra@1"  # of an accelerator
+    assert len(faked) == 8
+    assert len(list(tmp_path.glob("bench-*.json"))) >= 1  # set aside, not lost
+    (tmp_path / "bench.json").write_text("{}")
+    with pytest.raises(ConfigError, match="another --output"):
+        run(tmp_path)
+
+
+def test_a_path_of_ones_own_is_not_recorded(tmp_path: Path, faked: list) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN)
+    bench.bench(
+        [f"{tmp_path}/mine.py:Raises"], [64], protocol="small", batch_size=4, seconds=1, directory=tmp_path / "out"
+    )
+    said = (tmp_path / "out" / "bench.json").read_text()
+    assert "mine.py:Raises@" in said
+    assert str(tmp_path) not in said
+
+
+def test_the_benchmark_itself_never_starts_jax(tmp_path: Path) -> None:
+    """A process that holds the accelerator would keep it from the cells."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from jax._src import xla_bridge
+from lra import bench, bench_cell
+bench.in_a_process = lambda *_: {ENVIRONMENT!r}
+bench.measured_apart = lambda config, seconds: bench_cell.Cell(config.mixer_label, config.max_len, "failed")
+bench.bench((), (64,), protocol=None, batch_size=4, seconds=1, directory=Path({str(tmp_path)!r}))
+print(xla_bridge.backends_are_initialized())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nope"], "a mixer is one of"),
+        (["softmax", "--lengths", "70000"], "a length is 1 to 65,536"),
+        (["softmax", "--batch-size", "0"], "--batch-size 0"),
+        (["softmax", "--seconds", "0"], "--seconds 0"),
+        (["softmax", "--protocol", "quick"], "small"),
+    ],
+)
+def test_errors_name_what_is_valid(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+    try:
+        status: Any = run_lra.main(["bench", *words])
+    except SystemExit as stop:  # tyro's own errors
+        status = stop.code
+    said = capsys.readouterr()
+    assert status
+    assert told in said.err + said.out
+
+
+# ---- tables
+
+
+def results(*cells: Cell) -> Results:
+    setting = Setting(record.now(), "python run_lra.py bench", "small@1", 32, dict(ENVIRONMENT), {"sha256": "f" * 64})
+    return Results(setting, cells)
+
+
+SOME = results(
+    cell("softmax", 1024, 0.5, 2**30),
+    cell("softmax", 2048, 2.0, 2**32),
+    cell("softmax", 4096, status="oom", training=None, inference=None, peak_bytes=None, needed_bytes=2**34),
+    cell("cosformer", 1024, 0.25, 2**28),
+    cell("cosformer", 2048, 0.5, 2**29),
+    cell("cosformer", 4096, 1.0, 2**30),
+    cell("mine", 1024, status="failed", reason="mine.py:3 raised ValueError: <b>|", training=None, peak_bytes=None),
+)
+
+
+def rows(block: bench_tables.Block) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(texts) for name, *texts in block.rows}
+
+
+def test_ratios_are_to_softmax_at_the_same_length() -> None:
+    training, inference, memory = bench_tables.ratios(SOME)
+    assert training.lengths == ("1,024", "2,048", "4,096")
+    assert rows(training)["cosformer"] == ("2.0x", "4.0x", "–")
+    assert rows(training)["softmax"] == ("1.0x", "1.0x", "OOM")
+    assert rows(training)["mine"] == ("failed", "–", "–")
+    assert rows(inference) == rows(training)
+    assert rows(memory)["cosformer"] == ("0.25x", "0.12x", "–")
+    assert [name for name, *_ in training.rows] == ["cosformer", "softmax", "mine"]
+    assert not bench_tables.ratios(results(*(c for c in SOME.cells if c.mixer != "softmax")))
+
+
+def test_figures_say_how_they_were_found() -> None:
+    training, _, memory = bench_tables.figures(SOME)
+    assert rows(training)["cosformer"] == ("4 (3.2–4.44; 7)", "2 (1.6–2.22; 7)", "1 (0.8–1.11; 7)")
+    assert rows(memory)["softmax"] == ("1.0 GiB", "4.0 GiB", "OOM, needs 16.0 GiB")
+    needed, flops, achieved, compiling = bench_tables.further(SOME)
+    assert rows(needed)["cosformer"][0] == "3 MiB"
+    assert rows(flops)["cosformer"][0] == "4 G"
+    assert rows(achieved)["cosformer"] == ("16 G", "8 G", "4 G")
+    assert rows(compiling)["cosformer"][0] == "2"
+    assert bench_tables.speed_text(Speed(1, (0.5, 0.5, 0.5))) == "2 (one step)"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(12.4, "12x"), (9.96, "10x"), (3.44, "3.4x"), (0.999, "1.0x"), (0.8, "0.80x"), (0.0123, "0.012x")],
+)
+def test_ratios_have_two_digits(ratio: float, text: str) -> None:
+    assert bench_tables.ratio_text(ratio) == text
+
+
+def test_page_and_figure(tmp_path: Path) -> None:
+    committed = record.find([(record.results_directory(), "committed")])
+    assert bench_report.write(SOME, committed, tmp_path).endswith("bench.png")
+    page = (tmp_path / "bench.md").read_text()
+    assert "| cosformer | 2.0x | 4.0x | – |" in page
+    assert "mine at 1,024 failed: mine.py:3 raised ValueError: &lt;b&gt;\\|" in page
+    assert "| Performer | 9.5 · 1.2x | 9.4 · 1.9x | 8.7 · 3.8x | 8 · 5.7x |" in page
+    assert "![" in page
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert bench_report.write(SOME, [], tmp_path).endswith("`run_lra.py suite` makes some.")
+    assert not (tmp_path / "bench.png").exists()
+    assert "No chart" in (tmp_path / "bench.md").read_text()
+
+
+def test_the_figure_has_speeds_of_one_length_and_accuracies_of_one_table() -> None:
+    committed = record.find([(record.results_directory(), "committed")])
+    chart = bench_chart.chart(SOME, committed)
+    assert chart.length == 2048  # the longest of softmax
+    assert "quick@1, mean of 5 tasks: ListOps, Text (sample)," in chart.accuracy
+    found = {b.mixer: b for b in chart.bubbles}
+    assert set(found) == {"softmax", "cosformer"}
+    assert found["cosformer"].speed == 4
+    assert found["cosformer"].peak_bytes == 2**29
+    accuracies = {
+        f.record["column"]["task"]: f.record["test"]["accuracy"]
+        for f in committed
+        if f.record["mixer"]["label"] == "cosformer"
+        and f.record["column"]["protocol"] == "quick"
+        and f.record["column"]["source"].startswith(("sample", "generated"))
+    }
+    assert len(accuracies) == 5
+    assert found["cosformer"].accuracy == pytest.approx(100 * sum(accuracies.values()) / 5)
+    with pytest.raises(bench_chart.NoChart, match="not measured"):
+        bench_chart.chart(results(cell("cosformer", 1024)), committed)
+
+
+def test_labels_of_the_figure_lie_apart() -> None:
+    rng = np.random.RandomState(0)
+    names = [f"mixer {i}" for i in range(20)]
+    centres = {name: (float(x), float(y)) for name, x, y in zip(names, *rng.uniform(350, 450, (2, 20)), strict=True)}
+    radii = dict(zip(names, rng.uniform(3, 12, 20).tolist(), strict=True))
+    sizes = dict.fromkeys(names, (80.0, 14.0))
+    spots = bench_chart.arrange(centres, radii, sizes)
+    for i, a in enumerate(names):
+        for b in names[:i]:
+            (ax, ay), (bx, by) = spots[a], spots[b]
+            assert abs(ax - bx) >= 80 or abs(ay - by) >= 14, f"{a} lies on {b}"
+
+
+# ---- what others published
+
+
+def test_published_figures() -> None:
+    memory: Any
+    speed, memory, training, inference = published.efficiency()
+    assert speed.rows["Transformer"] == (8.1, 4.9, 2.3, 1.4)
+    assert memory.rows["Transformer"] == (0.85, 2.65, 5.51, 9.48)
+    assert speed.hardware == memory.hardware == "4 x 4 TPU v3"
+    assert training.rows["cosFormer"] == (12.27, 5.72, 3.62, 2.64)
+    assert inference.rows["cosFormer"] == (58.82, 33.45, 22.77, 17.42)
+    assert training.rows["Transformer"] == (6.95, 2.23, None, None)
+    assert "inferred" in training.hardware
+    assert len(speed.rows) == len(memory.rows) == 9
+    assert len(training.rows) == len(inference.rows) == 12
+    assert rows(bench_tables.published_block(training))["cosFormer"] == (
+        "12.27 · 1.8x",
+        "5.72 · 2.6x",
+        "3.62 · –",
+        "2.64 · –",
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("[8.1, 4.9, 2.3, 1.4]", "[8.1, 4.9, 2.3]", "Transformer has 3 figures for 4 lengths"),
+        ("[8.1, 4.9, 2.3, 1.4]", '[8.1, 4.9, 2.3, "OOM"]', "'OOM' is neither a positive number nor 'X'"),
+        ("[8.1, 4.9, 2.3, 1.4]", "[8.1, 4.9, 2.3, -1.4]", "neither a positive number"),
+        ('reference = "Transformer"', 'reference = "softmax"', "no row 'softmax'"),
+        ('hardware = "4 x 4 TPU v3"\n', "", "hardware"),
+    ],
+)
+def test_a_mistake_in_the_published_tables_is_named(tmp_path: Path, before: str, after: str, told: str) -> None:
+    text = published.PUBLISHED.read_text()
+    assert before in text
+    (tmp_path / "published.toml").write_text(text.replace(before, after, 1))
+    with pytest.raises(ValueError, match=told):
+        published.efficiency(tmp_path / "published.toml")
