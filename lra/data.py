@@ -50,7 +50,7 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
     if allow_sample:
         return SAMPLE
     raise DataError(
-        f"{task}: no official files in {data_directory()}. {card.obtain} "
+        f"{task}: no official files in {data_directory()}. {card.obtain}. "
         f"Set LRA_DATA to the directory that has them, or take `--source sample` for a small generated data set."
     )
 
