@@ -42,9 +42,13 @@ class Subject:
 
     def make(self, seed: int = 0, **dims: Any) -> tuple[nnx.GraphDef, PyTree, PyTree]:
         """The mixer as graph, parameters and what is not trained."""
-        sizes = dataclasses.replace(self.dims, **dims)
-        made = mixers.build(self.mixer.cls, sizes, self.options, _rngs(seed))
-        return split(made)
+
+        def made() -> Any:
+            sizes = dataclasses.replace(self.dims, **dims)
+            return mixers.build(self.mixer.cls, sizes, self.options, _rngs(seed))
+
+        params, rest = jax.jit(lambda: split(made())[1:])()
+        return split(nnx.eval_shape(made))[0], params, rest
 
     def inputs(self, length: int | None = None, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
         """x [B, L, D] and mask [B, L]. The same numbers at the same places for every L."""
