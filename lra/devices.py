@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-# YNNPACK's reductions of jaxlib 0.10 take ten times as long as XLA's own; "" leaves the library out.
+# The reductions of YNNPACK, which jaxlib 0.10 chooses, make the trainer's step slower; "" leaves that library out.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
