@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,10 +75,21 @@ class Program:
             plan.batch_size // self.mesh.size, config.max_len, accelerator
         )
         jit = partial(jax.jit, compiler_options=compiler_options())
+        add = self._dealt(self._add_gradient, (DEALT, *(EVERYWHERE,) * 4, *(DEALT,) * 3))
         self.no_totals = jit(self._no_totals, out_shardings=dealt)
-        self.add_gradient = jit(self._add_gradient, static_argnames="bucket", donate_argnums=0)
+        self.add_gradient = jit(add, static_argnames="bucket", donate_argnums=0)
         self.update = jit(self._update, out_shardings=self.everywhere, donate_argnums=(0, 1))
-        self.predict = jit(self._predict, static_argnames="bucket")
+        self.predict = jit(self._dealt(self._predict, (*(EVERYWHERE,) * 3, DEALT)), static_argnames="bucket")
+
+    def _dealt(self, function: Callable[..., PyTree], specs: tuple[PartitionSpec, ...]) -> Callable[..., PyTree]:
+        """`function(*arrays, bucket=...)` on every device, each with what `specs` deal to it."""
+
+        def dealt(*arrays: Any, bucket: int) -> PyTree:
+            on_device = partial(function, bucket=bucket)
+            # With check_vma the gradient of what every device has would be summed over devices in each micro-batch.
+            return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=DEALT, check_vma=False)(*arrays)
+
+        return dealt
 
     def _model(self, key: jax.Array) -> Classifier:
         def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
@@ -118,42 +130,22 @@ class Program:
         *,
         bucket: int,
     ) -> Totals:
-        """Adds the part of a micro-batch [m] to the totals of its step."""
+        """Adds a device's part of a micro-batch [m] to its own totals."""
+        ids, labels = gather(data, indices, bucket)
+        keys = None
+        if self.config.model.dropout or self.config.model.attention_dropout:
+            step_key = jax.random.fold_in(self._dropout_key, step)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
 
-        def on_device(
-            totals: Totals,
-            params: PyTree,
-            rest: PyTree,
-            data: DeviceSplit,
-            step: jax.Array,
-            indices: jax.Array,
-            places: jax.Array,
-            weights: jax.Array,
-        ) -> Totals:
-            ids, labels = gather(data, indices, bucket)
-            keys = None
-            if self.config.model.dropout or self.config.model.attention_dropout:
-                step_key = jax.random.fold_in(self._dropout_key, step)
-                keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
+        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            logits = self._logits(params, rest, ids, keys)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            hits = (logits.argmax(-1) == labels) * weights
+            return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
 
-            def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-                logits = self._logits(params, rest, ids, keys)
-                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-                hits = (logits.argmax(-1) == labels) * weights
-                return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
-
-            (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
-            part = Totals(grads, value, correct / self.config.train.batch_size)
-            return jax.tree.map(lambda total, new: total + new[None], totals, part)
-
-        dealt = jax.shard_map(
-            on_device,
-            mesh=self.mesh,
-            in_specs=(DEALT, *(EVERYWHERE,) * 4, *(DEALT,) * 3),
-            out_specs=DEALT,
-            check_vma=False,  # else the gradient of what every device has would be summed over devices here
-        )
-        return dealt(totals, params, rest, data, step, indices, places, weights)
+        (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        part = Totals(grads, value, correct / self.config.train.batch_size)
+        return jax.tree.map(lambda total, new: total + new[None], totals, part)
 
     def _update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
         """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient]."""
@@ -166,17 +158,9 @@ class Program:
         self, params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
     ) -> tuple[jax.Array, jax.Array]:
         """Predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
-
-        def on_device(
-            params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
-            ids, labels = gather(data, indices, bucket)
-            logits = self._logits(params, rest, ids, None)
-            return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-        specs = (*(EVERYWHERE,) * 3, DEALT)
-        dealt = jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=DEALT, check_vma=False)
-        return dealt(params, rest, data, indices)
+        ids, labels = gather(data, indices, bucket)
+        logits = self._logits(params, rest, ids, None)
+        return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
