@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
-import re
 from collections.abc import Callable, Sequence
 
 from rich import box
@@ -14,12 +12,15 @@ from rich.text import Text
 
 from lra.bench import Results
 from lra.bench_cell import Cell, Speed
-from lra.board_text import clean
+from lra.board_text import NONE, clean, md, md_grid
 from lra.leaderboard import hardware
 from lra.published import Efficiency, Figure
 
 REFERENCE = "softmax"
-NONE = "–"
+AS_PUBLISHED = (
+    "Of other code on other hardware: ratios to the source's own reference row at the same length may be held beside "
+    "those above, the figures may not."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,12 +205,7 @@ def as_markdown(results: Results, published: Sequence[Efficiency], chart: str) -
             lines += _markdown(block)
         if title == "Ratios":
             lines += [chart, ""]
-    lines += [
-        "## As published",
-        "",
-        "Of other code on other hardware: ratios to the source's own reference row at the same ",
-    ]
-    lines[-1] += "length may be held beside those above, the figures may not."
+    lines += ["## As published", "", AS_PUBLISHED]
     for table in published:
         told = f"*{md(table.source)}.* {md(table.hardware)}; {md(table.setting)}."
         lines += ["", told + (f" {md(table.note)}" if table.note else ""), "", *_markdown(published_block(table))[:-1]]
@@ -231,12 +227,5 @@ def published_block(table: Efficiency) -> Block:
 
 
 def _markdown(block: Block) -> list[str]:
-    head, ruler = ["mixer", *block.lengths], [":--", *["--:"] * len(block.lengths)]
     rows = [[md(name), *texts] for name, *texts in block.rows]
-    grid = ["| " + " | ".join(row) + " |" for row in (head, ruler, *rows)]
-    return [f"**{md(block.title)}**", "", *grid, ""]
-
-
-def md(text: str) -> str:
-    """Text inside a cell: neither HTML, nor Markdown, nor the end of the cell."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(clean(text), quote=False))
+    return [f"**{md(block.title)}**", "", *md_grid(["mixer", *block.lengths], rows, left=1)]

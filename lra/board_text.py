@@ -142,17 +142,17 @@ def nothing(board: Board) -> str:
 def as_markdown(board: Board) -> str:
     """The board as a chapter of a page, heading of the second level."""
     if not board.tables:
-        return f"## Leaderboard\n\n{_md(nothing(board))}\n\n    {FIRST_RUN}"
+        return f"## Leaderboard\n\n{md(nothing(board))}\n\n    {FIRST_RUN}"
     letters = machines(board)
     origins = {
         "committed": "Rows from *committed* are records in `results/`.",
         "yours": "Rows from *yours* are runs of the machine that printed this, in `runs/`.",
     }
     there = {f.origin for f in board.found if f.record["kind"] == "run"}
-    intro = [_md(sentence) for sentence in legend(board)] + [origins[o] for o in origins if o in there]
+    intro = [md(sentence) for sentence in legend(board)] + [origins[o] for o in origins if o in there]
     lines = ["## Leaderboard", "", " ".join(intro), ""]
     for t in board.tables:
-        lines += [f"### {_md(t.label)}", ""]
+        lines += [f"### {md(t.label)}", ""]
         if t.about:
             lines += [f"{t.about[0].upper()}{t.about[1:]}.", ""]
         lines += _md_table(t, letters)
@@ -161,7 +161,7 @@ def as_markdown(board: Board) -> str:
 
 
 def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
-    heads = [[_md(text) for text in heading(c, t.beside)] for c in t.columns]
+    heads = [[md(text) for text in heading(c, t.beside)] for c in t.columns]
     titles = [f"{title}<br>{variant}" for title, variant, _ in heads]
     mean = any(r.mean is not None for r in t.rows)
     lines = []
@@ -171,47 +171,48 @@ def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
             for r in t.rows
         ]
         for f in t.floors:
-            rows.append([f"*{_md(f.name)}*", "*floor*", *map(percent, f.accuracies), *[percent(f.mean)] * mean])
+            rows.append([f"*{md(f.name)}*", "*floor*", *map(percent, f.accuracies), *[percent(f.mean)] * mean])
         rows.append(["<sub>source</sub>", "", *(f"<sub>{source}</sub>" for *_, source in heads), *[""] * mean])
-        lines += _md_grid(["mixer", "from", *titles, *[MEAN] * mean], rows, left=2)
+        lines += md_grid(["mixer", "from", *titles, *[MEAN] * mean], rows, left=2)
     if t.truncated:
         rows = []
         for s in t.truncated:
-            title, variant, source = (_md(text) for text in heading(s.column))
+            title, variant, source = (md(text) for text in heading(s.column))
             name = _md_name(s.label, s.changes, letters[s.hardware])
             rows.append([name, s.origin, f"{title}, {variant}", source, *stopped_texts(s)])
         head = ["mixer", "from", "task", "source", "seed", "steps", "accuracy", "majority class", "minutes"]
-        lines += [f"**{STOPPED}**", "", *_md_grid(head, rows, left=4)]
+        lines += [f"**{STOPPED}**", "", *md_grid(head, rows, left=4)]
     if t.costs:
         rows = [
             [_md_name(c.label, c.changes, letters[c.hardware]), c.origin, *map(cost_text, c.cells)] for c in t.costs
         ]
-        lines += [f"**{COST}**", "", *_md_grid(["mixer", "from", *titles], rows, left=2)]
+        lines += [f"**{COST}**", "", *md_grid(["mixer", "from", *titles], rows, left=2)]
     return lines
 
 
-def _md(value: object) -> str:
+def md(value: object) -> str:
     """Text inside a cell: neither HTML, nor Markdown, nor the end of the cell."""
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(clean(value), quote=False))
 
 
 def _md_name(label: str, changes: Sequence[str], letter: str = "") -> str:
     hardware = f" <sub>on {letter}</sub>" if letter else ""
-    return _md(label) + hardware + "".join(f"<br><sub>{_md(c)}</sub>" for c in changes)
+    return md(label) + hardware + "".join(f"<br><sub>{md(c)}</sub>" for c in changes)
 
 
-def _md_grid(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+def md_grid(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """A table whose first `left` columns are text, and an empty line."""
     ruler = [":--"] * left + ["--:"] * (len(head) - left)
     return ["| " + " | ".join(row) + " |" for row in (head, ruler, *rows)] + [""]
 
 
 def _md_column(column: Column) -> str:
     """What a column is, by its card where that is still of the same version."""
-    title, variant, source = (_md(text) for text in heading(column))
+    title, variant, source = (md(text) for text in heading(column))
     text, card = f"**{title}, {variant}**", card_of(column)
     if card and card.version == column.task_version and column.variant in card.variants:
-        text += f": {_md(card.about.rstrip('.?'))}; {_md(card.variants[column.variant].about)}"
-    text += f". Data: {source}; SHA-256 `{_md(column.data_sha256[:8])}`, task version {_md(column.task_version)}"
+        text += f": {md(card.about.rstrip('.?'))}; {md(card.variants[column.variant].about)}"
+    text += f". Data: {source}; SHA-256 `{md(column.data_sha256[:8])}`, task version {md(column.task_version)}"
     return text + (f"; {column.examples:,} test examples." if column.examples else ".")
 
 

@@ -23,15 +23,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.core import QKVAttention, drop, masked_softmax, row_seeds, scores
+from models.core import QKVAttention, drop, row_seeds
 
 COMPLEXITY = ("L^2", "L")
 BLOCK = 128  # queries: weights that a CPU's cache holds at lengths of some thousands; fewer make products thin
-
-
-def attention_weights(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
-    """The whole matrix: q [B, Lq, H, K], k [B, Lk, H, K], mask [B, Lk] -> weights [B, H, Lq, Lk], float32."""
-    return masked_softmax(scores("bihk,bjhk->bhij", q, k), mask[:, None, None, :])
 
 
 def softmax_attention(

@@ -15,7 +15,7 @@ from flax import nnx
 from models.core import Block, Dims
 from models.mixers import available, build, label, options, parse_options, resolve
 from models.mixers.linear import linear_attention
-from models.mixers.softmax import attention_weights
+from models.mixers.softmax import softmax_attention
 
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24, dropout=0.3)
 every_mixer = pytest.mark.parametrize("name", available())
@@ -44,7 +44,8 @@ def test_softmax_and_linear_against_their_definitions() -> None:
     logits = np.einsum("bihk,bjhk->bhij", q, k, dtype=np.float64)
     weights = np.exp(logits / 2) * mask[:, None, None]
     expected = weights / weights.sum(-1, keepdims=True)
-    np.testing.assert_allclose(attention_weights(jnp.array(q), jnp.array(k), jnp.array(mask)), expected, atol=1e-6)
+    got = softmax_attention(jnp.array(q), jnp.array(k), jnp.array(v), jnp.array(mask))
+    np.testing.assert_allclose(got, np.einsum("bhij,bjhv->bihv", expected, v), atol=1e-6)
 
     phi_q, phi_k = (np.where(x > 0, x + 1, np.exp(x)) for x in (q, k))
     weights = np.einsum("bihk,bjhk->bhij", phi_q, phi_k, dtype=np.float64) * mask[:, None, None]

@@ -13,9 +13,14 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 def dense(q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array) -> jax.Array:
     """Softmax attention with its L x L weights: q, k, v [B, L, H, K], visible bool broadcastable to [B, H, L, L]."""
+    return jnp.einsum("bhij,bjhv->bihv", dense_weights(q, k, visible), v)
+
+
+def dense_weights(q: jax.Array, k: jax.Array, visible: jax.Array) -> jax.Array:
+    """Those weights, [B, H, L, L]."""
     logits = jnp.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(q.shape[-1])
     weights = jnp.exp(logits - logits.max(-1, keepdims=True)) * visible
-    return jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v)
+    return weights / weights.sum(-1, keepdims=True)
 
 
 def values_and_gradients(

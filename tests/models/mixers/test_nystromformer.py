@@ -12,7 +12,7 @@ from flax import nnx
 from models.core import Dims
 from models.mixers import parse_options
 from models.mixers.nystromformer import Nystromformer, depthwise, nystrom_factors, nystrom_product, segments_of
-from models.mixers.softmax import attention_weights
+from tests.models.mixers.reference import dense_weights
 
 B, H, L, K = 3, 2, 23, 4
 LENGTHS = (23, 13, 5)
@@ -71,11 +71,11 @@ def test_segments_cover_the_real_tokens_evenly(count: int) -> None:
 def test_as_many_landmarks_as_tokens_are_softmax() -> None:
     q, k, _, mask = inputs()
     f, a, g = jax.jit(nystrom_factors, static_argnums=3)(q, k, mask, L)
-    weights = attention_weights(q.swapaxes(1, 2), k.swapaxes(1, 2), mask)
+    weights = dense_weights(q.swapaxes(1, 2), k.swapaxes(1, 2), mask[:, None, None])
     exact = np.asarray(f) @ np.linalg.pinv(np.asarray(a), rcond=1e-13) @ np.asarray(g)
     identity = jnp.broadcast_to(jnp.eye(L)[None, None], (B, H, L, L))
     iterated = jax.jit(nystrom_product, static_argnums=4)(f, a, g, identity, 22)
-    for got, tolerance in ((exact, 1e-6), (iterated, 1e-5)):  # attention_weights accumulates in float32
+    for got, tolerance in ((exact, 1e-6), (iterated, 1e-5)):
         real = np.asarray(mask[:, None, :, None])
         np.testing.assert_allclose(np.where(real, got, 0), np.where(real, weights, 0), atol=tolerance)
 

@@ -12,8 +12,8 @@ import pytest
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from models.core import attention_dropout
-from models.mixers.softmax import BLOCK, attention_weights, softmax_attention
-from tests.models.mixers.reference import dense, values_and_gradients
+from models.mixers.softmax import BLOCK, softmax_attention
+from tests.models.mixers.reference import dense, dense_weights, values_and_gradients
 
 B, H, K, V = 3, 3, 4, 5
 RATE = 0.3
@@ -47,7 +47,7 @@ def whole(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arra
 
 
 def whole_dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    weights = attention_dropout(attention_weights(q, k, mask), RATE, keys())
+    weights = attention_dropout(dense_weights(q, k, mask[:, None, None]), RATE, keys())
     return jnp.einsum("bhij,bjhv->bihv", weights, v)
 
 
