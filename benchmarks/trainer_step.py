@@ -35,7 +35,7 @@ from lra.devices import use_every_core
 from lra.environment import environment
 from lra.evaluate import Resident
 from lra.program import Program
-from lra.train import gradient
+from lra.steps import gradient
 from tasks import load_task
 from tasks.core import Split
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from lra.evaluate import Evaluation, Resident, evaluate
 from lra.interrupt import Interrupted, RunError
 from lra.program import Program
 from lra.progress import data_progress
-from lra.train import Outcome, evaluation_size, train
+from lra.together import Together
+from lra.train import Outcome, evaluation_size, train_program
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Prepared
@@ -109,33 +110,66 @@ def run(
 
 def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[str, Any]:
     """`run` for a configuration made by `configure`."""
+    return run_seeds(config, [config.seed], max_minutes=max_minutes)[0]
+
+
+def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | None = None) -> list[dict[str, Any]]:
+    """`run_config` for several seeds, in one program (`lra.together`); each has a record of its own."""
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
-    run_id = config.run_id(data.sha256)
-    directory = rec.runs_directory() / run_id
-    complete = directory / "records" / f"{run_id}.json"
-    if complete.exists():
-        return rec.read(complete)
-    use_compilation_cache()
-    use_every_core()
-    directory.mkdir(parents=True, exist_ok=True)
-    scratch = directory / f".config.{os.getpid()}.partial"
-    scratch.write_text(json.dumps(cfg.as_json(config), indent=1) + "\n")
-    scratch.replace(directory / "config.json")
-    outcome = train(config, card, data, directory, max_minutes=max_minutes)
-    if outcome.status == "interrupted":
-        raise Interrupted(f"{run_id}: {outcome.message}; the same command goes on from there")
-    record = make_record(run_id, config, card, data, outcome)
-    if outcome.status == "diverged":
-        with contextlib.suppress(FileExistsError):  # it diverges again at the same step: its record stands
-            rec.write(directory / "records", record)
-        raise RunError(f"{run_id}: {outcome.message}")
-    rec.write(directory / "records", record)
-    return record
+    configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
+    places = {seed: rec.runs_directory() / c.run_id(data.sha256) for seed, c in configs.items()}
+    records = {}
+    for seed, place in places.items():
+        if (complete := place / "records" / f"{place.name}.json").exists():
+            records[seed] = rec.read(complete)
+    if missing := [seed for seed in seeds if seed not in records]:
+        use_compilation_cache()
+        use_every_core()
+        for seed in missing:
+            rec.write_whole(places[seed] / "config.json", json.dumps(cfg.as_json(configs[seed]), indent=1) + "\n")
+        outcomes = _train(configs, places, missing, card, data, max_minutes)
+        for seed, outcome in outcomes.items():
+            records[seed] = make_record(places[seed].name, configs[seed], card, data, outcome, together=len(missing))
+            with contextlib.suppress(FileExistsError):  # one that diverged does so again, at the same step
+                rec.write(places[seed] / "records", records[seed])
+        if told := [f"{places[s].name}: {o.message}" for s, o in outcomes.items() if o.status == "diverged"]:
+            raise RunError("\n".join(told))
+    return [records[seed] for seed in seeds]
 
 
-def make_record(run_id: str, config: RunConfig, card: Card, data: Prepared, outcome: Outcome) -> dict[str, Any]:
-    """The record of a run that ended (complete, truncated or diverged)."""
+def _train(
+    configs: Mapping[int, RunConfig],
+    places: Mapping[int, Path],
+    seeds: Sequence[int],
+    card: Card,
+    data: Prepared,
+    max_minutes: float | None,
+) -> dict[int, Outcome]:
+    """Trains seeds, together if there are several: the state of all then lies beside the directories of each."""
+    first, directories = seeds[0], [places[seed] for seed in seeds]
+    if len(seeds) == 1:
+        program, directory = Program(configs[first], card), places[first]
+    else:
+        if alone := [place.name for place in directories if (place / "checkpoints" / "latest").exists()]:
+            raise RunError(f"begun alone: {', '.join(alone)}; let `train --seed` end it, or delete its directory")
+        program = Together(configs[first], card, seeds)
+        numbers = "_".join(map(str, seeds))
+        directory = places[first].with_name(places[first].name.replace(f"-s{first}-", f"-s{numbers}-"))
+    outcomes = train_program(program, card, data, directory, directories, max_minutes=max_minutes)
+    for outcome in outcomes:
+        if outcome.status == "interrupted":
+            raise Interrupted(f"{directory.name}: {outcome.message}; the same command goes on from there")
+    return dict(zip(seeds, outcomes, strict=True))
+
+
+def make_record(
+    run_id: str, config: RunConfig, card: Card, data: Prepared, outcome: Outcome, *, together: int = 1
+) -> dict[str, Any]:
+    """The record of a run that ended (complete, truncated or diverged).
+
+    together: seeds in one program; seconds, steps per second and memory are of all of them
+    """
     journal, test = outcome.journal, outcome.test
     labels = data.splits["test"].labels[: config.limit]
     majority = np.bincount(data.splits["train"].labels, minlength=len(card.classes)).argmax()
@@ -177,6 +211,7 @@ def make_record(run_id: str, config: RunConfig, card: Card, data: Prepared, outc
         "validation": journal.validation,
         "curve": journal.curve,
         "message": outcome.message,
+        "seeds_together": together,
         "seconds": journal.seconds,
         "steps_per_second": outcome.steps_per_second,
         "peak_bytes": peak_bytes(),
@@ -221,7 +256,7 @@ def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
     if loaded is None or loaded[0].step != record["selection"]["step"]:
         raise RunError(f"{directory.name}: the checkpoint of step {record['selection']['step']} is gone")
     split = Resident.of(data.splits["test"], program, limit=config.limit)
-    return evaluate(program, loaded[0], split, evaluation_size(program)), record
+    return evaluate(program, loaded[0], split, evaluation_size(program))[0], record
 
 
 def records() -> list[dict[str, Any]]:

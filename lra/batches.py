@@ -21,8 +21,8 @@ MAX_BUCKETS = 6  # each is one compiled program
 class MicroBatch:
     """Examples that are computed together.
 
-    indices: int32 [m]  rows of the split
-    places:  int32 [m]  their places in the batch, which key their dropout
+    indices: int32 [m]  rows of the split; [S, m] for several seeds
+    places:  int32 [m] or [S, m]  their places in the batch, which key their dropout
     weights: float32 [m] 1, or 0 for an example that only fills the shape
     bucket:  length to which they are padded
     """
@@ -104,6 +104,19 @@ def cut(indices: np.ndarray, lengths: np.ndarray, micro: int, buckets: tuple[int
             )
         )
     return plan
+
+
+def side_by_side(plans: list[list[MicroBatch]]) -> list[MicroBatch]:
+    """Batches of several seeds as one, indices and places [S, m]: each micro-batch as long as the longest of them."""
+    return [
+        MicroBatch(
+            indices=np.stack([part.indices for part in parts]),
+            places=np.stack([part.places for part in parts]),
+            weights=parts[0].weights,
+            bucket=max(part.bucket for part in parts),
+        )
+        for parts in zip(*plans, strict=True)
+    ]
 
 
 def micro_batch_size(batch_size: int, max_len: int, accelerator: bool) -> int:

@@ -24,7 +24,8 @@ from lra.devices import use_every_core
 from lra.evaluate import Resident, evaluate
 from lra.flops import flops
 from lra.program import DEALT, Program, TrainState
-from lra.train import evaluation_size, gradient
+from lra.steps import gradient
+from lra.train import evaluation_size
 from tasks import load_task
 from tasks.core import Split
 
@@ -106,7 +107,7 @@ class Subject:
         totals = shapes(jax.eval_shape(program.no_totals, params), NamedSharding(program.mesh, DEALT))
         few, bucket = np.zeros(program.micro_batch, np.int32), {"bucket": length}
         held = (totals, params, rest, self.batch.arrays)
-        place = (np.uint32(0), few, few, few.astype(np.float32))
+        place = (program.dropout_key, np.uint32(0), few, few, few.astype(np.float32))
         rows = np.zeros(self.evaluation_micro, np.int32)
         self.functions = {
             "no totals": Function(program.no_totals, (params,)),

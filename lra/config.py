@@ -68,6 +68,8 @@ class Train:
     matmul_precision: Literal["default", "high", "highest"] = "highest"
     micro_batch: int | None = execution(None)  # examples a micro-batch; None: chosen for the device
     remat: bool = execution(False)  # recompute activations in the backward pass
+    # Steps in one dispatch, all padded to the longest bucket; None: 1 on a CPU and where lengths differ
+    dispatch_steps: int | None = execution(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +236,8 @@ def _check(p: Protocol) -> None:
     micro = p.train.micro_batch
     if micro is not None and (micro < 1 or p.train.batch_size % micro):
         raise ConfigError(f"train.micro_batch ({micro}) must divide train.batch_size ({p.train.batch_size})")
+    if p.train.dispatch_steps is not None and p.train.dispatch_steps < 1:
+        raise ConfigError(f"train.dispatch_steps is {p.train.dispatch_steps}; it must be at least 1")
     if not 0 <= p.model.dropout < 1 or not 0 <= p.model.attention_dropout < 1:
         raise ConfigError("model.dropout and model.attention_dropout must be at least 0 and below 1")
 

@@ -57,15 +57,20 @@ class Evaluation:
         return float(self.correct.mean())
 
 
-def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> Evaluation:
-    """Classifies each of the first `split.count` examples once; micro-batches of `micro`, the last one filled up."""
-    predictions = np.zeros(split.count, np.uint8)
-    losses = np.zeros(split.count, np.float64)
+def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> list[Evaluation]:
+    """Classifies each of the first `split.count` examples once; micro-batches of `micro`, the last one filled up.
+
+    Returns:
+      the evaluation of each of the program's seeds
+    """
+    shape = (len(program.seeds), split.count)
+    predictions, losses = np.zeros(shape, np.uint8), np.zeros(shape, np.float64)
     rows = np.arange(split.count, dtype=np.int32)
     plan = cut(rows, split.lengths[: split.count], micro, split.buckets)
     results = [program.predict(state.params, state.rest, split.arrays, m.indices, bucket=m.bucket) for m in plan]
     for m, (classes, loss) in zip(plan, jax.device_get(results), strict=True):
         real = m.weights > 0
-        predictions[m.indices[real]] = classes[real]
-        losses[m.indices[real]] = loss[real]
-    return Evaluation(predictions, split.labels[: split.count], float(losses.mean()))
+        predictions[:, m.indices[real]] = classes[..., real]
+        losses[:, m.indices[real]] = loss[..., real]
+    labels = split.labels[: split.count]
+    return [Evaluation(p, labels, float(loss.mean())) for p, loss in zip(predictions, losses, strict=True)]

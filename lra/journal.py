@@ -12,46 +12,31 @@ import numpy as np
 CURVE_POINTS = 200
 
 
-class NotFinite(Exception):
-    """The loss or the gradient of a step is not a number."""
-
-    def __init__(self, step: int, loss: float, norm: float) -> None:
-        super().__init__(f"not a number at step {step}: loss {loss}, gradient norm {norm}")
-        self.step = step
-
-
 @dataclasses.dataclass
 class Journal:
     """steps: of the whole run. Curve: [step, loss, accuracy] means over the steps since the point before, on training
-    batches. Validation: [step, loss, accuracy]. seconds: of training so far, in all processes that worked on it."""
+    batches. Validation: [step, loss, accuracy]. seconds: of training so far, in all processes that worked on it.
+    failed: step, loss and gradient norm of the first step that was not finite; nothing is written after it."""
 
     steps: int
     curve: list[list[float]] = dataclasses.field(default_factory=list)
     sums: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])
     validation: list[list[float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
-    _waiting: list[tuple[int, jax.Array]] = dataclasses.field(default_factory=list)
+    failed: tuple[int, float, float] | None = None
 
-    def add(self, step: int, metrics: jax.Array) -> None:
-        """Takes [loss, accuracy, gradient norm] of a step, without waiting for it."""
-        self._waiting.append((step, metrics))
-
-    def settle(self, *, leave: int = 0) -> None:
-        """Waits for all steps but the newest `leave`, and writes them down.
-
-        Raises:
-          NotFinite: one of them has no finite loss or gradient.
-        """
+    def write(self, step: int, loss: float, accuracy: float, norm: float) -> None:
+        """Takes what one step measured."""
+        if self.failed is not None:
+            return
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.failed = (step, loss, norm)
+            return
         every = math.ceil(self.steps / CURVE_POINTS)
-        while len(self._waiting) > leave:
-            step, metrics = self._waiting.pop(0)
-            loss, accuracy, norm = map(float, np.asarray(metrics))
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise NotFinite(step, loss, norm)
-            self.sums = [self.sums[0] + loss, self.sums[1] + accuracy, self.sums[2] + 1]
-            if (step + 1) % every == 0 or step + 1 == self.steps:
-                self.curve.append([step + 1, self.sums[0] / self.sums[2], self.sums[1] / self.sums[2]])
-                self.sums = [0.0, 0.0, 0]
+        self.sums = [self.sums[0] + loss, self.sums[1] + accuracy, self.sums[2] + 1]
+        if (step + 1) % every == 0 or step + 1 == self.steps:
+            self.curve.append([step + 1, self.sums[0] / self.sums[2], self.sums[1] / self.sums[2]])
+            self.sums = [0.0, 0.0, 0]
 
     @property
     def best_step(self) -> int | None:
@@ -59,9 +44,34 @@ class Journal:
         best = max(self.validation, key=lambda point: point[2], default=None)
         return None if best is None else int(best[0])
 
+
+class Journals:
+    """The journals of all seeds of a program, and the metrics of steps that are still under way."""
+
+    def __init__(self, each: list[Journal]) -> None:
+        self.each = each
+        self._waiting: list[tuple[int, jax.Array]] = []
+
+    def add(self, step: int, metrics: jax.Array) -> None:
+        """Takes [loss, accuracy, gradient norm] of `step` and those after it, [n, (S,) 3], without waiting for them."""
+        self._waiting.append((step, metrics))
+
+    def settle(self, *, leave: int = 0) -> None:
+        """Waits for all dispatches but the newest `leave`, and writes them down."""
+        while len(self._waiting) > leave:
+            first, metrics = self._waiting.pop(0)
+            for step, row in enumerate(np.asarray(metrics).reshape(len(metrics), -1, 3), first):
+                for journal, values in zip(self.each, row, strict=True):
+                    journal.write(step, *map(float, values))
+
+    @property
+    def going_on(self) -> list[Journal]:
+        """Of the seeds that have not failed."""
+        return [journal for journal in self.each if journal.failed is None]
+
     def to_json(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.startswith("_")}
+        return {"journals": [dataclasses.asdict(journal) for journal in self.each]}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Journal:
-        return cls(**fields)
+    def from_json(cls, fields: dict[str, Any]) -> Journals:
+        return cls([Journal(**journal) for journal in fields["journals"]])

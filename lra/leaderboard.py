@@ -257,7 +257,7 @@ def _costs(row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Found]
         took: list[tuple[int, float] | None] = []
         for key in columns:
             here = [f.record for f in cells.get(key, ()) if f.record["test"] and hardware(f.record) == machine]
-            minutes = [r["seconds"] / 60 for r in here]
+            minutes = [r["seconds"] / 60 / r.get("seeds_together", 1) for r in here]
             took.append((here[0]["parameters"], statistics.fmean(minutes)) if here else None)
         costs.append(Cost(row.origin, row.label, row.changes, machine, tuple(took)))
     return costs
@@ -288,6 +288,6 @@ def _truncated(f: Found, column: Column) -> Truncated:
         accuracy=r["test"]["accuracy"],
         at_chance=r["test"]["at_chance"],
         majority=r["majority_accuracy"],
-        minutes=r["seconds"] / 60,
+        minutes=r["seconds"] / 60 / r.get("seeds_together", 1),
         hardware=hardware(r),
     )

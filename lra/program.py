@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -49,20 +49,24 @@ class Totals(NamedTuple):
 class Program:
     """One encoder with its mixer, its loss and its optimiser, as pure jitted functions on arrays.
 
+    seeds:       that are trained, here one (`lra.together` has several)
     mesh:        the devices; parameters and data are on each, the examples of a micro-batch are dealt out
     micro_batch: examples that are computed together, on all devices
+    rows:        how the examples of a micro-batch lie in indices and places, and in predictions
     """
+
+    rows = DEALT
 
     def __init__(self, config: RunConfig, card: Card) -> None:
         self.config = config
+        self.seeds: tuple[int, ...] = (config.seed,)
         self._encoder = encoder_config(config, card)
         self._mixer = mixers.resolve(config.mixer)
         if self._mixer.sha256 != config.mixer_sha256:
             raise ConfigError(f"{config.mixer} is no longer the file that this run began with ({config.mixer_label})")
         mixers.check_options(self._mixer.cls, config.mixer_options)
-        # The run's seed has two streams: what parameters are drawn from, and what dropout is drawn from.
-        self._init_key, self._dropout_key = jax.random.split(jax.random.key(config.seed, impl="threefry2x32"))
-        model = nnx.eval_shape(lambda: self._model(self._init_key))
+        self._init_key, self.dropout_key = self._streams()
+        model = nnx.eval_shape(lambda: self._model(jax.random.key(0)))
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self._optimizer = optimizer(config.train, params)
@@ -75,21 +79,38 @@ class Program:
             plan.batch_size // self.mesh.size, config.max_len, accelerator
         )
         jit = partial(jax.jit, compiler_options=compiler_options())
-        add = self._dealt(self._add_gradient, (DEALT, *(EVERYWHERE,) * 4, *(DEALT,) * 3))
+        rows = self.rows
+        self._add = self._dealt(self._add_gradient, (DEALT, *(EVERYWHERE,) * 5, rows, rows, DEALT), DEALT)
         self.no_totals = jit(self._no_totals, out_shardings=dealt)
-        self.add_gradient = jit(add, static_argnames="bucket", donate_argnums=0)
+        self.add_gradient = jit(self._add, static_argnames="bucket", donate_argnums=0)
         self.update = jit(self._update, out_shardings=self.everywhere, donate_argnums=(0, 1))
-        self.predict = jit(self._dealt(self._predict, (*(EVERYWHERE,) * 3, DEALT)), static_argnames="bucket")
+        self.steps = jit(self._steps, static_argnames="bucket", out_shardings=self.everywhere, donate_argnums=(0, 1))
+        predict = self._dealt(self._predict, (*(EVERYWHERE,) * 3, DEALT), rows)
+        self.predict = jit(predict, static_argnames="bucket")
 
-    def _dealt(self, function: Callable[..., PyTree], specs: tuple[PartitionSpec, ...]) -> Callable[..., PyTree]:
+    def _dealt(
+        self, function: Callable[..., PyTree], specs: tuple[PartitionSpec, ...], out: PartitionSpec
+    ) -> Callable[..., PyTree]:
         """`function(*arrays, bucket=...)` on every device, each with what `specs` deal to it."""
 
         def dealt(*arrays: Any, bucket: int) -> PyTree:
             on_device = partial(function, bucket=bucket)
             # With check_vma the gradient of what every device has would be summed over devices in each micro-batch.
-            return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=DEALT, check_vma=False)(*arrays)
+            return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(*arrays)
 
         return dealt
+
+    def of_seed(self, state: TrainState, number: int) -> TrainState:
+        """The part of one of `seeds`; here there is only one."""
+        return state
+
+    def joined(self, states: Sequence[TrainState]) -> TrainState:
+        """One state of the parts of all seeds."""
+        return states[0]
+
+    def _streams(self) -> tuple[jax.Array, jax.Array]:
+        """The seed's two streams: what parameters are drawn from, and what dropout is drawn from."""
+        return seed_streams(self.config.seed)
 
     def _model(self, key: jax.Array) -> Classifier:
         def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
@@ -100,12 +121,11 @@ class Program:
     def init(self) -> TrainState:
         """The state before the first step, a function of the seed alone."""
 
-        @partial(jax.jit, out_shardings=self.everywhere)
-        def arrays(key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
-            _, *parts = nnx.split(self._model(key), nnx.Param, ...)
-            return parts[0], parts[1], self._optimizer.init(parts[0])
+        return TrainState(0, *jax.jit(self._arrays, out_shardings=self.everywhere)(self._init_key))
 
-        return TrainState(0, *arrays(self._init_key))
+    def _arrays(self, key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+        _, *parts = nnx.split(self._model(key), nnx.Param, ...)
+        return parts[0], parts[1], self._optimizer.init(parts[0])
 
     def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, keys: jax.Array | None) -> jax.Array:
         with jax.default_matmul_precision(self.config.train.matmul_precision):
@@ -123,6 +143,7 @@ class Program:
         params: PyTree,
         rest: PyTree,
         data: DeviceSplit,
+        dropout_key: jax.Array,
         step: jax.Array,
         indices: jax.Array,
         places: jax.Array,
@@ -134,7 +155,7 @@ class Program:
         ids, labels = gather(data, indices, bucket)
         keys = None
         if self.config.model.dropout or self.config.model.attention_dropout:
-            step_key = jax.random.fold_in(self._dropout_key, step)
+            step_key = jax.random.fold_in(dropout_key, step)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
 
         def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
@@ -154,6 +175,36 @@ class Program:
         updates, opt = self._optimizer.update(grads, opt, params)
         return optax.apply_updates(params, updates), opt, metrics
 
+    def _steps(
+        self,
+        params: PyTree,
+        opt: PyTree,
+        rest: PyTree,
+        data: DeviceSplit,
+        dropout_key: jax.Array,
+        first: jax.Array,
+        batches: tuple[jax.Array, jax.Array, jax.Array],
+        *,
+        bucket: int,
+    ) -> tuple[PyTree, PyTree, jax.Array]:
+        """Several steps in one dispatch -> params, opt, metrics [steps, ...].
+
+        batches: indices, places and weights [steps, micro-batches, ...] of steps `first`, `first` + 1, ...
+        """
+
+        def one(carry: tuple[PyTree, PyTree, jax.Array], batch: PyTree) -> tuple[Any, jax.Array]:
+            params, opt, step = carry
+
+            def part(totals: Totals, micro: tuple[jax.Array, ...]) -> tuple[Totals, None]:
+                return self._add(totals, params, rest, data, dropout_key, step, *micro, bucket=bucket), None
+
+            totals, _ = jax.lax.scan(part, self._no_totals(params), batch)
+            params, opt, metrics = self._update(params, opt, totals)
+            return (params, opt, step + 1), metrics
+
+        (params, opt, _), metrics = jax.lax.scan(one, (params, opt, first), batches)
+        return params, opt, metrics
+
     def _predict(
         self, params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
     ) -> tuple[jax.Array, jax.Array]:
@@ -161,6 +212,11 @@ class Program:
         ids, labels = gather(data, indices, bucket)
         logits = self._logits(params, rest, ids, None)
         return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def seed_streams(seed: int) -> tuple[jax.Array, jax.Array]:
+    init, dropout = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+    return init, dropout
 
 
 def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:

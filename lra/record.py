@@ -100,6 +100,14 @@ def write(directory: Path, record: dict[str, Any]) -> Path:
     return target
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all; its directory is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    scratch.write_text(text)
+    scratch.replace(path)
+
+
 def read(path: Path) -> dict[str, Any]:
     """Reads a record.
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 import jax
-import numpy as np
 
-from lra.batches import batch_indices, cut
+from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints
 from lra.config import RunConfig
 from lra.evaluate import Evaluation, Resident, evaluate
 from lra.interrupt import RunError, only_process, stop_on_signal
-from lra.journal import Journal, NotFinite
-from lra.program import Program, Totals, TrainState
+from lra.journal import Journal, Journals
+from lra.program import Program
 from lra.progress import Reporter
+from lra.steps import advance, dispatch_steps
 from tasks.core import Card, Prepared
 
 CHECKPOINT_SECONDS = 300.0
@@ -49,120 +51,143 @@ def train(
     Raises:
       RunError: another process has this run, or its checkpoints are damaged.
     """
+    return train_program(Program(config, card), card, data, directory, [directory], max_minutes=max_minutes)[0]
+
+
+def train_program(
+    program: Program,
+    card: Card,
+    data: Prepared,
+    directory: Path,
+    directories: Sequence[Path],
+    *,
+    max_minutes: float | None = None,
+) -> list[Outcome]:
+    """`train` for all seeds of a program: the latest state of all in `directory`, the best of each in its own."""
     started = time.monotonic()
     deadline = math.inf if max_minutes is None else started + 60 * max_minutes
-    plan = config.train
-    with only_process(directory), stop_on_signal() as stop, Checkpoints(directory / "checkpoints") as checkpoints:
-        # ── data and program ────────────────────────────────────────────────────────────────────────────
-        program = Program(config, card)
+    config, plan, seeds = program.config, program.config.train, range(len(program.seeds))
+    with ExitStack() as held:
+        for place in {directory, *directories}:
+            held.enter_context(only_process(place))
+        stop = held.enter_context(stop_on_signal())
+        latest = held.enter_context(Checkpoints(directory / "checkpoints"))
+        best = [latest if p == directory else held.enter_context(Checkpoints(p / "checkpoints")) for p in directories]
+
+        # ── data ────────────────────────────────────────────────────────────────────────────────────────
         examples = Resident.of(data.splits["train"], program)
         test_split = Resident.of(data.splits["test"], program, limit=config.limit)
         validation_split = None
         if card.selection == "validation":
             validation_split = Resident.of(data.splits["validation"], program, limit=config.limit)
-        evaluation_micro = evaluation_size(program)
+        evaluation_micro, at_once = evaluation_size(program), dispatch_steps(program, examples)
 
         # ── where to go on ──────────────────────────────────────────────────────────────────────────────
-        state, journal = program.init(), Journal(plan.steps)
-        saved = checkpoints.load("latest", state)
+        state, journals = program.init(), Journals([Journal(plan.steps) for _ in seeds])
+        saved = latest.load("latest", state)
         if saved is not None:
-            state, journal = saved[0], Journal.from_json(saved[1])
-        earlier, first_step, last_save = journal.seconds, state.step, started
+            state, journals = saved[0], Journals.from_json(saved[1])
+        earlier, first_step, last_save = journals.each[0].seconds, state.step, started
 
-        def save(kind: Literal["latest", "best"]) -> None:
+        def save() -> None:
             nonlocal last_save
-            journal.settle()  # nothing that is not finite is ever saved
-            journal.seconds = earlier + time.monotonic() - started
-            checkpoints.save(kind, state, journal.to_json())
+            journals.settle()
+            if not journals.going_on:
+                return  # the last checkpoint before is kept
+            for journal in journals.each:
+                journal.seconds = earlier + time.monotonic() - started
+            latest.save("latest", state, journals.to_json())
             last_save = time.monotonic()
 
         # ── steps ───────────────────────────────────────────────────────────────────────────────────────
-        title = f"{config.task} {config.mixer_label} seed {config.seed}"
+        title = f"{config.task} {config.mixer_label} seed {', '.join(map(str, program.seeds))}"
         step_s = reserve_s = 0.0  # of a step; of the test, by what has been measured so far
         stopped: Literal["truncated", "interrupted"] | None = None
         with Reporter(title, plan.steps, done=state.step) as reporter:
-            try:
-                while state.step < plan.steps and stopped is None:
-                    begun = time.monotonic()
-                    totals = gradient(program, state, examples)
-                    params, opt, metrics = program.update(state.params, state.opt, totals)
-                    journal.add(state.step, metrics)
-                    state = TrainState(state.step + 1, params, state.rest, opt)
-                    journal.settle(leave=1)  # the newest step stays under way
-                    took = time.monotonic() - begun
-                    if state.step > first_step + 5:  # the first ones compile
-                        step_s = 0.95 * step_s + 0.05 * took if step_s else took
-                        if not journal.validation:  # a forward pass takes about a third of a step
-                            reserve_s = 0.4 * step_s * test_split.tokens / examples.tokens_of(plan.batch_size)
-                    reporter.update(
-                        state.step, *journal.curve[-1:], per_second=plan.batch_size / step_s if step_s else 0
-                    )
+            while state.step < plan.steps and stopped is None and journals.going_on:
+                begun, before = time.monotonic(), state.step
+                ends = (before // n * n + n for n in (at_once, plan.eval_every))  # the same however often it stopped
+                state, metrics = advance(program, state, examples, min(plan.steps, *ends) - before)
+                journals.add(before, metrics)
+                journals.settle(leave=1)  # the newest dispatch stays under way
+                took = (time.monotonic() - begun) / (state.step - before)
+                if before > first_step + 5 * at_once:  # the first ones compile
+                    step_s = 0.95 * step_s + 0.05 * took if step_s else took
+                    if not journals.each[0].validation:  # a forward pass takes about a third of a step
+                        reserve_s = 0.4 * step_s * test_split.tokens / examples.tokens_of(plan.batch_size)
+                speed = len(seeds) * plan.batch_size / step_s if step_s else 0
+                reporter.update(state.step, *journals.each[0].curve[-1:], per_second=speed)
 
-                    if validation_split and (state.step % plan.eval_every == 0 or state.step == plan.steps):
-                        begun = time.monotonic()
-                        result = evaluate(program, state, validation_split, evaluation_micro)
-                        took = time.monotonic() - begun
-                        reserve_s = 1.2 * took * test_split.tokens / validation_split.tokens
-                        reporter.say(f"{title}: step {state.step}, validation accuracy {result.accuracy:.2%}")
+                if validation_split and (state.step % plan.eval_every == 0 or state.step == plan.steps):
+                    begun = time.monotonic()
+                    results = evaluate(program, state, validation_split, evaluation_micro)
+                    took = time.monotonic() - begun
+                    reserve_s = 1.2 * took * test_split.tokens / validation_split.tokens
+                    told = ", ".join(f"{result.accuracy:.2%}" for result in results)
+                    reporter.say(f"{title}: step {state.step}, validation accuracy {told}")
+                    journals.settle()
+                    for i, (journal, result) in enumerate(zip(journals.each, results, strict=True)):
+                        if journal.failed is not None:
+                            continue
                         journal.validation.append([state.step, result.loss, result.accuracy])
                         if journal.best_step == state.step:
-                            save("best")
-                        save("latest")
-                    elif time.monotonic() - last_save > CHECKPOINT_SECONDS:
-                        save("latest")
+                            best[i].save("best", program.of_seed(state, i), {})
+                    save()
+                elif time.monotonic() - last_save > CHECKPOINT_SECONDS:
+                    save()
 
-                    if stop.is_set():
-                        stopped = "interrupted"
-                    elif time.monotonic() + reserve_s + 10 * step_s + 5 > deadline:
-                        stopped = "truncated"
-                save("latest")
-            except NotFinite as error:
-                at = batch_indices(config.seed, error.step, plan.batch_size, examples.count)
-                message = (
-                    f"{error}; the last checkpoint is kept. Try a lower train.learning-rate. "
-                    f"The batch: training examples {', '.join(map(str, at))}"
-                )
-                return Outcome("diverged", error.step, journal, program.parameters, message=message)
+                if stop.is_set():
+                    stopped = "interrupted"
+                elif time.monotonic() + reserve_s + 10 * max(at_once * step_s, step_s) + 5 > deadline:
+                    stopped = "truncated"
+            save()
 
             done = Outcome(
                 status=stopped if stopped and state.step < plan.steps else "complete",
                 steps_done=state.step,
-                journal=journal,
+                journal=journals.each[0],
                 parameters=program.parameters,
                 steps_per_second=1 / step_s if step_s else None,
             )
-            if done.status == "interrupted":
-                return dataclasses.replace(done, message=f"stopped by a signal at step {state.step} of {plan.steps}")
+            if done.status == "interrupted" and journals.going_on:
+                message = f"stopped by a signal at step {state.step} of {plan.steps}"
+                return [dataclasses.replace(done, message=message) for _ in seeds]
 
             # ── test, once, what the card selects ───────────────────────────────────────────────────────
-            chosen = state
-            if journal.best_step is not None:
-                best = checkpoints.load("best", state)
-                if best is None or best[0].step != journal.best_step:
-                    raise RunError(f"{directory}: the best checkpoint is missing; delete the directory to start anew")
-                chosen = best[0]
-            test = evaluate(program, chosen, test_split, evaluation_micro)
-            reporter.say(f"{title}: step {chosen.step}, test accuracy {test.accuracy:.2%} ({done.status})")
-            return dataclasses.replace(done, selected_step=chosen.step, test=test)
+            chosen = [program.of_seed(state, i) for i in seeds]
+            for i, journal in enumerate(journals.each):
+                if journal.failed is None and journal.best_step is not None:
+                    loaded = best[i].load("best", chosen[i])
+                    if loaded is None or loaded[0].step != journal.best_step:
+                        raise RunError(
+                            f"{directories[i]}: the best checkpoint is missing; delete the directory to start anew"
+                        )
+                    chosen[i] = loaded[0]
+            tests = []
+            if journals.going_on:
+                tests = evaluate(program, program.joined(chosen), test_split, evaluation_micro)
+            outcomes = []
+            for i, journal in enumerate(journals.each):
+                if journal.failed is not None:
+                    outcomes.append(_diverged(program, program.seeds[i], journal, examples.count))
+                    continue
+                reporter.say(
+                    f"{config.task} {config.mixer_label} seed {program.seeds[i]}: step {chosen[i].step}, "
+                    f"test accuracy {tests[i].accuracy:.2%} ({done.status})"
+                )
+                outcomes.append(dataclasses.replace(done, journal=journal, selected_step=chosen[i].step, test=tests[i]))
+            return outcomes
 
 
-def gradient(program: Program, state: TrainState, examples: Resident) -> Totals:
-    """Gradient and metrics of the batch of a step: the sum over its length-adaptive micro-batches."""
-    indices = batch_indices(program.config.seed, state.step, program.config.train.batch_size, examples.count)
-    totals = program.no_totals(state.params)
-    for part in cut(indices, examples.lengths[indices], program.micro_batch, examples.buckets):
-        totals = program.add_gradient(
-            totals,
-            state.params,
-            state.rest,
-            examples.arrays,
-            np.uint32(state.step),
-            part.indices,
-            part.places,
-            part.weights,
-            bucket=part.bucket,
-        )
-    return totals
+def _diverged(program: Program, seed: int, journal: Journal, count: int) -> Outcome:
+    assert journal.failed is not None
+    step, loss, norm = journal.failed
+    at = batch_indices(seed, step, program.config.train.batch_size, count)
+    message = (
+        f"not a number at step {step}: loss {loss}, gradient norm {norm}; the last checkpoint is kept. "
+        f"Try a lower train.learning-rate. The batch: training examples {', '.join(map(str, at))}"
+    )
+    return Outcome("diverged", step, journal, program.parameters, message=message)
 
 
 def evaluation_size(program: Program) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from lra.evaluate import Resident
 from lra.program import Program, TrainState
-from lra.train import gradient
+from lra.steps import gradient
 from models.mixers import available
 from tasks import load_task
 from tasks.core import Prepared, Split

@@ -20,7 +20,8 @@ from lra.evaluate import Resident, evaluate
 from lra.interrupt import RunError, only_process
 from lra.probe import distance
 from lra.program import Program
-from lra.train import gradient, train
+from lra.steps import gradient
+from lra.train import train
 from tasks.listops import CARD
 from tests.lra.conftest import leaves, tiny_config
 
@@ -58,13 +59,13 @@ def test_every_example_is_evaluated_once_whatever_the_micro_batch(tiny):
     config = tiny_config()
     program = Program(config, CARD)
     split = Resident.of(tiny.splits["test"], program)
-    results = [evaluate(program, program.init(), split, micro) for micro in (1, 7, 50, 64)]
+    results = [evaluate(program, program.init(), split, micro)[0] for micro in (1, 7, 50, 64)]
     assert all(len(r.predictions) == 50 for r in results)
     for r in results[1:]:
         np.testing.assert_array_equal(r.predictions, results[0].predictions)
         assert r.loss == pytest.approx(results[0].loss, rel=1e-5)
     few = Resident.of(tiny.splits["test"], program, limit=11)
-    np.testing.assert_array_equal(evaluate(program, program.init(), few, 4).predictions, results[0].predictions[:11])
+    np.testing.assert_array_equal(evaluate(program, program.init(), few, 4)[0].predictions, results[0].predictions[:11])
 
 
 def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
@@ -74,7 +75,7 @@ def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
     assert [point[0] for point in whole.journal.validation] == [4, 8, 12]
 
     calls = 0
-    real = trainer.gradient
+    real = trainer.advance
 
     def interrupting(*args, **kwargs):
         nonlocal calls
@@ -83,7 +84,7 @@ def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(trainer, "gradient", interrupting)
+    monkeypatch.setattr(trainer, "advance", interrupting)
     ends = []
     while not ends or ends[-1].status == "interrupted":
         ends.append(train(config, CARD, tiny, tmp_path / "parts"))
@@ -113,7 +114,7 @@ def test_the_best_validation_is_tested(tiny, tmp_path):
     program = Program(config, CARD)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         best, _ = checkpoints.load("best", program.init())
-    again = evaluate(program, best, Resident.of(tiny.splits["test"], program), 5)
+    again = evaluate(program, best, Resident.of(tiny.splits["test"], program), 5)[0]
     np.testing.assert_array_equal(again.predictions, outcome.test.predictions)
 
 
@@ -168,7 +169,7 @@ def test_seeds_differ_in_parameters_batches_and_dropout(tiny, monkeypatch):
     split, start = Resident.of(tiny.splits["train"], one), one.init()
     assert gradient(one, start, split).loss != gradient(two, start, split).loss  # of batches and dropout
     assert (batch_indices(0, 0, 8, split.count) != batch_indices(1, 0, 8, split.count)).any()
-    monkeypatch.setattr("lra.train.batch_indices", lambda seed, *sizes: batch_indices(0, *sizes))
+    monkeypatch.setattr("lra.steps.batch_indices", lambda seed, *sizes: batch_indices(0, *sizes))
     assert gradient(one, start, split).loss != gradient(two, start, split).loss  # of dropout alone
 
 
@@ -178,7 +179,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
 from lra.evaluate import Resident, evaluate
 from lra.program import Program, TrainState
-from lra.train import gradient
+from lra.steps import gradient
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config, tiny_split
 
@@ -193,7 +194,7 @@ for micro, devices in ((8, 4), (2, 2), (1, 1)):
         curve.append(np.asarray(metrics))
     curves[devices] = curve
     test = Resident.of(tiny_split(50, 3), program)
-    predictions[devices] = evaluate(program, state, test, 4 * devices).predictions
+    predictions[devices] = evaluate(program, state, test, 4 * devices)[0].predictions
 for devices in (2, 4):
     np.testing.assert_allclose(curves[devices], curves[1], rtol=1e-4)
     assert (predictions[devices] == predictions[1]).mean() > 0.95

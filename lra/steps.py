@@ -1,0 +1,74 @@
+"""Steps of training: which micro-batches one has, its gradient, and several of them in one dispatch."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from lra.batches import MicroBatch, batch_indices, cut, side_by_side
+from lra.evaluate import Resident
+from lra.program import Program, Totals, TrainState
+
+DISPATCH_STEPS = 16  # at most, on an accelerator: enough to hide what a dispatch costs, few enough to stop soon
+
+
+def micro_batches(program: Program, step: int, examples: Resident) -> list[MicroBatch]:
+    """The batch of a step, length-adaptive; of several seeds side by side."""
+    plans = []
+    for seed in program.seeds:
+        indices = batch_indices(seed, step, program.config.train.batch_size, examples.count)
+        plans.append(cut(indices, examples.lengths[indices], program.micro_batch, examples.buckets))
+    return plans[0] if len(plans) == 1 else side_by_side(plans)
+
+
+def gradient(program: Program, state: TrainState, examples: Resident) -> Totals:
+    """Gradient and metrics of the batch of a step: the sum over its micro-batches."""
+    totals = program.no_totals(state.params)
+    for part in micro_batches(program, state.step, examples):
+        totals = program.add_gradient(
+            totals,
+            state.params,
+            state.rest,
+            examples.arrays,
+            program.dropout_key,
+            np.uint32(state.step),
+            part.indices,
+            part.places,
+            part.weights,
+            bucket=part.bucket,
+        )
+    return totals
+
+
+def dispatch_steps(program: Program, examples: Resident) -> int:
+    """Steps in one dispatch: on an accelerator several, where all examples are equally long; divides `eval_every`."""
+    plan = program.config.train
+    if plan.dispatch_steps is not None:
+        return plan.dispatch_steps
+    if jax.default_backend() == "cpu" or len(examples.buckets) > 1:
+        return 1
+    return max(n for n in range(1, DISPATCH_STEPS + 1) if plan.eval_every % n == 0)
+
+
+def advance(program: Program, state: TrainState, examples: Resident, steps: int) -> tuple[TrainState, jax.Array]:
+    """`steps` updates -> the state after them, and [loss, accuracy, norm of the gradient] of each, [steps, (S,) 3]."""
+    if steps == 1:
+        params, opt, metrics = program.update(state.params, state.opt, gradient(program, state, examples))
+        return TrainState(state.step + 1, params, state.rest, opt), metrics[None]
+    plans = [micro_batches(program, state.step + n, examples) for n in range(steps)]
+    batches = (
+        np.stack([[part.indices for part in plan] for plan in plans]),
+        np.stack([[part.places for part in plan] for plan in plans]),
+        np.stack([[part.weights for part in plan] for plan in plans]),
+    )
+    params, opt, metrics = program.steps(
+        state.params,
+        state.opt,
+        state.rest,
+        examples.arrays,
+        program.dropout_key,
+        np.uint32(state.step),
+        batches,
+        bucket=examples.buckets[-1],
+    )
+    return TrainState(state.step + steps, params, state.rest, opt), metrics
