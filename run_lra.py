@@ -45,6 +45,8 @@ class Train:
     protocol: ProtocolName = "small"
     seed: int = 0
     """Of parameters, batches and dropout; never of the data."""
+    together: int = 1
+    """Train so many seeds, from --seed on, in one program: for a GPU that one small model leaves idle."""
     mixer_options: tuple[str, ...] = ()
     """Options of the mixer, as in `--mixer-options window=64`."""
     source: Source | None = None
@@ -57,7 +59,7 @@ class Train:
     def run(self) -> int:
         from lra import api
 
-        record = api.run(
+        config = api.configure(
             self.task,
             self.mixer,
             protocol=self.protocol,
@@ -65,10 +67,12 @@ class Train:
             options=self.mixer_options,
             source=self.source,
             limit=self.limit,
-            max_minutes=self.max_minutes,
             overrides=cfg.differences(self, cfg.protocol(self.task, self.protocol)),
         )
-        print(api.summary(record))
+        seeds = range(self.seed, self.seed + self.together)
+        records = api.run_seeds(config, seeds, max_minutes=self.max_minutes)
+        for record in records:
+            print(api.summary(record))
         return 0
 
 
@@ -98,6 +102,8 @@ class Suite:
     mixers: tuple[str, ...] = ("cosformer", "softmax")
     seeds: int = 1
     """Seeds 0 .. N - 1 of each."""
+    together: bool = False
+    """All seeds of a task and mixer in one program: for a GPU that one small model leaves idle."""
     max_minutes: float | None = None
     """For each run."""
     tune: bool = False
@@ -111,6 +117,7 @@ class Suite:
             self.mixers,
             protocol=self.protocol,
             seeds=self.seeds,
+            together=self.together,
             max_minutes=self.max_minutes,
             tune=self.tune,
         )
@@ -178,6 +185,8 @@ class Bench:
     protocol: Literal["small", "lra"] | None = None
     """Gives the sizes; without it, lra on an accelerator and small on a CPU."""
     batch_size: int = 32
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters, normalisers and sums stay float32."""
     seconds: float = 60.0
     """For each mixer at each length, compiling included; at least one step is measured."""
     output: Path | None = None
@@ -194,6 +203,7 @@ class Bench:
             self.lengths,
             protocol=self.protocol,
             batch_size=self.batch_size,
+            dtype=self.dtype,
             seconds=self.seconds,
             directory=directory,
         )

@@ -114,7 +114,13 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
 
 
 def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | None = None) -> list[dict[str, Any]]:
-    """`run_config` for several seeds, in one program (`lra.together`); each has a record of its own."""
+    """`run_config` for several seeds, in one program (`lra.together`); each has a record of its own.
+
+    Raises:
+      ConfigError, DataError, RunError: as `run`; one seed that diverged does not keep the others from their records
+    """
+    if not seeds:
+        raise ConfigError("no seed to train: how many are trained together must be at least 1")
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}

@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 
 from loky.process_executor import TerminatedWorkerError
 
+from lra import bench_roofline
 from lra import config as cfg
 from lra.api import configure, find_mixer
 from lra.bench_cell import Cell, Speed, measure
+from lra.bench_roofline import Roofline
 from lra.config import ConfigError, RunConfig
 from lra.devices import use_every_core
 from lra.environment import code_state, environment
@@ -41,6 +43,7 @@ class Setting:
     """What cells of one table have in common.
 
     protocol: `lra@1`: that of Text, with the length of the cell
+    dtype:    of the computation; parameters are float32
     command:  the last one
     """
 
@@ -48,6 +51,8 @@ class Setting:
     command: str
     protocol: str
     batch_size: int
+    dtype: str
+    roofline: Roofline
     environment: dict[str, Any]
     code: dict[str, Any]
 
@@ -55,7 +60,7 @@ class Setting:
         """Whether cells of both may stand in one table."""
 
         def meaning(s: Setting) -> tuple[Any, ...]:
-            return s.protocol, s.batch_size, s.environment, s.code["sha256"]
+            return s.protocol, s.batch_size, s.dtype, s.environment, s.code["sha256"]
 
         return meaning(self) == meaning(other)
 
@@ -87,6 +92,7 @@ class Results:
             if (said.pop("schema"), said.pop("kind")) != (SCHEMA, "bench"):
                 raise ValueError("another kind or schema")
             cells = tuple(map(_cell, said.pop("cells")))
+            said["roofline"] = Roofline(**said["roofline"])
             return cls(Setting(**said), cells)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is not a benchmark of this version ({error}); give another --output") from error
@@ -107,6 +113,7 @@ def bench(
     *,
     protocol: str | None,
     batch_size: int,
+    dtype: str,
     seconds: float,
     directory: Path,
 ) -> Results:
@@ -115,6 +122,7 @@ def bench(
     Args:
       names: of mixers, see `models.mixers`; none: all of the project
       protocol: gives the sizes; None: `lra` on an accelerator, `small` on a CPU
+      dtype: float32 or bfloat16, of the computation
       seconds: of a cell, see `lra.bench_cell.measure`
 
     Raises:
@@ -127,19 +135,21 @@ def bench(
         find_mixer(name)
     here: dict[str, Any] = in_a_process(_environment)
     protocol = protocol or ("small" if here["backend"] == "cpu" else "lra")
-    overrides = {"train.batch_size": batch_size}
+    overrides = {"train.batch_size": batch_size, "model.dtype": dtype}
     configs = {
         (name, length): configure("text", name, protocol=protocol, overrides={**overrides, "max_len": length})
         for length in sorted(set(lengths))  # mixers of one length one after another: a slow hour falls on all alike
         for name in dict.fromkeys(names)
     }
     words = [*names, "--lengths", *map(str, lengths), "--protocol", protocol]
-    words += ["--batch-size", str(batch_size), "--seconds", f"{seconds:g}"]
+    words += ["--batch-size", str(batch_size), "--dtype", dtype, "--seconds", f"{seconds:g}"]
     setting = Setting(
         created=now(),
         command=f"python run_lra.py bench {shlex.join(Path(w).name if '.py' in w else w for w in words)}",
         protocol=f"{protocol}@{cfg.protocol('text', protocol).version}",
         batch_size=batch_size,
+        dtype=dtype,
+        roofline=in_a_process(bench_roofline.measure, dtype),
         environment=here,
         code=code_state(),
     )
@@ -168,10 +178,11 @@ def go_on(path: Path, setting: Setting) -> Results:
         return Results(setting)
     earlier = Results.read(path)
     if earlier.setting.same_as(setting):
-        return Results(dataclasses.replace(setting, created=earlier.setting.created), earlier.cells)
+        kept = dataclasses.replace(setting, created=earlier.setting.created, roofline=earlier.setting.roofline)
+        return Results(kept, earlier.cells)
     aside = path.with_name(f"bench-{earlier.setting.created.translate({ord(c): None for c in '-:+'})}.json")
     path.replace(aside)
-    print(f"{path}: of other code, protocol, batch or environment; now {aside.name}", file=sys.stderr)
+    print(f"{path}: of other code, protocol, batch, dtype or environment; now {aside.name}", file=sys.stderr)
     return Results(setting)
 
 

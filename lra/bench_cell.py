@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,7 @@ class Cell:
     micro_batch:      examples that are computed together in training, on all devices
     compile_seconds:  tracing and compiling all functions of training and inference, nothing cached
     flops:            of a training step of one batch
+    moved_bytes:      read and written by a training step, by the compiler, which counts the body of a loop once
     needed_bytes:     by the compiler, see `lra.bench_memory.needed_bytes`
     limit_bytes:      what there was
     peak_bytes:       measured, see `lra.bench_memory.Peak`
@@ -66,6 +67,7 @@ class Cell:
     micro_batch: int | None = None
     compile_seconds: float | None = None
     flops: float | None = None
+    moved_bytes: float | None = None
     needed_bytes: int | None = None
     limit_bytes: int | None = None
     peak_bytes: int | None = None
@@ -118,8 +120,17 @@ class Subject:
 
     def flops(self) -> float:
         """Of a training step. The program of a micro-batch is counted for one device."""
-        parts = self.program.config.train.batch_size // self.program.micro_batch * self.program.mesh.size
-        return parts * self.functions["gradient"].flops() + self.functions["update"].flops()
+        return self._parts * self.functions["gradient"].flops() + self.functions["update"].flops()
+
+    def moved_bytes(self, compiled: Mapping[str, Any]) -> float:
+        """Of a training step, on all devices."""
+        of = {name: float(program.cost_analysis()["bytes accessed"]) for name, program in compiled.items()}
+        return self._parts * of["gradient"] + self.program.mesh.size * (of["update"] + of["no totals"])
+
+    @property
+    def _parts(self) -> int:
+        """Runs of the program of a micro-batch, on each device, in a step."""
+        return self.program.config.train.batch_size // self.program.micro_batch * self.program.mesh.size
 
     def train(self, state: TrainState) -> TrainState:
         params, opt, metrics = self.program.update(state.params, state.opt, gradient(self.program, state, self.batch))
@@ -152,6 +163,7 @@ def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Cell
             parameters=subject.program.parameters,
             micro_batch=subject.program.micro_batch,
             flops=subject.flops(),
+            moved_bytes=subject.moved_bytes(compiled),
             needed_bytes=(needed := needed_bytes(compiled, subject.opt, devices)),
             limit_bytes=(limit := limit_bytes() if limit is None else limit),
         )

@@ -66,15 +66,28 @@ def figures(results: Results) -> list[Block]:
 
 
 def further(results: Results) -> list[Block]:
-    """What is not a headline: the compiler's count of memory, operations, time of compiling."""
+    """What is not a headline: the compiler's count of memory, operations, distance from the roofline, compiling."""
+    roof = results.setting.roofline
 
     def achieved(c: Cell) -> float | None:
         return c.flops / c.training.seconds[1] if c.flops and c.training else None
+
+    def utilisation(c: Cell) -> str:
+        value = achieved(c)
+        return NONE if value is None else f"{value / roof.flops_per_second:.1%}"
+
+    def distance(c: Cell) -> str:
+        if c.training is None or c.flops is None or c.moved_bytes is None:
+            return NONE
+        bound = "memory" if c.moved_bytes / roof.bytes_per_second > c.flops / roof.flops_per_second else "arithmetic"
+        return f"{ratio_text(c.training.seconds[1] / roof.bound(c.flops, c.moved_bytes))} {bound}"
 
     return [
         _block(results, "Memory needed, by the compiler", lambda c: bytes_text(c.needed_bytes)),
         _block(results, "Operations of a training step", lambda c: scale_text(c.flops)),
         _block(results, "Operations a second, training", lambda c: scale_text(achieved(c))),
+        _block(results, "Utilisation: of the operations a second of a matrix product", utilisation),
+        _block(results, "Training step, times what the roofline allows, and what bounds it", distance),
         _block(results, "Seconds of compiling", lambda c: number_text(c.compile_seconds)),
     ]
 
@@ -152,13 +165,17 @@ def scale_text(value: float | None) -> str:
 def heading(results: Results) -> str:
     s = results.setting
     machine = hardware({"environment": s.environment})
-    return f"byte-level Text, batch {s.batch_size}, sizes of {s.protocol}, {machine}, jax {s.environment['jax']}"
+    sizes = f"batch {s.batch_size}, {s.dtype}, sizes of {s.protocol}"
+    return f"byte-level Text, {sizes}, {machine}, jax {s.environment['jax']}"
 
 
 def remarks(results: Results) -> list[str]:
     """Sentences on the marks that occur, and on cells that have no figures."""
-    cells = results.cells
-    said = []
+    cells, roof = results.cells, results.setting.roofline
+    said = [
+        f"The roofline, measured here: {scale_text(roof.flops_per_second)}FLOP/s in a matrix product, "
+        f"{scale_text(roof.bytes_per_second)}B/s of memory. Bytes are the compiler's, which counts a loop's body once."
+    ]
     if not ratios(results):
         said.append(f"No ratios: {REFERENCE} was not measured here.")
     if any(c.status == "oom" for c in cells):

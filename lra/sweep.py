@@ -28,6 +28,7 @@ def suite(
     *,
     protocol: str,
     seeds: int = 1,
+    together: bool = False,
     max_minutes: float | None = None,
     tune: bool = False,
 ) -> list[str]:
@@ -35,6 +36,7 @@ def suite(
 
     Args:
       seeds: how many: 0 .. seeds - 1
+      together: all seeds of a task and mixer in one process and program
       max_minutes: of each run
       tune: choose each mixer's learning rate on validation first (`lra.tuning`); a task without a
         validation split keeps the protocol's rate
@@ -69,6 +71,9 @@ def suite(
             words += ["--train.learning-rate", str(tuning.write_tuning(records))]
         elif tune:
             print(f"{place}: {task} has no validation split to choose a rate by", file=sys.stderr)
+        if together and seeds > 1:
+            failed += _train(f"{place} seeds 0 to {seeds - 1}", [*words, "--together", str(seeds)])
+            continue
         for seed in range(seeds):
             failed += _train(f"{place} seed {seed}", [*words, "--seed", str(seed)])
     return failed

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import run_lra
-from lra import bench, bench_cell
+from lra import bench, bench_cell, bench_roofline
 from lra.api import configure
 from lra.bench import Results
 from lra.bench_cell import Cell, Speed, Subject, measure, timed
+from lra.bench_roofline import Roofline
 from lra.config import ConfigError, RunConfig
 from lra.interrupt import Interrupted
 
@@ -96,6 +97,7 @@ def test_a_cell_measures_steps_and_nothing_that_compiles(monkeypatch: pytest.Mon
 def test_what_does_not_fit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_cell.Function, "compile", lambda _: None)
     monkeypatch.setattr(bench_cell, "needed_bytes", lambda *_: 1000)
+    monkeypatch.setattr(bench_cell.Subject, "moved_bytes", lambda *_: 1e6)
     monkeypatch.setattr(bench_cell, "_run", lambda *_: {"peak_bytes": 1})
     fits = measure(tiny(), 1, limit=1000)
     assert (fits.status, fits.peak_bytes) == ("measured", 1)
@@ -142,6 +144,24 @@ def test_operations_do_not_depend_on_how_a_batch_is_cut() -> None:
     assert gradient(**{"train.micro_batch": 1}) == pytest.approx(gradient(**{"train.micro_batch": 4}), rel=0.05)
 
 
+def test_bytes_of_a_step_are_those_of_all_its_programs() -> None:
+    """Longer examples move more; as many programs of a micro-batch as there are, and the update once."""
+    moved = {}
+    for length in (64, 256):
+        subject = Subject(tiny(length=length, batch_size=4, **{"train.micro_batch": 2}))
+        compiled = {name: function.compile() for name, function in subject.functions.items()}
+        moved[length] = subject.moved_bytes(compiled)
+        one = compiled["gradient"].cost_analysis()["bytes accessed"]
+        assert moved[length] > 2 * one + 7 * 4 * subject.program.parameters  # adamw reads 4 arrays and writes 3
+    assert moved[256] > 2 * moved[64]
+
+
+def test_a_step_is_bound_by_one_of_two_roofs() -> None:
+    roof = Roofline(flops_per_second=8.0, bytes_per_second=2.0)
+    assert roof.bound(flops=16, moved=1) == 2
+    assert roof.bound(flops=16, moved=10) == 5
+
+
 def test_the_first_step_warms_up_unless_it_is_alone() -> None:
     calls: list[int] = []
     assert timed(lambda: calls.append(1), 0).steps == len(calls) == 1
@@ -172,12 +192,23 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return Cell(config.mixer_label, config.max_len, "measured", training=SPEED, inference=SPEED)
 
     monkeypatch.setattr(bench, "measured_apart", pretend)
-    monkeypatch.setattr(bench, "in_a_process", lambda *_: dict(ENVIRONMENT))
+    pretend_to_be(ENVIRONMENT, monkeypatch)
     return done
 
 
+def pretend_to_be(environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    roof = Roofline(flops_per_second=1e9, bytes_per_second=1e9)
+    monkeypatch.setattr(bench, "in_a_process", lambda f, *_: roof if f is bench_roofline.measure else dict(environment))
+
+
 def run(directory: Path, **changes: Any) -> Results:
-    given: dict[str, Any] = {"protocol": None, "batch_size": 4, "seconds": 1, "directory": directory}
+    given: dict[str, Any] = {
+        "protocol": None,
+        "batch_size": 4,
+        "dtype": "float32",
+        "seconds": 1,
+        "directory": directory,
+    }
     return bench.bench(("cosformer", "softmax"), (128, 64), **{**given, **changes})
 
 
@@ -210,14 +241,14 @@ def test_an_interrupted_benchmark_goes_on(tmp_path: Path, faked: list, monkeypat
 
 def test_nothing_of_another_setting_is_kept(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
-    for change in ({"batch_size": 8}, {"protocol": "lra"}):
+    for change in ({"batch_size": 8}, {"dtype": "bfloat16"}, {"protocol": "lra"}):
         faked.clear()
         run(tmp_path, **change)
         assert len(faked) == 4
     faked.clear()
     monkeypatch.setattr(bench, "code_state", lambda: {"sha256": "other"})
     run(tmp_path, protocol="lra")
-    monkeypatch.setattr(bench, "in_a_process", lambda *_: {**ENVIRONMENT, "backend": "gpu", "device": "another"})
+    pretend_to_be({**ENVIRONMENT, "backend": "gpu", "device": "another"}, monkeypatch)
     assert run(tmp_path).setting.protocol == "lra@1"  # of an accelerator
     assert len(faked) == 8
     assert len(list(tmp_path.glob("bench-*.json"))) >= 1  # set aside, not lost
@@ -229,7 +260,13 @@ def test_nothing_of_another_setting_is_kept(tmp_path: Path, faked: list, monkeyp
 def test_a_path_of_ones_own_is_not_recorded(tmp_path: Path, faked: list) -> None:
     (tmp_path / "mine.py").write_text(BROKEN)
     bench.bench(
-        [f"{tmp_path}/mine.py:Raises"], [64], protocol="small", batch_size=4, seconds=1, directory=tmp_path / "out"
+        [f"{tmp_path}/mine.py:Raises"],
+        [64],
+        protocol="small",
+        batch_size=4,
+        dtype="float32",
+        seconds=1,
+        directory=tmp_path / "out",
     )
     said = (tmp_path / "out" / "bench.json").read_text()
     assert "mine.py:Raises@" in said
@@ -243,10 +280,10 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from jax._src import xla_bridge
-from lra import bench, bench_cell
+from lra import bench_roofline, bench, bench_cell
 bench.in_a_process = lambda *_: {ENVIRONMENT!r}
 bench.measured_apart = lambda config, seconds: bench_cell.Cell(config.mixer_label, config.max_len, "failed")
-bench.bench((), (64,), protocol=None, batch_size=4, seconds=1, directory=Path({str(tmp_path)!r}))
+bench.bench((), (64,), protocol=None, batch_size=4, dtype="float32", seconds=1, directory=Path({str(tmp_path)!r}))
 print(xla_bridge.backends_are_initialized())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

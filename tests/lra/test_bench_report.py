@@ -12,18 +12,21 @@ import pytest
 from lra import bench_chart, bench_report, bench_tables, published, record
 from lra.bench import Results, Setting
 from lra.bench_cell import Cell, Speed
+from lra.bench_roofline import Roofline
 
 ENVIRONMENT = {"backend": "cpu", "device": "abacus", "device_count": 1, "cores": 2, "jax": "1.2.3"}
 
 
 def cell(mixer: str, length: int, seconds: float = 1.0, peak: int = 2**20, **changes: Any) -> Cell:
     speed = Speed(7, (0.9 * seconds, seconds, 1.25 * seconds))
-    made = Cell(mixer, length, "measured", "", 10, 1, 2.0, 4e9, 3 * 2**20, 2**30, peak, speed, speed)
+    made = Cell(mixer, length, "measured", "", 10, 1, 2.0, 4e9, 1e9, 3 * 2**20, 2**30, peak, speed, speed)
     return dataclasses.replace(made, **changes)
 
 
 def results(*cells: Cell) -> Results:
-    setting = Setting(record.now(), "python run_lra.py bench", "small@1", 32, dict(ENVIRONMENT), {"sha256": "f" * 64})
+    roof = Roofline(flops_per_second=16e9, bytes_per_second=8e9)
+    words = (record.now(), "python run_lra.py bench", "small@1", 32, "float32")
+    setting = Setting(*words, roof, dict(ENVIRONMENT), {"sha256": "f" * 64})
     return Results(setting, cells)
 
 
@@ -58,10 +61,14 @@ def test_figures_say_how_they_were_found() -> None:
     training, _, memory = bench_tables.figures(SOME)
     assert rows(training)["cosformer"] == ("4 (3.2–4.44; 7)", "2 (1.6–2.22; 7)", "1 (0.8–1.11; 7)")
     assert rows(memory)["softmax"] == ("1.0 GiB", "4.0 GiB", "OOM, needs 16.0 GiB")
-    needed, flops, achieved, compiling = bench_tables.further(SOME)
+    needed, flops, achieved, utilisation, distance, compiling = bench_tables.further(SOME)
     assert rows(needed)["cosformer"][0] == "3 MiB"
     assert rows(flops)["cosformer"][0] == "4 G"
     assert rows(achieved)["cosformer"] == ("16 G", "8 G", "4 G")
+    assert rows(utilisation)["cosformer"] == ("100.0%", "50.0%", "25.0%")  # of a roof of 16 GFLOP/s
+    assert rows(distance)["cosformer"] == ("1.0x arithmetic", "2.0x arithmetic", "4.0x arithmetic")
+    moving = results(cell("cosformer", 1024, 0.5, moved_bytes=3e9))
+    assert rows(bench_tables.further(moving)[4])["cosformer"] == ("1.3x memory",)  # 3 GB at 8 GB/s: 0.375 s
     assert rows(compiling)["cosformer"][0] == "2"
     assert bench_tables.speed_text(Speed(1, (0.5, 0.5, 0.5))) == "2 (one step)"
 

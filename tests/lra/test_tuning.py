@@ -90,6 +90,13 @@ def rate_of(words: list[str]) -> str | None:
     return words[words.index("--train.learning-rate") + 1] if "--train.learning-rate" in words else None
 
 
+def test_a_suite_trains_seeds_together(started: list[list[str]]) -> None:
+    assert sweep.suite(["listops"], ["cosformer", "fnet"], protocol="quick", seeds=3, together=True) == []
+    assert [words[-2:] for words in started] == [["--together", "3"]] * 2
+    sweep.suite(["listops"], ["cosformer"], protocol="quick", together=True)
+    assert started[-1][-2:] == ["--seed", "0"]
+
+
 def test_a_suite_goes_on_with_the_best_rate(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     reached = iter([0.3, 0.2, 0.4])
     monkeypatch.setattr(
