@@ -6,7 +6,9 @@ The figures were written by `python benchmarks/step_costs.py`. Who means to chan
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
+import jax
 import pytest
 
 from benchmarks.step_costs import LENGTHS, RECORDED, compiler, operations, temporary_bytes
@@ -14,6 +16,15 @@ from models import mixers
 
 SAID = json.loads(RECORDED.read_text())
 LINEAR = [name for name in mixers.available() if (mixers.resolve(name).complexity or ("", ""))[1] == "L"]
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """As users compile; the other tests do not."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def test_every_mixer_has_figures() -> None:
@@ -28,6 +39,7 @@ def test_operations(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", mixers.available())
+@pytest.mark.usefixtures("optimised")
 def test_temporary_memory(name: str) -> None:
     if compiler() != SAID["compiler"]:
         pytest.skip(f"temporary memory is this compiler's business: recorded with {SAID['compiler']}")
