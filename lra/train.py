@@ -20,7 +20,7 @@ from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
 from lra.program import Program
 from lra.progress import Reporter
-from lra.steps import advance, dispatch_steps
+from lra.steps import advance, compile_ahead, dispatch_steps
 from tasks.core import Card, Prepared
 
 CHECKPOINT_SECONDS = 300.0
@@ -87,6 +87,8 @@ def train_program(
         saved = latest.load("latest", state)
         if saved is not None:
             state, journals = saved[0], Journals.from_json(saved[1])
+        if state.step < plan.steps:
+            compile_ahead(program, state, examples)
         earlier, first_step, last_save = journals.each[0].seconds, state.step, started
 
         def save() -> None:

@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -118,6 +119,7 @@ def attention_dropout(weights: jax.Array, rate: float, keys: jax.Array | None) -
     return drop(weights, rate, seeds, axis=3)
 
 
+@partial(jax.jit, static_argnums=(1, 2))  # traced once for all its uses of one size: most of a program's tracing
 def row_seeds(keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Array]:
     """Two uint32 [B, H, L], the seeds of `drop`: functions of an example's key, the head and the row."""
     words = jax.random.key_data(keys).reshape(len(keys), 1, 1, -1)
@@ -126,6 +128,7 @@ def row_seeds(keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Ar
     return threefry(words[..., 0], words[..., -1], row, head)
 
 
+@partial(jax.jit, static_argnums=(1, 3))
 def drop(x: jax.Array, rate: float, seeds: Sequence[jax.Array], axis: int) -> jax.Array:
     """Zero with probability `rate`, else x / (1 - rate): a function of two seeds and of the place along `axis`.
 

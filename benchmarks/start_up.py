@@ -1,0 +1,63 @@
+"""Seconds from the command `train` to its first step, of `small` ListOps: with nothing compiled yet, and after that.
+
+python benchmarks/start_up.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHILD = """
+import sys, time
+sys.path.insert(0, {root!r})
+from lra import api, train
+from lra.interrupt import Interrupted
+real = train.advance
+
+def first(*arguments):
+    import jax
+    jax.block_until_ready(real(*arguments))
+    print(time.time())
+    sys.exit()
+
+train.advance = first
+api.rec.ROOT = type(api.rec.ROOT)({cache!r})
+import run_lra
+run_lra.main(["train", "--task", {task!r}, "--mixer", {mixer!r}, "--protocol", "small", "--seed", "{seed}"])
+"""
+
+
+def first_step(task: str, mixer: str, seed: int, cache: Path) -> float:
+    """Seconds from the start of the interpreter until the parameters of step 1 are there."""
+    child = CHILD.format(root=str(ROOT), cache=str(cache), task=task, mixer=mixer, seed=seed)
+    environment = {**os.environ, "LRA_RUNS": str(cache / "runs")}
+    begin = time.time()
+    done = subprocess.run([sys.executable, "-c", child], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return float(done.stdout.split()[-1]) - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="listops")
+    parser.add_argument("--mixer", default="cosformer")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as cache:
+        cold = first_step(given.task, given.mixer, 0, Path(cache))
+        warm = [first_step(given.task, given.mixer, 1 + n, Path(cache)) for n in range(given.rounds)]
+    print(f"{given.task} {given.mixer}: first step after {cold:.1f} s with nothing compiled yet,")
+    print(f"then, with other seeds, after {statistics.median(warm):.1f} s ({min(warm):.1f} to {max(warm):.1f})")
+
+
+if __name__ == "__main__":
+    main()
