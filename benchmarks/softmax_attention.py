@@ -4,10 +4,10 @@ python benchmarks/softmax_attention.py                       # needs torch: pip 
 python benchmarks/softmax_attention.py --lengths 1024 4096 16384
 
 float32, no mask in torch and a full one here. At equal shapes torch uses its own kernel of FlashAttention, but for
-dropout, for which it has none on the CPU. Both take turns in one process, both on all cores; times are medians of
-rounds, the ratio is ours to torch's. Before anything is timed, results and gradients without dropout must agree.
-Memory is what our compiled step needs beside its arguments and results; `time ~` and `memory ~` are powers of the
-length, against the row before. Let nothing else run.
+dropout, for which it has none on the CPU. Both take turns in one process, both on all cores: examples are dealt to
+ours, as the trainer deals them. Times are medians of rounds, the ratio is ours to torch's. Before anything is timed,
+results and gradients without dropout must agree. Memory is what our compiled step needs beside its arguments and
+results; `time ~` and `memory ~` are powers of the length, against the row before. Let nothing else run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from lra.devices import compiler_options, data_mesh, use_every_core
 from lra.environment import environment
 from models.mixers.softmax import softmax_attention
 
@@ -49,7 +52,11 @@ def ours(arrays: list[np.ndarray], rate: float) -> tuple[Callable[[], Any], floa
     b, length = arrays[0].shape[:2]
     mask, keys = jnp.ones((b, length), bool), jax.random.split(jax.random.key(0), b)
 
-    @jax.jit
+    mesh = data_mesh(b, None)
+    dealt = PartitionSpec("data")
+
+    @partial(jax.jit, compiler_options=compiler_options())
+    @partial(jax.shard_map, mesh=mesh, in_specs=dealt, out_specs=dealt, check_vma=False)
     def both(
         q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array, mask: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, ...]:
@@ -59,10 +66,10 @@ def ours(arrays: list[np.ndarray], rate: float) -> tuple[Callable[[], Any], floa
         y, back = jax.vjp(attend, q, k, v)
         return y, *back(dy)
 
-    inputs = (*map(jnp.asarray, arrays), mask, keys)
+    inputs = jax.device_put((*map(jnp.asarray, arrays), mask, keys), NamedSharding(mesh, dealt))
     compiled = both.lower(*inputs).compile()
     memory: Any = compiled.memory_analysis()
-    return lambda: jax.block_until_ready(compiled(*inputs)), memory.temp_size_in_bytes
+    return lambda: jax.block_until_ready(compiled(*inputs)), mesh.size * memory.temp_size_in_bytes
 
 
 def theirs(arrays: list[np.ndarray], rate: float) -> Callable[[], Any]:
@@ -104,9 +111,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
     parser.add_argument("--dropout", nargs="+", type=float, default=(0.0, 0.1), help="rates")
-    parser.add_argument("--tokens", type=int, default=1024, help="of a batch, one example at least, as in the trainer")
+    parser.add_argument("--tokens", type=int, default=1024, help="for each core, one example at least")
     parser.add_argument("--rounds", type=int, default=15, help="one step of each in every round; fewer beyond 4096")
     words = parser.parse_args()
+    use_every_core()
     e = environment()
     torch.set_num_threads(e["cores"])
     print(f"{e['device']}, {e['cores']} cores, jax {e['jax']}, torch {torch.__version__}; H={HEADS}, K={WIDTH}\n")
@@ -115,14 +123,14 @@ def main() -> None:
     for rate in words.dropout:
         before: tuple[int, float, float] | None = None
         for length in words.lengths:
-            batch = max(1, words.tokens // length)
+            batch = e["cores"] * max(1, words.tokens // length)
             rounds = words.rounds if length <= 4096 else max(3, words.rounds // 5)
             own, other, bytes_ = compare(batch, length, rate, rounds)
             powers = ["", ""]
-            if before and batch == 1 and length != before[0]:
+            if before and batch == e["cores"] and length != before[0]:
                 step = math.log(length / before[0])
                 powers = [f"L^{math.log(b / a) / step:.2f}" for a, b in zip(before[1:], (own, bytes_), strict=True)]
-            before = (length, own, bytes_) if batch == 1 else None
+            before = (length, own, bytes_) if batch == e["cores"] else None
             cells = [f"{rate}", f"{batch}", f"{length}", f"{1e3 * other:.1f}", f"{1e3 * own:.1f}", f"{own / other:.2f}"]
             cells += [powers[0], f"{bytes_ / 2**20:.1f}", powers[1]]
             print("| " + " | ".join(cells) + " |", flush=True)
