@@ -128,6 +128,28 @@ class Suite:
 
 
 @dataclasses.dataclass
+class Repro:
+    """Reproduce a score: run what is missing, and say PASS or FAIL against what is expected, with the reason."""
+
+    task: Positional[Task]
+    mixer: Positional[str]
+    protocol: ProtocolName = "small"
+    seeds: int = 3
+    """Seeds 0 .. N - 1; their mean is judged."""
+    max_minutes: float | None = None
+    """For each run; one that is stopped FAILS, and the same command goes on."""
+
+    def run(self) -> int:
+        from lra import reproduction
+
+        verdict = reproduction.reproduce(
+            self.task, self.mixer, protocol=self.protocol, seeds=self.seeds, max_minutes=self.max_minutes
+        )
+        print(verdict.text())
+        return 0 if verdict.passes else 1
+
+
+@dataclasses.dataclass
 class Leaderboard:
     """Show the results: your own runs, and beside them the committed records."""
 
@@ -348,6 +370,7 @@ def main(argv: list[str] | None = None) -> int:
         Annotated[Train, subcommand("train", default=_train_defaults(argv))]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Suite, subcommand("suite")]
+        | Annotated[Repro, subcommand("repro")]
         | Annotated[Leaderboard, subcommand("leaderboard")]
         | Annotated[Check, subcommand("check")]
         | Annotated[Bench, subcommand("bench")]

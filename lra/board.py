@@ -11,6 +11,7 @@ import dataclasses
 import statistics
 from typing import Literal
 
+from lra.comparison import interval
 from lra.record import Found, Origin
 
 # matched: the protocol as it stands, for every mixer. tuned: with the learning rate that was best on validation,
@@ -30,12 +31,22 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Seeds of one row in one column. Accuracies are of the seeds that finished; those that diverged are said."""
+    """Seeds of one row in one column. Accuracies are of the seeds that finished; those that diverged are said.
+
+    at_chance:   of the seeds that finished
+    examples:    of test
+    tied:        no difference from the best row of the column and origin is shown (`lra.comparison`), on the same
+                 examples and seeds; the best row is not tied with itself
+    below_floor: the mean does not beat the highest floor of the column
+    """
 
     accuracies: tuple[float, ...]
     seeds: tuple[int, ...]
     diverged: tuple[int, ...]  # seeds
-    at_chance: int  # of the seeds that finished
+    at_chance: int
+    examples: int = 0
+    tied: bool = False
+    below_floor: bool = False
 
     @property
     def mean(self) -> float | None:
@@ -45,6 +56,11 @@ class Cell:
     def deviation(self) -> float | None:
         """Of the sample (divisor n - 1)."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of 95 %, from the number of test examples alone."""
+        return interval(self.mean, self.examples) if self.mean is not None and self.examples else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +106,7 @@ class Cost:
     changes: tuple[str, ...]
     hardware: str
     cells: tuple[tuple[int, float] | None, ...]  # parameters, mean minutes
+    ratios: tuple[float | None, ...] = ()  # of parameters, to softmax in the same column
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _costs(t: Table, letters: Mapping[str, str]) -> Grid:
     for title, rows in _by_origin(t.costs):
         grid.add_row(title)
         for c in rows:
-            grid.add_row(_name(c.label, c.changes, letters[c.hardware]), *(Text(say.cost_text(x)) for x in c.cells))
+            grid.add_row(_name(c.label, c.changes, letters[c.hardware]), *map(Text, say.cost_texts(c)))
     return grid
 
 

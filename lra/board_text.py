@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lra.board import Board, Cell, Column, Table, Truncated
+from lra.board import Board, Cell, Column, Cost, Table, Truncated
 from lra.record import ROOT, Found, Origin
 from tasks import available, load_task
 from tasks.core import Card
@@ -25,6 +25,7 @@ STOPPED = "Stopped before the last step; not comparable with a complete run"
 COST = "Parameters and minutes of a run"
 MEAN = "5-task mean"
 NONE = "–"
+PARAMETER_SLACK = 0.1  # Tay et al. (2021), section 3.2
 BLOCK_MARK = "[block]"  # as `models.mixers.label` writes it
 CSV_HEAD = (
     *("origin", "file", "kind", "status", "id", "created", "task", "variant", "task_version", "source", "data_sha256"),
@@ -61,16 +62,22 @@ def cell_text(cell: Cell | None) -> str:
     notes = [str(n)] if n > 1 else []
     notes += [f"{cell.at_chance}≈"] if 0 < cell.at_chance < n else []
     notes += [f"{failed} diverged"] if failed else []
-    return text + (f" ({', '.join(notes)})" if notes else "") + "≈" * (cell.at_chance == n)
+    marks = "≈" * (cell.at_chance == n) + "▽" * cell.below_floor + "=" * cell.tied
+    return text + (f" ({', '.join(notes)})" if notes else "") + marks
 
 
-def cost_text(cost: tuple[int, float] | None) -> str:
-    """`95k · 12`: parameters and minutes."""
+def cost_texts(cost: Cost) -> list[str]:
+    """`95k · 12`: parameters and minutes; `340k (3.6x) · 12` where LRA's 10 % around softmax are left."""
+    return [_cost_text(*pair) for pair in zip(cost.cells, cost.ratios, strict=True)]
+
+
+def _cost_text(cost: tuple[int, float] | None, ratio: float | None) -> str:
     if cost is None:
         return NONE
     parameters, minutes = cost
     size = f"{parameters / 1e6:.1f}M" if parameters >= 999_500 else f"{parameters / 1e3:.0f}k"
-    return f"{size} · {minutes_text(minutes)}"
+    unlike = f" ({ratio:.2g}x)" if ratio is not None and abs(ratio - 1) > PARAMETER_SLACK else ""
+    return f"{size}{unlike} · {minutes_text(minutes)}"
 
 
 def minutes_text(minutes: float) -> str:
@@ -115,6 +122,15 @@ def legend(board: Board) -> list[str]:
         said.append("Every number is one seed.")
     if any(c.at_chance for c in cells) or any(s.at_chance for t in board.tables for s in t.truncated):
         said.append("≈: at chance, no more than two standard errors above the majority class.")
+    if any(c.below_floor for c in cells):
+        said.append("▽: does not beat the highest floor of its column, which has no sequence model.")
+    if any("x)" in text for t in board.tables for c in t.costs for text in cost_texts(c)):
+        said.append("(3.6x): times softmax's parameters, where that is more than LRA's 10 % away.")
+    if any(c.tied for c in cells):
+        said.append(
+            "=: no difference from the best of the column (of the same origin) is shown, by a paired bootstrap of 95 % "
+            "over test examples and, where there are several, seeds."
+        )
     if any(c.diverged for c in cells):
         said.append("diverged: the loss of a seed was no longer finite; it has no accuracy and stays on the board.")
     if any(label.endswith(BLOCK_MARK) for t in board.tables for label in _labels(t)):
@@ -183,9 +199,7 @@ def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
         head = ["mixer", "from", "task", "source", "seed", "steps", "accuracy", "majority class", "minutes"]
         lines += [f"**{STOPPED}**", "", *md_grid(head, rows, left=4)]
     if t.costs:
-        rows = [
-            [_md_name(c.label, c.changes, letters[c.hardware]), c.origin, *map(cost_text, c.cells)] for c in t.costs
-        ]
+        rows = [[_md_name(c.label, c.changes, letters[c.hardware]), c.origin, *cost_texts(c)] for c in t.costs]
         lines += [f"**{COST}**", "", *md_grid(["mixer", "from", *titles], rows, left=2)]
     return lines
 

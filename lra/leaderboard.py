@@ -14,13 +14,14 @@ from rich.console import RenderableType
 
 from lra import config as cfg
 from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Track, Truncated
+from lra.board_marks import Key, Marks, RowKey
+from lra.board_published import as_markdown as reported
 from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
 from lra.floors import MAJORITY
-from lra.record import Found, Origin
+from lra.record import Found
 from tasks.core import SAMPLE
 
-Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 Group = tuple[str, int, Track]  # protocol, version
 Format = Literal["table", "md", "csv", "json"]
 
@@ -79,10 +80,14 @@ def render(board: Board, format: Format = "table") -> RenderableType:
     Raises:
       ValueError: no such format.
     """
-    formats = {"table": as_table, "md": as_markdown, "csv": as_csv, "json": as_json}
+    formats = {"table": as_table, "md": _page, "csv": as_csv, "json": as_json}
     if format not in formats:
         raise ValueError(f"no format {format!r}; there are {', '.join(formats)}")
     return formats[format](board)
+
+
+def _page(board: Board) -> str:
+    return "\n".join([as_markdown(board), "", *reported(board)]).rstrip()
 
 
 def changes(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -130,25 +135,28 @@ def hardware(record: Mapping[str, Any]) -> str:
 def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors: Sequence[Found]) -> Table:
     finished = _first_of_each_seed(f for f in runs if f.record["status"] != "truncated")
     columns = _columns(finished)
-    rows: dict[tuple[Origin, str, tuple[str, ...]], dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[RowKey, dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
     for f in finished:
         rows[_row(f)][_key(f)].append(f)
+    below = _floor_rows(columns, finished, floors)
+    marks = Marks(rows, {k: max((f.accuracies[i] or 0.0 for f in below), default=0.0) for i, k in enumerate(columns)})
     made = [
-        Row(*row, cells := tuple(_cell(cells_of[k]) if k in cells_of else None for k in columns), _mean(columns, cells))
+        Row(*row, cells := tuple(marks.cell(row, k) if k in cells_of else None for k in columns), _mean(columns, cells))
         for row, cells_of in rows.items()
     ]
     made.sort(key=lambda r: (r.origin == "committed", -_standing(r), r.label, r.changes))
     truncated = [f for f in runs if f.record["status"] == "truncated"]
     truncated.sort(key=lambda f: (f.origin == "committed", _task_order(_key(f)), *_row(f)[1:], f.record["seed"]))
     everywhere = _columns(runs)
-    costs = [cost for r in made for cost in _costs(r, columns, rows[r.origin, r.label, r.changes])]
+    reference = {_key(f): f.record["parameters"] for f in finished if f.record["mixer"]["label"] == "softmax"}
+    costs = [cost for r in made for cost in _costs(r, columns, rows[r.origin, r.label, r.changes], reference)]
     return Table(
         *group,
         about=_about(group, runs),
         columns=tuple(columns.values()),
         beside=tuple(_columns(beside).values()),
         rows=tuple(made),
-        floors=tuple(_floor_rows(columns, finished, floors)),
+        floors=tuple(below),
         truncated=tuple(_truncated(f, everywhere[_key(f)]) for f in truncated),
         costs=tuple(costs),
     )
@@ -190,7 +198,7 @@ def _key(f: Found) -> Key:
     return c["task"], c["variant"], c["task_version"], c["data_sha256"]
 
 
-def _row(f: Found) -> tuple[Origin, str, tuple[str, ...]]:
+def _row(f: Found) -> RowKey:
     told = (f"{f.trials} learning rates tried",) if f.trials else changes(f.record)
     return f.origin, f.record["mixer"]["label"], told
 
@@ -223,16 +231,6 @@ def _columns(runs: Iterable[Found]) -> dict[Key, Column]:
     return columns
 
 
-def _cell(runs: Sequence[Found]) -> Cell:
-    tested = [f.record for f in runs if f.record["test"]]
-    return Cell(
-        accuracies=tuple(r["test"]["accuracy"] for r in tested),
-        seeds=tuple(r["seed"] for r in tested),
-        diverged=tuple(f.record["seed"] for f in runs if not f.record["test"]),
-        at_chance=sum(r["test"]["at_chance"] for r in tested),
-    )
-
-
 def _mean(columns: Mapping[Key, Column], cells: Sequence[Cell | None]) -> float | None:
     return five_task_mean(columns, [None if c is None else c.mean for c in cells])
 
@@ -250,7 +248,10 @@ def _standing(row: Row) -> float:
     return row.mean or 0.0
 
 
-def _costs(row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Found]]) -> list[Cost]:
+def _costs(
+    row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Found]], reference: Mapping[Key, int]
+) -> list[Cost]:
+    """reference: parameters of softmax in each column, where it was trained"""
     machines = sorted({hardware(f.record) for runs in cells.values() for f in runs if f.record["test"]})
     costs = []
     for machine in machines:
@@ -259,7 +260,10 @@ def _costs(row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Found]
             here = [f.record for f in cells.get(key, ()) if f.record["test"] and hardware(f.record) == machine]
             minutes = [r["seconds"] / 60 / r.get("seeds_together", 1) for r in here]
             took.append((here[0]["parameters"], statistics.fmean(minutes)) if here else None)
-        costs.append(Cost(row.origin, row.label, row.changes, machine, tuple(took)))
+        ratios = tuple(
+            t[0] / reference[k] if t and k in reference else None for k, t in zip(columns, took, strict=True)
+        )
+        costs.append(Cost(row.origin, row.label, row.changes, machine, tuple(took), ratios))
     return costs
 
 

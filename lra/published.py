@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,82 @@ class Efficiency:
     reference: str
     rows: Mapping[str, tuple[Figure, ...]]
     note: str = ""
+
+
+CHANCE_OF_PATHX = 50.0
+# By the name of its rule, the mean of a row whose failures are None.
+AVERAGES: dict[str, Callable[[Sequence[Figure]], float]] = {
+    "5-task mean": lambda row: _mean(row, None),
+    "6-task mean": lambda row: _mean(row, None),
+    "6-task mean, a failure counted as chance (50)": lambda row: _mean(row, CHANCE_OF_PATHX),
+    "6-task mean, a failure counted as 0": lambda row: _mean(row, 0.0),
+    "mean of what is given": lambda row: statistics.fmean(x for x in row if x is not None),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """A table of accuracies in per cent, of one code base.
+
+    family:    the code base and its sizes
+    protocol:  ours that stands nearest; "": none does
+    averaging: a rule of `AVERAGES`
+    columns:   tasks
+    mixers:    ours by the name that the source prints, where there is one
+    rows:      figures by that name; None: failed, or not given
+    averages:  as printed by the source
+    """
+
+    source: str
+    family: str
+    protocol: str
+    averaging: str
+    columns: tuple[str, ...]
+    mixers: Mapping[str, str]
+    rows: Mapping[str, tuple[Figure, ...]]
+    averages: Mapping[str, float]
+    note: str = ""
+
+    def reported(self, mixer: str, task: str) -> float | None:
+        """The figure of one of our mixers; None: this source has none."""
+        names = [name for name, ours in self.mixers.items() if ours == mixer]
+        return self.rows[names[0]][self.columns.index(task)] if names and task in self.columns else None
+
+
+def accuracy(path: Path = PUBLISHED) -> tuple[Accuracy, ...]:
+    """All tables of `[[accuracy]]`, in the order of the file.
+
+    Raises:
+      ValueError: a table lacks something, names a rule or row that is not there, or a row is not one figure for each
+        column and the average.
+    """
+    return tuple(_accuracy(entry) for entry in tomllib.loads(path.read_text())["accuracy"])
+
+
+def _accuracy(entry: dict[str, Any]) -> Accuracy:
+    place = str(entry.get("source"))
+    rows = {name: tuple(_figure(v, f"{place}, {name}") for v in row) for name, row in entry["rows"].items()}
+    averages = {name: row[-1] for name, row in rows.items() if row and row[-1] is not None}
+    fields = {"columns": tuple(entry["columns"]), "rows": {name: row[:-1] for name, row in rows.items()}}
+    try:
+        table = Accuracy(**{**entry, **fields, "averages": averages})
+    except TypeError as error:
+        raise ValueError(f"{place}: {error}") from error
+    for name, row in table.rows.items():
+        if len(row) != len(table.columns) or name not in averages:
+            raise ValueError(f"{place}: {name} is not a figure for each of {len(table.columns)} tasks and an average")
+    if table.averaging not in AVERAGES:
+        raise ValueError(f"{place}: no rule {table.averaging!r}; there are {', '.join(AVERAGES)}")
+    if unknown := table.mixers.keys() - rows.keys():
+        raise ValueError(f"{place}: there are no rows {', '.join(sorted(unknown))}")
+    return table
+
+
+def _mean(row: Sequence[Figure], failure: float | None) -> float:
+    """Raises ValueError: a task failed, and the rule does not say what that counts."""
+    if failure is None and None in row:
+        raise ValueError("a mean over tasks that are not all there")
+    return statistics.fmean(failure if x is None else x for x in row)  # type: ignore[misc]
 
 
 def efficiency(path: Path = PUBLISHED) -> tuple[Efficiency, ...]:
