@@ -94,6 +94,25 @@ class Evaluate:
 
 
 @dataclasses.dataclass
+class Attention:
+    """Draw the L x L weights that trained mixers imply on one test example, a row of pictures for each layer."""
+
+    run_names: Positional[Annotated[tuple[str, ...], arg(name="RUN")]]
+    """Names in runs/, or paths of their directories; of one task, to stand beside each other."""
+    example: int = 0
+    """Of the test split."""
+    output: Path = Path("attention.png")
+
+    def run(self) -> int:
+        from lra import attention
+
+        for line in attention.draw(self.run_names, self.example, self.output):
+            print(line)
+        print(self.output)
+        return 0
+
+
+@dataclasses.dataclass
 class Suite:
     """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest."""
 
@@ -369,6 +388,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = (
         Annotated[Train, subcommand("train", default=_train_defaults(argv))]
         | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[Attention, subcommand("attention")]
         | Annotated[Suite, subcommand("suite")]
         | Annotated[Repro, subcommand("repro")]
         | Annotated[Leaderboard, subcommand("leaderboard")]

@@ -20,7 +20,7 @@ from lra.devices import use_every_core
 from lra.environment import code_state, environment, peak_bytes
 from lra.evaluate import Evaluation, Resident, evaluate
 from lra.interrupt import Interrupted, RunError
-from lra.program import Program
+from lra.program import Program, TrainState
 from lra.progress import data_progress
 from lra.together import Together
 from lra.train import Outcome, evaluation_size, train_program
@@ -226,17 +226,24 @@ def make_record(
     }
 
 
-def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
-    """Tests the selected checkpoint of a run again, in this process.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run, with the parameters that were selected."""
+
+    record: dict[str, Any]
+    program: Program
+    state: TrainState
+    data: Prepared
+
+
+def trained(name: str) -> Trained:
+    """Loads a run of `runs/`, in this process.
 
     Args:
       name: of a run in `runs/`, or a path to its directory
 
-    Returns:
-      the evaluation, and the run's newest record
-
     Raises:
-      RunError: there is no such run, or it has no record yet.
+      RunError: there is no such run, it has no record yet, or its data or checkpoint are others now.
     """
     directory = Path(name) if Path(name).is_dir() else rec.runs_directory() / name
     if not (directory / "config.json").exists():
@@ -261,8 +268,14 @@ def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
         loaded = checkpoints.load(kind, program.init())
     if loaded is None or loaded[0].step != record["selection"]["step"]:
         raise RunError(f"{directory.name}: the checkpoint of step {record['selection']['step']} is gone")
-    split = Resident.of(data.splits["test"], program, limit=config.limit)
-    return evaluate(program, loaded[0], split, evaluation_size(program))[0], record
+    return Trained(record, program, loaded[0], data)
+
+
+def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
+    """Tests the selected checkpoint of a run again: the evaluation, and the run's newest record. See `trained`."""
+    run = trained(name)
+    split = Resident.of(run.data.splits["test"], run.program, limit=run.program.config.limit)
+    return evaluate(run.program, run.state, split, evaluation_size(run.program))[0], run.record
 
 
 def records() -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -52,11 +53,11 @@ def _tied(best: Sequence[Found], runs: Sequence[Found]) -> bool:
     """Both are on the same examples: the key of a column has the hash of its data."""
 
     def correct(runs: Sequence[Found]) -> dict[int, np.ndarray]:
-        tests = {f.record["seed"]: f.record["test"] for f in runs if f.record["test"]}
+        tests = {f.record["seed"]: f.record["test"] for f in runs if "correct_bits" in f.record["test"]}
         return {seed: np.unpackbits(unpack(t["correct_bits"]), count=t["count"]) for seed, t in tests.items()}
 
     try:
         found = paired(correct(best), correct(runs))
-    except ValueError:  # tested on other numbers of examples
+    except (ValueError, zlib.error):  # on other numbers of examples, or not readable: nothing is known
         return False
     return found is not None and not found.shown

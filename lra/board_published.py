@@ -84,11 +84,11 @@ def as_markdown(board: Board) -> list[str]:
         follows = f"`{table.protocol}` follows it." if table.protocol else "Reported elsewhere: no protocol follows it."
         note = f" {md(table.note)}" if table.note else ""
         lines += [f"**{md(table.source)}**", "", f"{md(table.family)}. {follows}{note}", ""]
-        rows = [
+        printed = [
             [md(name), *(NONE if v is None else f"{v:.2f}" for v in row), f"{table.averages[name]:.2f}"]
             for name, row in table.rows.items()
         ]
-        lines += md_grid(["as printed", *map(_title, table.columns), md(table.averaging)], rows, left=1)
+        lines += md_grid(["as printed", *map(_title, table.columns), md(table.averaging)], printed, left=1)
     return lines
 
 

@@ -100,6 +100,10 @@ class Program:
 
         return dealt
 
+    def classifier(self, state: TrainState) -> Classifier:
+        """The model with these parameters."""
+        return nnx.merge(self._graph, state.params, state.rest)
+
     def of_seed(self, state: TrainState, number: int) -> TrainState:
         """The part of one of `seeds`; here there is only one."""
         return state

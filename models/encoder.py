@@ -165,18 +165,23 @@ class Classifier(nnx.Module):
 
     def encode(self, ids: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         """ids [B, L], mask [B, L], keys [B] or None -> the pooled state of each document, float32 [B, D]."""
-        config, dims = self.config, self.config.dims
-        x = self.tokens[...][ids]  # [B, L, D]
-        if self.cls is not None:
-            x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, x.shape[-1])), x], 1)
-            mask = jnp.concatenate([jnp.ones((len(x), 1), bool), mask], 1)
-        table = sinusoids(dims.max_len, config.d_model) if self.positions is None else self.positions[...]
-        x = (x + table[None, : x.shape[1]]).astype(config.dtype)
+        config = self.config
+        x, mask = self.embed(ids, mask)
         x = dropout(x, config.dropout, fold(keys, 0))
         for layer, block in enumerate(self.blocks):
             step = jax.checkpoint(_apply(block)) if config.remat else _apply(block)
             x = step(x, mask, fold(keys, 1 + layer))
         return self._pool(self.norm(x).astype(config.wide), mask)
+
+    def embed(self, ids: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the first block is given, [B, L, D], and its mask; with `cls` pooling both are one longer."""
+        config, dims = self.config, self.config.dims
+        x = self.tokens[...][ids]
+        if self.cls is not None:
+            x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, x.shape[-1])), x], 1)
+            mask = jnp.concatenate([jnp.ones((len(x), 1), bool), mask], 1)
+        table = sinusoids(dims.max_len, config.d_model) if self.positions is None else self.positions[...]
+        return (x + table[None, : x.shape[1]]).astype(config.dtype), mask
 
     def _pool(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, D]; zeros for an example without tokens."""

@@ -7,12 +7,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from lra import config as cfg
+from lra.board_published import reproduced
 from lra.leaderboard import board, changes, render
-from lra.record import SCHEMA, Found, at_chance
+from lra.record import SCHEMA, Found, at_chance, pack
 
 DATA = "628d26d6" + 56 * "0"
 FORMATS = ("table", "md", "csv", "json")
@@ -39,7 +41,10 @@ def run(
     cores: int = 2,
     **other: Any,
 ) -> Found:
-    """A record as `lra.api.make_record` makes it, without predictions; accuracy None: the run diverged."""
+    """A record as `lra.api.make_record` makes it, without predictions; the first examples are right, no others.
+
+    accuracy None: the run diverged.
+    """
     base = cfg.protocol(task, protocol)
     config = cfg.resolve(
         base,
@@ -58,6 +63,7 @@ def run(
         correct = round(accuracy * count)
         test = {"accuracy": correct / count, "correct": correct, "count": count, "loss": 1.5}
         test["at_chance"] = at_chance(correct, count, majority)
+        test["correct_bits"] = pack(np.packbits(np.arange(count) < correct))
     record = {
         "schema": SCHEMA,
         "kind": "run",
@@ -275,7 +281,7 @@ def test_five_task_mean_only_where_all_five_are_there() -> None:
     assert [c.task for c in table.columns] == list(cfg.TASKS)
     assert {r.label: r.mean for r in table.rows} == {"cosformer": pytest.approx(0.3), "softmax": None}
     assert "5-task mean" in shown(render(board(five + four), "md"))
-    assert "5-task mean" not in shown(render(board(four), "md"))
+    assert "5-task mean" not in shown(render(board(four), "md")).partition("### Reported")[0]
     twice = [*five, run(0.5, variant="full")]  # two columns of one task: which one would count?
     assert board(twice).tables[0].rows[0].mean is None
 
@@ -378,3 +384,80 @@ def test_what_replaces_the_whole_block_is_marked_in_every_format() -> None:
         assert "mega(chunk=128) [block]" in text
         assert "[block]: stands in the place of the whole block, not of attention alone." in text
     assert "[block]" not in shown(render(board([run(0.3)]), "table"))
+
+
+# ---- marks
+
+
+def test_what_is_not_shown_to_differ_from_the_best_is_marked() -> None:
+    """A bootstrap on 1,000 examples tells 1 from 10 in a hundred apart, where the same examples are right in both."""
+    found = [
+        run(0.5, mixer="bigbird"),
+        run(0.499, mixer="fnet"),
+        run(0.4, mixer="linear"),
+        run(0.5, mixer="lru", seed=1),
+    ]
+    cells = {r.label: r.cells[0] for r in board(found).tables[0].rows}
+    assert [name for name, cell in cells.items() if cell.tied] == ["fnet"]  # lru has no seed in common with the best
+    said = shown(render(board(found), "md"))
+    assert "49.9=" in said
+    assert "no difference from the best of the column" in said
+    assert "no difference" not in shown(render(board([run(0.5), run(0.4, mixer="lru")]), "md"))
+
+
+def test_seeds_that_disagree_show_no_difference() -> None:
+    apart = [run(0.5, mixer="fnet", seed=s) for s in range(3)] + [run(0.45, mixer="lru", seed=s) for s in range(3)]
+    assert not any(r.cells[0].tied for r in board(apart).tables[0].rows)
+    mixed = [run(a, mixer="fnet", seed=s) for s, a in enumerate((0.6, 0.5, 0.4))]
+    mixed += [run(a, mixer="lru", seed=s) for s, a in enumerate((0.4, 0.5, 0.57))]
+    assert [r.label for r in board(mixed).tables[0].rows if r.cells[0].tied] == ["lru"]
+
+
+def test_a_row_below_the_highest_floor_is_marked() -> None:
+    found = [run(0.36), run(0.43, mixer="mega"), floor(0.4, "root operator, digits"), floor(0.36)]
+    cells = {r.label: r.cells[0] for r in board(found).tables[0].rows}
+    assert cells["cosformer"].below_floor
+    assert not cells["mega"].below_floor
+    assert "36.0▽" in shown(render(board(found)))
+
+
+def test_an_accuracy_has_an_interval_of_its_test_examples() -> None:
+    cell = board([run(0.5, count=1_000)]).tables[0].rows[0].cells[0]
+    assert cell.interval == pytest.approx((0.4691, 0.5309), abs=1e-4)  # Wilson, 1,000 examples
+
+
+def test_parameters_unlike_those_of_softmax_are_told() -> None:
+    found = [
+        run(0.5, mixer="softmax"),
+        run(0.4, mixer="lru", parameters=104_000),
+        run(0.3, mixer="mega", parameters=190_000),
+    ]
+    said = shown(render(board(found), "md"))
+    assert "190k (2x)" in said
+    assert "104k ·" in said
+    assert "LRA's 10 %" in said
+    assert "(2x)" not in shown(render(board(found[1:]), "md"))
+
+
+def test_seeds_that_ran_together_share_their_minutes() -> None:
+    (cost,) = board([run(0.5, seconds=600.0, seeds_together=5)]).tables[0].costs
+    assert cost.cells[0][1] == pytest.approx(2)
+
+
+# ---- what others report
+
+
+def test_reported_and_reproduced_stand_apart() -> None:
+    found = [
+        run(0.38, mixer="softmax", protocol="small", seed=0),
+        run(0.40, mixer="softmax", protocol="small", seed=1),
+        run(0.30, mixer="cosformer", protocol="small"),  # Skyformer's table has none
+        run(0.50, mixer="bigbird", protocol="small", overrides={"train.steps": 10}),  # not its protocol any more
+    ]
+    (pair,) = reproduced(board(found))
+    assert (pair.mixer, pair.task, pair.reported, pair.seeds) == ("softmax", "listops", 38.37, 2)
+    assert pair.difference == pytest.approx(0.63)
+    said = shown(render(board(found), "md"))
+    assert "| softmax | ListOps | small@1 | 38.37 | 39.00 (2) | +0.63 |" in said
+    assert "Reported elsewhere" in said
+    assert "Nothing yet" in shown(render(board(found[2:]), "md"))
