@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import listops
+from lra import batches
 from lra.config import RunConfig, resolve
 from tasks.core import Prepared, Split
 from tasks.listops import CARD, encode, generate
@@ -23,6 +24,13 @@ def tiny() -> Prepared:
     """ListOps of 5 to 39 symbols: 200 examples to train on, 50 each to select and to test on."""
     splits = {"train": tiny_split(200, 1), "validation": tiny_split(50, 2), "test": tiny_split(50, 3)}
     return Prepared("listops", "full", CARD.version, "tiny", "0" * 64, splits)
+
+
+@pytest.fixture(autouse=True)
+def few_buckets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two instead of six: each is a program to compile, and two are as good to show that buckets change nothing."""
+    if "tiny" in request.fixturenames:
+        monkeypatch.setattr(batches, "MAX_BUCKETS", 2)
 
 
 def tiny_config(mixer: str = "cosformer", **changes: object) -> RunConfig:

@@ -136,6 +136,22 @@ def test_not_a_number_stops_at_its_step(tiny, tmp_path):
     assert len(outcome.journal.curve) == outcome.steps_done
 
 
+def test_bfloat16_computes_so_and_keeps_the_rest_in_float32(tiny):
+    """Parameters, gradients and the optimiser's state stay float32; the loss is close to float32's."""
+    programs = {dtype: Program(tiny_config(**{"model.dtype": dtype}), CARD) for dtype in ("float32", "bfloat16")}
+    split = Resident.of(tiny.splits["train"], programs["float32"])
+    losses = {}
+    for dtype, program in programs.items():
+        state = program.init()
+        totals = gradient(program, state, split)
+        losses[dtype] = float(totals.loss.sum())
+        kept = [leaf.dtype for leaf in (*leaves(state.params), *leaves(state.opt), *leaves(totals))]
+        assert {str(dtype) for dtype in kept} <= {"float32", "int32"}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert programs["bfloat16"].config.modified
+
+
 def test_a_checkpoint_of_another_model_is_refused_by_name(tiny, tmp_path):
     train(tiny_config(), CARD, tiny, tmp_path)
     with pytest.raises(CheckpointError, match=r"mlp|expand.*\(16, 8\)|there and"):
@@ -177,12 +193,14 @@ FOUR_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
+from lra import batches
 from lra.evaluate import Resident, evaluate
 from lra.program import Program, TrainState
 from lra.steps import gradient
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config, tiny_split
 
+batches.MAX_BUCKETS = 2
 curves, predictions = {}, {}
 for micro, devices in ((8, 4), (2, 2), (1, 1)):
     program = Program(tiny_config("softmax", **{"train.micro_batch": micro}), CARD)
