@@ -40,6 +40,10 @@ def gradient(program: Program, state: TrainState, examples: Resident) -> Totals:
             part.weights,
             bucket=part.bucket,
         )
+    if program.mesh.size > 1 and jax.default_backend() == "cpu":
+        # The update is a collective, and XLA aborts a process whose devices wait 40 s for each other: on a busy
+        # machine one core can be that far ahead, if both may be.
+        jax.block_until_ready(totals)
     return totals
 
 

@@ -207,7 +207,9 @@ for micro, devices in ((8, 4), (2, 2), (1, 1)):
     assert program.mesh.size == devices, program.mesh
     split, state, curve = Resident.of(tiny_split(200, 1), program), program.init(), []
     for step in range(8):
-        params, opt, metrics = program.update(state.params, state.opt, gradient(program, state, split))
+        totals = gradient(program, state, split)
+        assert all(leaf.is_ready() for leaf in jax.tree.leaves(totals)) or devices == 1
+        params, opt, metrics = program.update(state.params, state.opt, totals)
         state = TrainState(step + 1, params, state.rest, opt)
         curve.append(np.asarray(metrics))
     curves[devices] = curve
