@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -172,7 +173,7 @@ class Repro:
 class Leaderboard:
     """Show the results: your own runs, and beside them the committed records."""
 
-    format: Literal["table", "md", "csv", "json"] = "table"
+    format: Literal["table", "md", "csv", "json", "latex"] = "table"
     protocol: ProtocolName | None = None
     """Only this one; without it, all."""
 
@@ -357,7 +358,7 @@ class Data:
         return self.verb.run()
 
 
-def _print_board(form: Literal["table", "md", "csv", "json"], protocol: str | None) -> None:
+def _print_board(form: Literal["table", "md", "csv", "json", "latex"], protocol: str | None) -> None:
     from rich.console import Console
 
     from lra import leaderboard, record
@@ -400,6 +401,9 @@ def main(argv: list[str] | None = None) -> int:
     command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
     try:
         return command.run()
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if not isinstance(error, _theirs()):
             raise

@@ -14,6 +14,7 @@ from rich.console import RenderableType
 
 from lra import config as cfg
 from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Track, Truncated
+from lra.board_latex import as_latex
 from lra.board_marks import Key, Marks, RowKey
 from lra.board_published import as_markdown as reported
 from lra.board_table import as_table
@@ -23,7 +24,7 @@ from lra.record import Found
 from tasks.core import SAMPLE
 
 Group = tuple[str, int, Track]  # protocol, version
-Format = Literal["table", "md", "csv", "json"]
+Format = Literal["table", "md", "csv", "json", "latex"]
 
 
 def board(found: Iterable[Found], protocol: str | None = None) -> Board:
@@ -80,7 +81,7 @@ def render(board: Board, format: Format = "table") -> RenderableType:
     Raises:
       ValueError: no such format.
     """
-    formats = {"table": as_table, "md": _page, "csv": as_csv, "json": as_json}
+    formats = {"table": as_table, "md": _page, "csv": as_csv, "json": as_json, "latex": as_latex}
     if format not in formats:
         raise ValueError(f"no format {format!r}; there are {', '.join(formats)}")
     return formats[format](board)
