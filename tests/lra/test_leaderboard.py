@@ -17,7 +17,7 @@ from lra.leaderboard import board, changes, render
 from lra.record import SCHEMA, Found, at_chance, pack
 
 DATA = "628d26d6" + 56 * "0"
-FORMATS = ("table", "md", "csv", "json", "latex")
+FORMATS = ("table", "md", "csv", "json")
 
 STEPS = cfg.protocol("listops", "quick").train.steps
 
