@@ -170,6 +170,38 @@ class Repro:
 
 
 @dataclasses.dataclass
+class Submit:
+    """Copy the record of a finished run from runs/ to results/, if it passes validation."""
+
+    run_name: Positional[Annotated[str, arg(name="RUN")]]
+    """Its name in runs/, or the path of its directory."""
+
+    def run(self) -> int:
+        from lra.submission import submit
+
+        for path in submit(self.run_name):
+            print(path)
+        return 0
+
+
+@dataclasses.dataclass
+class Validate:
+    """Check records: schema, hashes, protocol, and the score against the task's labels where they are at hand."""
+
+    paths: Positional[tuple[Path, ...]] = ()
+    """Files or directories; none: results/."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra.validation import validate, validation_table
+
+        reports = validate(self.paths)
+        Console().print(validation_table(reports))
+        return 1 if any(r.verdict == "FAIL" for r in reports) else 0
+
+
+@dataclasses.dataclass
 class Leaderboard:
     """Show the results: your own runs, and beside them the committed records."""
 
@@ -392,6 +424,8 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Attention, subcommand("attention")]
         | Annotated[Suite, subcommand("suite")]
         | Annotated[Repro, subcommand("repro")]
+        | Annotated[Submit, subcommand("submit")]
+        | Annotated[Validate, subcommand("validate")]
         | Annotated[Leaderboard, subcommand("leaderboard")]
         | Annotated[Check, subcommand("check")]
         | Annotated[Bench, subcommand("bench")]
