@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, encoder, probe_of, unmoved
+from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, probe_of, unmoved
 
 KEY_BIAS = re.compile(r"\['key\w*'\]\['bias'\]")
 
@@ -108,6 +107,7 @@ def gradients(subject: Subject) -> str:
 
 def jit_equals_eager(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
+        assert probe.encoder  # is compiled in the background for the check after the next, while this one dispatches
         x, mask = probe.inputs()
         y = jnp.where(mask[..., None], probe.raw(x, mask, subject.keys), 0)
         yield "results without jit", y, probe.base["results in training"]
@@ -131,13 +131,10 @@ def micro_batches(subject: Subject) -> str:
     """The gradient of a whole encoder with dropout: in micro-batches, and as one padded batch with remat."""
 
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        lengths, longest = np.array(subject.lengths), subject.dims.max_len
-        ids = np.random.default_rng(5).integers(1, 17, (len(lengths), longest), np.int32)
-        ids = np.where(np.arange(longest)[None, :] < lengths[:, None], ids, 0)
-        params, plain, remat = encoder(subject, probe.dtype)
-        parts = [plain(params, ids[i : i + 1, : lengths.max()], subject.keys[i : i + 1]) for i in range(len(lengths))]
+        plain, remat = (program.result() for program in probe.encoder)
+        parts = [plain(*probe.encoder_inputs(i, i + 1, max(subject.lengths))) for i in range(len(subject.lengths))]
         summed = jax.tree.map(lambda *gradients: sum(gradients), *jax.device_get(parts))
-        want = remat(params, ids, subject.keys)
+        want = remat(*probe.encoder_inputs())
         yield "gradients of micro-batches, against one rematerialised batch,", summed, want
 
     return unmoved(subject, comparison, "If padding changes nothing: draw by the example's key and the place alone.")

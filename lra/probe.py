@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -124,6 +125,53 @@ class Probe:
             "gradients of parameters": of_params,
         }
 
+    def encoder_inputs(self, first: int = 0, last: int | None = None, length: int | None = None) -> tuple[Any, ...]:
+        """Parameters, ids and keys for `encoder`: all examples padded to max_len, or a part of them."""
+        lengths, longest = np.array(self.subject.lengths), self.subject.dims.max_len
+        ids = np.random.default_rng(5).integers(1, 17, (len(lengths), longest), np.int32)
+        ids = np.where(np.arange(longest)[None, :] < lengths[:, None], ids, 0)
+        return self._encoder_state[0], ids[first:last, :length], self.subject.keys[first:last]
+
+    def _classifier(self, *, remat: bool) -> Classifier:
+        """One block around the mixer."""
+        d = self.subject.dims
+        config = EncoderConfig(
+            vocab_size=17, num_classes=3, max_len=d.max_len, num_layers=1, d_model=d.d_model, num_heads=d.num_heads,
+            qkv_dim=d.qkv_dim, mlp_dim=d.mlp_dim, dropout=d.hidden_dropout, attention_dropout=d.dropout,
+            embed_std=1.0, dtype=self.dtype, remat=remat,
+        )  # fmt: skip
+
+        def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
+            return mixers.build(self.subject.mixer.cls, dims, self.subject.options, rngs)
+
+        return Classifier(config, make_mixer, rngs=_rngs())
+
+    @functools.cached_property
+    def _encoder_state(self) -> tuple[PyTree, PyTree]:
+        params, rest = jax.jit(lambda: split(self._classifier(remat=False))[1:])()
+        return _widened(params, self.dtype), rest
+
+    @functools.cached_property
+    def encoder(self) -> tuple[Future[Any], Future[Any]]:
+        """The gradients of an encoder (`encoder_inputs`), compiling side by side: of one example, of all with remat."""
+
+        def lowered(*inputs: Any, remat: bool) -> Any:
+            graph = split(nnx.eval_shape(lambda: self._classifier(remat=remat)))[0]
+
+            def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
+                return (nnx.merge(graph, params, self._encoder_state[1])(ids, keys=keys) ** 2).sum()
+
+            return jax.jit(jax.grad(loss)).lower(*inputs)
+
+        programs = (
+            lowered(*self.encoder_inputs(0, 1, max(self.subject.lengths)), remat=False),
+            lowered(*self.encoder_inputs(), remat=True),
+        )
+        pool = ThreadPoolExecutor()
+        plain, remat = (pool.submit(program.compile) for program in programs)
+        pool.shutdown(wait=False)
+        return plain, remat
+
 
 def distance(got: PyTree, want: PyTree) -> float:
     """Largest difference in units of its array's largest value; for small arrays, of 1/1000 of all arrays' largest."""
@@ -173,31 +221,3 @@ def unoptimised() -> Iterator[None]:
 def _wide() -> contextlib.AbstractContextManager[Any]:
     home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
     return home.enable_x64(True)
-
-
-def encoder(subject: Subject, dtype: Any) -> tuple[PyTree, Callable[..., PyTree], Callable[..., PyTree]]:
-    """Parameters of one block around the mixer, and its compiled gradients (params, ids, keys): plain, with remat."""
-    d = subject.dims
-    config = EncoderConfig(
-        vocab_size=17, num_classes=3, max_len=d.max_len, num_layers=1, d_model=d.d_model, num_heads=d.num_heads,
-        qkv_dim=d.qkv_dim, mlp_dim=d.mlp_dim, dropout=d.hidden_dropout, attention_dropout=d.dropout, embed_std=1.0,
-        dtype=dtype,
-    )  # fmt: skip
-
-    def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
-        return mixers.build(subject.mixer.cls, dims, subject.options, rngs)
-
-    def model(config: EncoderConfig = config) -> Classifier:
-        return Classifier(config, make_mixer, rngs=_rngs())
-
-    params, rest = jax.jit(lambda: nnx.split(model(), nnx.Param, ...)[1:])()
-
-    def gradient(config: EncoderConfig) -> Callable[..., PyTree]:
-        graph = nnx.split(nnx.eval_shape(lambda: model(config)), nnx.Param, ...)[0]
-
-        def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
-            return (nnx.merge(graph, params, rest)(ids, keys=keys) ** 2).sum()
-
-        return jax.jit(jax.grad(loss))
-
-    return _widened(params, config.dtype), gradient(config), gradient(dataclasses.replace(config, remat=True))
