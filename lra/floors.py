@@ -1,116 +1,81 @@
 """Floors: what a column gives without any sequence model. A score means what it has above them.
 
-majority class   the most frequent label of train
-root operator    ListOps: the most frequent answer per root operator, fitted on train
+majority class         the most frequent label of train
+root operator          ListOps: the most frequent answer per root operator
+root operator, digits  ListOps: per root operator, least and greatest digit directly under it
+byte n-grams           Text, Retrieval: logistic regression on hashed n-grams of 1 to 4 bytes; of a pair, on shared ones
+pixels                 Image, Pathfinder: logistic regression on pixels
+
+Each is fitted on train alone (`lra.floor_rules`).
 """
 
 from __future__ import annotations
 
-import dataclasses
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lra.environment import code_state, environment
-from lra.record import SCHEMA, at_chance, now, runs_directory, scores, write
-from tasks.core import Card, Prepared, Split
-
-MAJORITY, ROOT_OPERATOR = "majority class", "root operator"
-
-
-@dataclasses.dataclass(frozen=True)
-class Floor:
-    """A prediction that reads next to nothing of the input.
-
-    predictions: uint8 [N], one class for each example of test
-    accuracy:    of these predictions, 0 to 1
-    """
-
-    name: str
-    predictions: np.ndarray
-    accuracy: float
+from lra.floor_rules import MAJORITY, rules
+from lra.record import SCHEMA, at_chance, now, results_directory, runs_directory, scores, write
+from tasks.core import Card, Prepared
 
 
-def majority_class(train: Split, test: Split, classes: int) -> np.ndarray:
-    """The most frequent label of train (the smallest of several) for every example of test, uint8 [N]."""
-    return np.full(len(test), np.bincount(train.labels, minlength=classes).argmax(), np.uint8)
+def floor_id(column: Mapping[str, Any], name: str) -> str:
+    """A floor is named by its data: task, variant, version and hash."""
+    plain = name.replace(",", "").replace(" ", "_").replace("-", "_")
+    return f"{column['task']}-{column['variant']}-{plain}-v{column['task_version']}-{column['data_sha256'][:6]}"
 
 
-def root_operator(train: Split, test: Split, classes: int) -> np.ndarray:
-    """The most frequent answer in train for the first byte of an example, uint8 [N].
-
-    In ListOps that byte is the root operator. A first byte that train does not have gets the majority class.
-    """
-    counts = np.bincount(_first_byte(train).astype(int) * classes + train.labels, minlength=256 * classes)
-    counts = counts.reshape(256, classes)  # [byte, class]
-    table = np.where(counts.any(1), counts.argmax(1), counts.sum(0).argmax())
-    return table[_first_byte(test)].astype(np.uint8)
-
-
-def _first_byte(split: Split) -> np.ndarray:
-    return split.data[split.offsets[split.items]]  # no document is empty
-
-
-def floors(prepared: Prepared, card: Card) -> list[Floor]:
-    """The floors of a prepared data set: the majority class, and for ListOps the root operator."""
-    train, test = prepared.splits["train"], prepared.splits["test"]
-    rules = {MAJORITY: majority_class}
-    if card.name == "listops":
-        rules[ROOT_OPERATOR] = root_operator
-    predicted = {name: rule(train, test, len(card.classes)) for name, rule in rules.items()}
-    return [Floor(name, p, float((p == test.labels).mean())) for name, p in predicted.items()]
+def _column(prepared: Prepared) -> dict[str, Any]:
+    """It has no protocol: a floor is beside every protocol on the same data."""
+    return {
+        "task": prepared.task,
+        "variant": prepared.variant,
+        "task_version": prepared.version,
+        "source": prepared.source,
+        "data_sha256": prepared.sha256,
+        "protocol": None,
+        "protocol_version": None,
+        "modified": False,
+    }
 
 
-def floor_records(prepared: Prepared, card: Card) -> list[dict[str, Any]]:
-    """The floors as records. Their column has no protocol: a floor is beside every protocol on the same data."""
-    labels, classes = prepared.splits["test"].labels, len(card.classes)
-    found = floors(prepared, card)
-    majority = next(f.accuracy for f in found if f.name == MAJORITY)
-    records = []
-    for floor in found:
-        test = scores(floor.predictions, labels, classes)
-        name = floor.name.replace(" ", "_")
-        records.append(
-            {
-                "schema": SCHEMA,
-                "kind": "floor",
-                "status": "complete",
-                "id": f"{card.name}-{prepared.variant}-{name}-v{prepared.version}-{prepared.sha256[:6]}",
-                "created": now(),
-                "column": {
-                    "task": card.name,
-                    "variant": prepared.variant,
-                    "task_version": prepared.version,
-                    "source": prepared.source,
-                    "data_sha256": prepared.sha256,
-                    "protocol": None,
-                    "protocol_version": None,
-                    "modified": False,
-                },
-                "mixer": {"name": floor.name, "label": floor.name, "options": {}, "sha256": None},
-                "seed": None,
-                "test": {**test, "at_chance": at_chance(test["correct"], test["count"], majority)},
-                "majority_accuracy": majority,
-                "environment": environment(),
-                "code": code_state(),
-            }
-        )
-    return records
+def floor_record(prepared: Prepared, card: Card, name: str) -> dict[str, Any]:
+    """A floor as a record."""
+    train, held_out, classes = prepared.splits["train"], prepared.splits["test"], len(card.classes)
+    rule, column = rules(card), _column(prepared)
+    test = scores(rule[name](train, held_out, classes), held_out.labels, classes)
+    majority = float((rule[MAJORITY](train, held_out, classes) == held_out.labels).mean())
+    return {
+        "schema": SCHEMA,
+        "kind": "floor",
+        "status": "complete",
+        "id": floor_id(column, name),
+        "created": now(),
+        "column": column,
+        "mixer": {"name": name, "label": name, "options": {}, "sha256": None},
+        "seed": None,
+        "test": {**test, "at_chance": at_chance(test["correct"], test["count"], majority)},
+        "majority_accuracy": majority,
+        "environment": environment(),
+        "code": code_state(),
+    }
 
 
-def write_floors(prepared: Prepared, card: Card, directory: Path | None = None) -> list[Path]:
-    """Writes the floor records of a data set that are not there yet.
-
-    Args:
-      directory: where they go; None: each beside the runs of this machine, where the board finds it
+def write_floors(prepared: Prepared, card: Card) -> list[Path]:
+    """Computes the floors of a data set that are neither committed nor beside the runs of this machine yet.
 
     Returns:
       the paths of all of them, old and new
     """
     paths = []
-    for record in floor_records(prepared, card):
-        place = directory or runs_directory() / record["id"] / "records"
-        path = place / f"{record['id']}.json"
-        paths.append(path if path.exists() else write(place, record))
+    for name in rules(card):
+        made = floor_id(_column(prepared), name)
+        place = runs_directory() / made / "records"
+        there = [p for p in (results_directory() / "floors" / f"{made}.json", place / f"{made}.json") if p.exists()]
+        if not there and name != MAJORITY:
+            print(f"{card.name} {prepared.variant}: the floor '{name}'", file=sys.stderr, flush=True)
+        paths.append(there[0] if there else write(place, floor_record(prepared, card, name)))
     return paths

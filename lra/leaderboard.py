@@ -19,7 +19,7 @@ from lra.board_marks import Key, Marks, RowKey
 from lra.board_published import as_markdown as reported
 from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
-from lra.floors import MAJORITY
+from lra.floor_rules import MAJORITY
 from lra.record import Found
 from tasks.core import SAMPLE
 

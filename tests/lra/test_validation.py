@@ -18,9 +18,11 @@ from rich.console import Console
 
 from lra import config as cfg
 from lra import record as rec
-from lra.floors import floor_records
+from lra.floor_rules import rules
+from lra.floors import floor_record
 from lra.record import RecordError
-from lra.validation import MAX_BYTES, Report, validate, validation_table
+from lra.record_shape import MAX_BYTES
+from lra.validation import Report, validate, validation_table
 from tasks.core import SPLITS, Built, Prepared, read_prepared, write_prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_split
@@ -342,8 +344,8 @@ def test_nothing_that_a_record_names_is_imported(data: Prepared, tmp_path: Path)
 
 
 def test_floors_and_tunings(data: Prepared, tmp_path: Path) -> None:
-    majority, root = floor_records(data, CARD)
-    for floor in (majority, root):
+    majority, root, digits = (floor_record(data, CARD, name) for name in rules(CARD))
+    for floor in (majority, root, digits):
         floor["code"] = CODE
         assert judged(floor, tmp_path).verdict == "PASS"
     predicted = majority["test"] | {"at_chance": root["test"]["at_chance"]}

@@ -1,0 +1,139 @@
+"""The rules of the floors: what predicts a test split from train without any sequence model.
+
+A rule takes train, test and the number of classes, and returns uint8 [N], a class for each example of test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tasks.core import Card, Split
+
+Rule = Callable[[Split, Split, int], np.ndarray]
+
+NGRAMS, FEATURES, STRENGTH = (1, 4), 2**18, 10.0
+PIXEL_STRENGTH, TOLERANCE, ITERATIONS = 5.0, 1e-3, 1000
+
+
+def majority_class(train: Split, test: Split, classes: int) -> np.ndarray:
+    """The most frequent label of train (the smallest of several) for every example."""
+    return np.full(len(test), np.bincount(train.labels, minlength=classes).argmax(), np.uint8)
+
+
+def root_operator(train: Split, test: Split, classes: int) -> np.ndarray:
+    """The most frequent answer in train for the first byte of an example.
+
+    In ListOps that byte is the root operator. A first byte that train does not have gets the majority class.
+    """
+    return _by_key(_first_byte(train), _first_byte(test), train.labels, majority_class(train, test, classes), classes)
+
+
+def root_operator_and_digits(train: Split, test: Split, classes: int) -> np.ndarray:
+    """The most frequent answer in train for root operator, least and greatest digit directly under the root.
+
+    What train does not have gets the answer of its root operator alone.
+    """
+    otherwise = root_operator(train, test, classes)
+    return _by_key(_root_and_digits(train), _root_and_digits(test), train.labels, otherwise, classes)
+
+
+def byte_ngrams(train: Split, test: Split, classes: int) -> np.ndarray:
+    """Logistic regression on tf-idf of hashed byte n-grams; for a pair, on what its two documents share.
+
+    Weights are sublinear in counts and a document's norm is 1. Of a pair, a feature is the geometric mean of the two
+    weights, so that their sum is the documents' likeness.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    hashed = HashingVectorizer(
+        analyzer="char", ngram_range=NGRAMS, lowercase=False, alternate_sign=False, norm=None, n_features=FEATURES,
+        dtype=np.float32,
+    )  # fmt: skip
+    weighted = make_pipeline(hashed, TfidfTransformer(sublinear_tf=True))
+
+    def features(split: Split, documents: np.ndarray) -> object:
+        if split.items.ndim == 1:
+            return documents[split.items]
+        first, second = documents[split.items[:, 0]], documents[split.items[:, 1]]
+        return first.multiply(second).sqrt().tocsr()
+
+    fitted = LogisticRegression(C=STRENGTH, max_iter=ITERATIONS)
+    fitted.fit(features(train, weighted.fit_transform(_characters(train))), train.labels)
+    return fitted.predict(features(test, weighted.transform(_characters(test)))).astype(np.uint8)
+
+
+def pixels(train: Split, test: Split, classes: int) -> np.ndarray:
+    """Logistic regression on the pixels of an image, each standardised over train."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    strength = PIXEL_STRENGTH / len(train)  # against the mean of the losses, not their sum
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=TOLERANCE, max_iter=ITERATIONS))
+    return fitted.fit(_pixels(train), train.labels).predict(_pixels(test)).astype(np.uint8)
+
+
+MAJORITY = "majority class"
+COUNTED: Mapping[str, Rule] = {
+    MAJORITY: majority_class,
+    "root operator": root_operator,
+    "root operator, digits": root_operator_and_digits,
+}
+FITTED: Mapping[str, Rule] = {"byte n-grams": byte_ngrams, "pixels": pixels}
+OF_TASK = {
+    "listops": ("root operator", "root operator, digits"),
+    "text": ("byte n-grams",),
+    "retrieval": ("byte n-grams",),
+    "image": ("pixels",),
+    "pathfinder": ("pixels",),
+}
+
+
+def rules(card: Card) -> dict[str, Rule]:
+    """The floors of a task by name.
+
+    Those of `COUNTED` give the same predictions everywhere; those of `FITTED` may move by a few examples with the
+    versions of scikit-learn and of what adds up its sums.
+    """
+    return {name: {**COUNTED, **FITTED}[name] for name in (MAJORITY, *OF_TASK.get(card.name, ()))}
+
+
+def _by_key(train: np.ndarray, test: np.ndarray, labels: np.ndarray, otherwise: np.ndarray, classes: int) -> np.ndarray:
+    """The most frequent label (the smallest of several) of a key in train; `otherwise` where train has no such key."""
+    keys = int(max(train.max(), test.max())) + 1
+    counts = np.bincount(train.astype(int) * classes + labels, minlength=keys * classes).reshape(keys, classes)
+    return np.where(counts.sum(1)[test] > 0, counts.argmax(1)[test], otherwise).astype(np.uint8)
+
+
+def _first_byte(split: Split) -> np.ndarray:
+    return split.data[split.offsets[split.items]]  # no document is empty
+
+
+def _root_and_digits(split: Split) -> np.ndarray:
+    """One number for root operator, least and greatest digit at depth 1 (10 and 0 where there is none), int [N]."""
+    from tasks.listops import DIGITS, SYMBOLS
+
+    digit = np.array([DIGITS.get(symbol, -1) for symbol in SYMBOLS])
+    ends, opens = np.array([s == "]" for s in SYMBOLS]), np.array([s.startswith("[") for s in SYMBOLS])
+    found = np.zeros(len(split.offsets) - 1, int)
+    for d, (start, end) in enumerate(zip(split.offsets[:-1], split.offsets[1:], strict=True)):
+        document = split.data[start:end]
+        depth = np.cumsum(opens[document].astype(int) - ends[document])
+        here = digit[document[depth == 1]]
+        here = here[here >= 0]
+        found[d] = int(document[0]) * 110 + here.min(initial=10) * 10 + here.max(initial=0)
+    return found[split.items]
+
+
+def _characters(split: Split) -> list[str]:
+    """Documents with one character for each byte."""
+    return [split.document(d).decode("latin-1") for d in range(len(split.offsets) - 1)]
+
+
+def _pixels(split: Split) -> np.ndarray:
+    """float32 [N, R * R]"""
+    return split.data.reshape(len(split.offsets) - 1, -1)[split.items].astype(np.float32)
