@@ -205,7 +205,7 @@ class Validate:
 class Leaderboard:
     """Show the results: your own runs, and beside them the committed records."""
 
-    format: Literal["table", "md", "csv", "json", "latex"] = "table"
+    format: Literal["table", "md", "csv", "json", "latex", "html"] = "table"
     protocol: ProtocolName | None = None
     """Only this one; without it, all."""
 
@@ -390,7 +390,7 @@ class Data:
         return self.verb.run()
 
 
-def _print_board(form: Literal["table", "md", "csv", "json", "latex"], protocol: str | None) -> None:
+def _print_board(form: Literal["table", "md", "csv", "json", "latex", "html"], protocol: str | None) -> None:
     from rich.console import Console
 
     from lra import leaderboard, record

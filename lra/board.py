@@ -28,12 +28,17 @@ class Column:
     source: str
     examples: int | None  # of test; None: no run was tested on all of them
 
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        return self.task, self.variant, self.task_version, self.data_sha256
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """Seeds of one row in one column. Accuracies are of the seeds that finished; those that diverged are said.
 
     at_chance:   of the seeds that finished
+    records:     their ids, in the order of seeds, those that diverged last
     examples:    of test
     tied:        no difference from the best row of the column and origin is shown (`lra.comparison`), on the same
                  examples and seeds; the best row is not tied with itself
@@ -44,6 +49,7 @@ class Cell:
     seeds: tuple[int, ...]
     diverged: tuple[int, ...]  # seeds
     at_chance: int
+    records: tuple[str, ...] = ()
     examples: int = 0
     tied: bool = False
     below_floor: bool = False
@@ -87,6 +93,7 @@ class Truncated:
     label: str
     changes: tuple[str, ...]
     column: Column
+    record: str  # its id
     seed: int
     steps_done: int
     steps_planned: int

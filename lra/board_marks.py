@@ -31,13 +31,15 @@ class Marks:
     def cell(self, row: RowKey, key: Key) -> Cell:
         runs = self._rows[row][key]
         tested = [f.record for f in runs if f.record["test"]]
+        diverged = [f.record for f in runs if not f.record["test"]]
         counts = {r["test"]["count"] for r in tested}
         best = self._best[row[0], key]
         return Cell(
             accuracies=tuple(r["test"]["accuracy"] for r in tested),
             seeds=tuple(r["seed"] for r in tested),
-            diverged=tuple(f.record["seed"] for f in runs if not f.record["test"]),
+            diverged=tuple(r["seed"] for r in diverged),
             at_chance=sum(r["test"]["at_chance"] for r in tested),
+            records=tuple(r["id"] for r in (*tested, *diverged)),
             examples=min(counts, default=0),
             tied=row != best and _tied(self._rows[best][key], runs),
             below_floor=bool(tested) and _accuracy(runs) <= self._floors[key],

@@ -24,7 +24,7 @@ from lra.record import Found
 from tasks.core import SAMPLE
 
 Group = tuple[str, int, Track]  # protocol, version
-Format = Literal["table", "md", "csv", "json", "latex"]
+Format = Literal["table", "md", "csv", "json", "latex", "html"]
 
 
 def board(found: Iterable[Found], protocol: str | None = None) -> Board:
@@ -81,10 +81,16 @@ def render(board: Board, format: Format = "table") -> RenderableType:
     Raises:
       ValueError: no such format.
     """
-    formats = {"table": as_table, "md": _page, "csv": as_csv, "json": as_json, "latex": as_latex}
+    formats = {"table": as_table, "md": _page, "csv": as_csv, "json": as_json, "latex": as_latex, "html": _html}
     if format not in formats:
         raise ValueError(f"no format {format!r}; there are {', '.join(formats)}")
     return formats[format](board)
+
+
+def _html(board: Board) -> str:
+    from lra.page import as_html  # its views use this module
+
+    return as_html(board)
 
 
 def _page(board: Board) -> str:
@@ -287,6 +293,7 @@ def _truncated(f: Found, column: Column) -> Truncated:
     return Truncated(
         *_row(f),
         column=column,
+        record=r["id"],
         seed=r["seed"],
         steps_done=r["steps"]["done"],
         steps_planned=r["steps"]["planned"],

@@ -1,0 +1,236 @@
+"""What the page shows, as plain values. Ids are numbers of this page's own; nothing here is HTML."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+
+from lra import board_text as say
+from lra.board import Board, Cell, Table
+from lra.board_published import INTRODUCTION, Reproduced, reproduced
+from lra.leaderboard import hardware
+from lra.page.charts import STYLES, Bubbles, Curves, bubbles, curves
+from lra.page.runs import CellView, RunView, column_of, interval_text, run_view
+from lra.published import Accuracy, accuracy
+from lra.record import Found, Origin
+from tasks import available, load_task
+
+REFERENCE = "softmax"
+
+Place = tuple[Origin, str]  # of a record: its id
+
+
+@dataclasses.dataclass(frozen=True)
+class RowView:
+    label: str
+    changes: tuple[str, ...]
+    origin: str
+    cells: tuple[CellView, ...]
+    mean: CellView
+    floor: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A row in a chart of intervals, places in per cent of its width."""
+
+    name: str
+    style: int
+    at: float
+    low: float
+    high: float
+    told: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    title: str
+    low: float
+    high: float
+    floor: float
+    floor_told: str
+    marks: tuple[Mark, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TableView:
+    label: str
+    about: str
+    heads: tuple[tuple[str, str, str], ...]
+    rows: tuple[RowView, ...]
+    has_mean: bool
+    intervals: tuple[Intervals, ...]
+    bubbles: Bubbles | None
+    bubbles_about: str
+    curves: tuple[Curves, ...]
+    styles: Mapping[str, int]  # of each mixer, in all charts of this table
+    runs: tuple[RunView, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PageView:
+    newest: str
+    nothing: str
+    first_run: str
+    legend: tuple[str, ...]
+    tables: tuple[TableView, ...]
+    introduction: str
+    reproduced: tuple[Reproduced, ...]
+    published: tuple[Accuracy, ...]
+    titles: Mapping[str, str]
+
+
+def page_view(board: Board) -> PageView:
+    """Everything on the page, in its order."""
+    runs = {(f.origin, f.record["id"]): f for f in board.found if f.record["kind"] == "run"}
+    numbers = {place: i for i, place in enumerate(runs, 1)}
+    tuned = {
+        (r.origin, run): r.changes[0]
+        for t in board.tables
+        if t.track == "tuned"
+        for r in t.rows
+        for cell in r.cells
+        for run in (cell.records if cell else ())
+    }
+    seen: set[Place] = set()
+    tables = []
+    for t in board.tables:
+        here = {(r.origin, run): None for r in t.rows for cell in r.cells if cell for run in cell.records}
+        here |= {(s.origin, s.record): None for s in t.truncated}
+        labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
+        styles = {name: i for i, name in enumerate(labels)}
+        mine = [runs[place] for place in here]
+        tables.append(
+            TableView(
+                label=say.clean(t.label),
+                about=t.about,
+                heads=tuple(say.heading(c, t.beside) for c in t.columns),
+                rows=(*_rows(t, numbers), *_floors(t)),
+                has_mean=any(r.mean is not None for r in t.rows),
+                intervals=tuple(i for n in range(len(t.columns)) if (i := _intervals(t, n, styles))),
+                bubbles=_bubbles(t, mine, styles),
+                bubbles_about=", ".join(say.heading(c)[0] for c in t.columns),
+                curves=tuple(_curves(t, mine, styles)),
+                styles=styles,
+                runs=tuple(run_view(runs[p], numbers[p], tuned.get(p, "none")) for p in here if p not in seen),
+            )
+        )
+        seen |= here.keys()
+    return PageView(
+        newest=max((f.record["created"][:10] for f in runs.values()), default=""),
+        nothing=say.nothing(board),
+        first_run=say.FIRST_RUN,
+        legend=tuple(say.legend(board)),
+        tables=tuple(tables),
+        introduction=INTRODUCTION,
+        reproduced=tuple(reproduced(board)),
+        published=tuple(accuracy()),
+        titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
+    )
+
+
+def _rows(t: Table, numbers: Mapping[Place, int]) -> list[RowView]:
+    rows = []
+    for r in t.rows:
+        cells = []
+        for cell in r.cells:
+            seeds = (*cell.seeds, *cell.diverged) if cell else ()
+            there = [
+                (seed, numbers[r.origin, run]) for seed, run in zip(seeds, cell.records if cell else (), strict=True)
+            ]
+            cells.append(_cell(cell, tuple(there)))
+        rows.append(
+            RowView(say.clean(r.label), r.changes, r.origin, tuple(cells), CellView(say.percent(r.mean), r.mean))
+        )
+    return rows
+
+
+def _floors(t: Table) -> list[RowView]:
+    return [
+        RowView(
+            say.clean(f.name),
+            (),
+            "floor",
+            tuple(CellView(say.percent(a), a) for a in f.accuracies),
+            CellView(say.percent(f.mean), f.mean),
+            floor=True,
+        )
+        for f in (t.floors if t.rows else ())
+    ]
+
+
+def _cell(cell: Cell | None, runs: tuple[tuple[int, int], ...]) -> CellView:
+    if cell is None:
+        return CellView(say.NONE, None)
+    return CellView(say.cell_text(cell), cell.mean, interval_text(cell.interval), runs)
+
+
+def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
+    """One column's rows as marks with their intervals, the best above, and the highest floor as a line."""
+    there = [(r, c) for r in t.rows if (c := r.cells[n]) is not None and c.mean is not None and c.interval]
+    if not there:
+        return None
+    floor = max(((f.accuracies[n] or 0.0, f.name) for f in t.floors), default=(0.0, ""))
+    ends = [e for _, c in there for e in c.interval or ()] + [floor[0]]
+    low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
+
+    def place(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    marks = []
+    for r, c in sorted(there, key=lambda pair: -(pair[1].mean or 0)):
+        assert c.mean is not None
+        assert c.interval is not None
+        told = f"{say.clean(r.label)}: {say.cell_text(c)}, {interval_text(c.interval)}"
+        name = say.clean(r.label) + (" *" if r.changes else "")
+        ends = [place(end) for end in c.interval]
+        marks.append(Mark(name, styles[r.label] % STYLES, place(c.mean), ends[0], ends[1], told))
+    told = f"{say.clean(floor[1])} {say.percent(floor[0])}"
+    return Intervals(say.heading(t.columns[n], t.beside)[0], low, high, place(floor[0]), told, tuple(marks))
+
+
+def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> Bubbles | None:
+    """Mixers that have every column, against softmax on the same hardware: speeds as geometric means of ratios."""
+    points = []
+    finished = [f.record for f in runs if f.record["status"] == "complete" and f.record["steps_per_second"]]
+    for r in t.rows:
+        means = [c.mean for c in r.cells if c is not None and c.mean is not None]
+        if len(means) < len(t.columns) or r.changes:
+            continue
+        ratios, peaks = [], []
+        for column in t.columns:
+            speeds: dict[str, dict[str, list[float]]] = {r.label: {}, REFERENCE: {}}
+            for run in finished:
+                label = run["mixer"]["label"]
+                if column_of(run).key == column.key and label in speeds:
+                    speeds[label].setdefault(hardware(run), []).append(run["steps_per_second"])
+                    peaks += [run["peak_bytes"]] if label == r.label else []
+            both = speeds[r.label].keys() & speeds[REFERENCE].keys()
+            ratios += [statistics.fmean(speeds[r.label][m]) / statistics.fmean(speeds[REFERENCE][m]) for m in both][:1]
+        if len(ratios) == len(t.columns):
+            speed, mean = statistics.geometric_mean(ratios), 100 * statistics.fmean(means)
+            told = (
+                f"{say.clean(r.label)}: {mean:.1f} %, {speed:.2g} times softmax's speed, {max(peaks) / 2**20:,.0f} MiB"
+            )
+            points.append((say.clean(r.label), styles[r.label], speed, mean, float(max(peaks)), told))
+    return bubbles(points, f"training speed, times {REFERENCE}'s", "mean accuracy, %")
+
+
+def _curves(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> list[Curves]:
+    """For each column the validation accuracy of every run, the training accuracy where the task has no validation."""
+    drawn = []
+    for column in dict.fromkeys((*t.columns, *(s.column for s in t.truncated))):
+        here = [f.record for f in runs if column_of(f.record).key == column.key]
+        what = "validation" if any(r["validation"] for r in here) else "training"
+        series = [
+            (
+                f"{say.clean(r['mixer']['label'])}, seed {r['seed']}",
+                styles[r["mixer"]["label"]],
+                [(p[0], 100 * p[2]) for p in (r["curve"] if what == "training" else r["validation"])],
+            )
+            for r in here
+        ]
+        if made := curves(say.heading(column)[0], series, f"{what} accuracy, %"):
+            drawn.append(made)
+    return drawn
