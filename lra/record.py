@@ -27,7 +27,10 @@ REQUIRED = {
     "mixer": ("name", "label", "options", "sha256"),
 }
 REQUIRED_OF = {
-    "run": ("steps", "config", "parameters", "majority_accuracy", "curve", "seconds", "peak_bytes"),
+    "run": (
+        *("steps", "config", "config_sha256", "parameters", "selection", "majority_accuracy", "validation", "curve"),
+        *("seconds", "steps_per_second", "peak_bytes"),
+    ),
     "tuning": ("learning_rate", "trials"),
 }
 

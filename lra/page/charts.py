@@ -85,14 +85,14 @@ def bubbles(points: Sequence[tuple[str, int, float, float, float, str]], x_label
     if not points:
         return None
     across = _Scale.of([math.log2(p[2]) for p in points], LEFT + 20, WIDTH - RIGHT - 20, least=2.0)
-    up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 20, TOP + 20)
+    up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 24, TOP + 24, least=4.0)
     largest = max(p[4] for p in points)
     drawn = [
         Bubble(name, style % STYLES, across(math.log2(x)), up(y), 22 * math.sqrt(size / largest), told)
         for name, style, x, y, size, told in points
     ]
-    powers = range(math.ceil(across.low - 0.25), math.floor(across.high + 0.25) + 1)
-    x_ticks = tuple(Tick(across(p), f"{2.0**p:g}") for p in powers)
+    powers = range(math.floor(across.low), math.ceil(across.high) + 1)
+    x_ticks = tuple(Tick(across(p), f"{2.0**p:g}") for p in powers if LEFT <= across(p) <= WIDTH - RIGHT)
     drawn.sort(key=lambda b: -b.radius)  # small ones stay to be seen
     return Bubbles(Axes(x_label, y_label, x_ticks, up.ticks()), tuple(drawn))
 

@@ -63,7 +63,7 @@ def interval_text(of: tuple[float, float] | None) -> str:
     return f"{100 * of[0]:.1f} to {100 * of[1]:.1f}" if of else ""
 
 
-def run_view(f: Found, number: int, tuning: str) -> RunView:
+def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
     r = f.record
     column, test, steps = r["column"], r["test"], r["steps"]
     told = column_of(r)
@@ -100,6 +100,7 @@ def run_view(f: Found, number: int, tuning: str) -> RunView:
             ("tested checkpoint", _selection(r["selection"])),
             ("record", f"{r['id']}; configuration {r['config_sha256'][:16]}, code {r['code']['sha256'][:16]}"),
             ("date", r["created"]),
+            *([] if counted else [("on the board", "not counted: an earlier run of this seed counts")]),
         ),
         steps=f"{steps['done']:,}" + (f" of {steps['planned']:,}" if steps["done"] != steps["planned"] else ""),
         steps_done=steps["done"],

@@ -56,6 +56,7 @@ class Intervals:
 @dataclasses.dataclass(frozen=True)
 class TableView:
     label: str
+    place: str  # the label, told apart from that of other data
     about: str
     heads: tuple[tuple[str, str, str], ...]
     rows: tuple[RowView, ...]
@@ -93,6 +94,7 @@ def page_view(board: Board) -> PageView:
         for cell in r.cells
         for run in (cell.records if cell else ())
     }
+    repeated = runs.keys() - _counted(board)
     seen: set[Place] = set()
     tables = []
     for t in board.tables:
@@ -101,10 +103,12 @@ def page_view(board: Board) -> PageView:
         labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
         styles = {name: i for i, name in enumerate(labels)}
         mine = [runs[place] for place in here]
+        below = [*here, *(p for p in repeated if _is_of(runs[p], t))]
         tables.append(
             TableView(
                 label=say.clean(t.label),
-                about=t.about,
+                place=_place_text(t, board.tables),
+                about=t.about.replace("`", ""),
                 heads=tuple(say.heading(c, t.beside) for c in t.columns),
                 rows=(*_rows(t, numbers), *_floors(t)),
                 has_mean=any(r.mean is not None for r in t.rows),
@@ -113,10 +117,14 @@ def page_view(board: Board) -> PageView:
                 bubbles_about=", ".join(say.heading(c)[0] for c in t.columns),
                 curves=tuple(_curves(t, mine, styles)),
                 styles=styles,
-                runs=tuple(run_view(runs[p], numbers[p], tuned.get(p, "none")) for p in here if p not in seen),
+                runs=tuple(
+                    run_view(runs[p], numbers[p], tuned.get(p, "none"), counted=p not in repeated)
+                    for p in below
+                    if p not in seen
+                ),
             )
         )
-        seen |= here.keys()
+        seen.update(below)
     return PageView(
         newest=max((f.record["created"][:10] for f in runs.values()), default=""),
         nothing=say.nothing(board),
@@ -128,6 +136,24 @@ def page_view(board: Board) -> PageView:
         published=tuple(accuracy()),
         titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
     )
+
+
+def _counted(board: Board) -> set[Place]:
+    """The records that stand in a cell, or among those that were stopped."""
+    cells = {(r.origin, run) for t in board.tables for r in t.rows for c in r.cells if c for run in c.records}
+    return cells | {(s.origin, s.record) for t in board.tables for s in t.truncated}
+
+
+def _is_of(f: Found, t: Table) -> bool:
+    column = f.record["column"]
+    of_protocol = (column["protocol"], column["protocol_version"]) == (t.protocol, t.version)
+    return of_protocol and column_of(f.record).key in {c.key for c in t.columns}
+
+
+def _place_text(t: Table, tables: Sequence[Table]) -> str:
+    sources = dict.fromkeys(say.heading(c)[2] for c in t.columns)
+    same = [other for other in tables if other.label == t.label]
+    return say.clean(t.label) + (f", {', '.join(sources)}" if len(same) > 1 else "")
 
 
 def _rows(t: Table, numbers: Mapping[Place, int]) -> list[RowView]:

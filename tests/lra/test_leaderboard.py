@@ -64,6 +64,7 @@ def run(
         test = {"accuracy": correct / count, "correct": correct, "count": count, "loss": 1.5}
         test["at_chance"] = at_chance(correct, count, majority)
         test["correct_bits"] = pack(np.packbits(np.arange(count) < correct))
+        test["confusion"] = [[correct, 0], [count - correct, 0]]
     record = {
         "schema": SCHEMA,
         "kind": "run",
@@ -87,6 +88,8 @@ def run(
         "config_sha256": config.sha256,
         "parameters": 95_000,
         "selection": {"rule": "validation", "step": done},
+        "validation": [[done, 1.6, 0.3]],
+        "curve": [[done // 2, 1.8, 0.25], [done, 1.5, 0.32]],
         "test": test,
         "majority_accuracy": majority,
         "message": "",
