@@ -211,6 +211,7 @@ def make_record(
         "config": cfg.meaning(config),
         "config_sha256": config.sha256,
         "parameters": outcome.parameters,
+        "forward_flops": outcome.forward_flops,
         "selection": {"rule": card.selection, "step": outcome.selected_step, "best_step": journal.best_step},
         "test": result,
         "majority_accuracy": chance,

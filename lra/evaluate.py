@@ -9,6 +9,7 @@ import numpy as np
 
 from lra.batches import choose_buckets, cut
 from lra.device_data import DeviceSplit, example_lengths, put
+from lra.flops import flops_of_jaxpr
 from lra.program import Program, TrainState
 from tasks.core import Split
 
@@ -74,3 +75,14 @@ def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -
         losses[:, m.indices[real]] = loss[..., real]
     labels = split.labels[: split.count]
     return [Evaluation(p, labels, float(loss.mean())) for p, loss in zip(predictions, losses, strict=True)]
+
+
+def forward_flops(program: Program, state: TrainState, split: Resident, micro: int) -> float:
+    """Operations of the forward pass of one example that fills max_len (`lra.flops`), of a pair both of its parts.
+
+    Counted on the program that `evaluate` runs, so that nothing is traced for it that was not traced before.
+    """
+    rows, length = np.zeros(micro, np.int32), program.config.max_len
+    traced = program.predict.trace(state.params, state.rest, split.arrays, rows, bucket=length)
+    of_one_device = flops_of_jaxpr(traced.jaxpr.jaxpr)
+    return of_one_device * program.mesh.size / (micro * len(program.seeds))

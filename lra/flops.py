@@ -28,10 +28,11 @@ def flops(function: Callable[..., Any], *args: Any) -> float:
     each number that it makes (reductions: that they read), exp and sine like plus. A `while` whose trips
     cannot be known counts once, a `cond` as its dearest branch.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return flops_of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _count(jaxpr: Jaxpr) -> float:
+def flops_of_jaxpr(jaxpr: Jaxpr) -> float:
+    """The same of what was traced already."""
     return sum(_of(equation) for equation in jaxpr.eqns)
 
 
@@ -51,8 +52,8 @@ def _of(equation: Any) -> float:
     if name == "sort":
         return math.prod(shapes[0]) * math.log2(max(shapes[0][params["dimension"]], 2))
     if name == "cond":
-        return max(_count(branch.jaxpr) for branch in params["branches"])
-    inner = sum(map(_count, _inner(params)))
+        return max(flops_of_jaxpr(branch.jaxpr) for branch in params["branches"])
+    inner = sum(map(flops_of_jaxpr, _inner(params)))
     if inner:
         return inner * params.get("length", 1) if name == "scan" else inner
     if name in FREE:

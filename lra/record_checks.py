@@ -22,7 +22,7 @@ from lra.floor_rules import COUNTED, FITTED
 from lra.floors import floor_id
 from lra.journal import CURVE_POINTS
 from lra.leaderboard import changes
-from lra.record_shape import Record, told, whole
+from lra.record_shape import Record, number, told, whole
 from tasks import load_task
 
 
@@ -162,6 +162,9 @@ def _course(record: Record) -> list[str]:
         problems.append(f"curve has {len(record['curve'])} points, more than {CURVE_POINTS}")
     if not whole(1)[1](record.get("seeds_together", 1)):
         problems.append("seeds_together is not a whole number from 1")
+    flops = record.get("forward_flops")  # records before it was counted have none
+    if flops is not None and not number(flops):
+        problems.append("forward_flops is neither null nor a number from 0")
     best, selection = _best(record)[0], record["selection"]
     chosen = None if status == "diverged" else done if best is None else best
     if (selection.get("best_step"), selection.get("step")) != (best, chosen):

@@ -105,7 +105,7 @@ def _or_none(kind: Kind) -> Kind:
     return f"{kind[0]}, or null", lambda v: v is None or kind[1](v)
 
 
-def _number(v: Any) -> bool:
+def number(v: Any) -> bool:
     return type(v) in (int, float) and v >= 0
 
 
@@ -125,12 +125,12 @@ def _points(v: Any) -> bool:
     return (
         rows
         and all(a[0] < b[0] for a, b in zip([[0], *v], v, strict=False))
-        and all(_number(p[1]) and _share(p[2]) for p in v)
+        and all(number(p[1]) and _share(p[2]) for p in v)
     )
 
 
 def _share(v: Any) -> bool:
-    return _number(v) and v <= 1
+    return number(v) and v <= 1
 
 
 def _square(v: Any) -> bool:
@@ -146,7 +146,7 @@ _MISSING = object()
 TEXT: Kind = ("a text", lambda v: isinstance(v, str) and v != "")
 FLAG: Kind = ("true or false", lambda v: type(v) is bool)
 OBJECT: Kind = ("an object", lambda v: isinstance(v, dict))
-NUMBER: Kind = ("a number from 0", _number)
+NUMBER: Kind = ("a number from 0", number)
 SHARE: Kind = ("a number from 0 to 1", _share)
 SHA256: Kind = ("a SHA-256", _matches("[0-9a-f]{64}"))
 NAME: Kind = (f"a plain name, of {PLAIN.pattern}", _matches(PLAIN.pattern))

@@ -15,7 +15,7 @@ import jax
 from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints
 from lra.config import RunConfig
-from lra.evaluate import Evaluation, Resident, evaluate
+from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
 from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
 from lra.program import Program
@@ -36,6 +36,7 @@ class Outcome:
     journal: Journal
     parameters: int
     steps_per_second: float | None = None
+    forward_flops: float | None = None
     selected_step: int | None = None
     test: Evaluation | None = None
     message: str = ""
@@ -167,7 +168,10 @@ def train_program(
                     chosen[i] = loaded[0]
             tests = []
             if journals.going_on:
-                tests = evaluate(program, program.joined(chosen), test_split, evaluation_micro)
+                joined = program.joined(chosen)
+                tests = evaluate(program, joined, test_split, evaluation_micro)
+                flops = forward_flops(program, joined, test_split, evaluation_micro)
+                done = dataclasses.replace(done, forward_flops=flops)
             outcomes = []
             for i, journal in enumerate(journals.each):
                 if journal.failed is not None:

@@ -39,7 +39,7 @@ class RunView:
     facts: tuple[tuple[str, str], ...]
     steps: str
     steps_done: int
-    gflops: float | None  # of a training step
+    gflops: float | None  # of the forward pass of an example at max_len
     checkpoint: str
     batch: int | None
     tuning: str
@@ -104,7 +104,7 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
         ),
         steps=f"{steps['done']:,}" + (f" of {steps['planned']:,}" if steps["done"] != steps["planned"] else ""),
         steps_done=steps["done"],
-        gflops=r["flops_per_step"] / 1e9 if r.get("flops_per_step") else None,
+        gflops=r["forward_flops"] / 1e9 if r.get("forward_flops") else None,
         checkpoint=_selection(r["selection"]),
         batch=r["config"].get("train", {}).get("batch_size"),
         tuning=tuning,

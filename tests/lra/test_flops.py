@@ -7,9 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
+from lra.api import configure
+from lra.evaluate import Resident, forward_flops
 from lra.flops import flops
 from lra.growth import Point, claimed_exponent, exponent
+from lra.program import Program
+from lra.together import Together
+from tasks.listops import CARD
+from tests.lra.conftest import tiny_split
 
 
 def floats(*shape: int) -> Any:
@@ -61,3 +68,24 @@ def test_exponents() -> None:
     assert 1.1 < claimed_exponent("L log L", *points) < 1.2
     with pytest.raises(ValueError, match="COMPLEXITY 'quadratic' is not of the form"):
         claimed_exponent("quadratic", *points)
+
+
+def test_forward_flops_of_a_run_are_those_of_the_model_on_one_example() -> None:
+    """Whatever the micro-batch, the devices and the seeds in one program."""
+    config = configure("listops", "cosformer", protocol="quick", overrides={"max_len": 32, "model.layers": 1})
+    counted = []
+    for program in (Program(config, CARD), Together(config, CARD, range(2))):
+        state = program.init()
+        split = Resident.of(tiny_split(8, 0), program)
+        counted += [forward_flops(program, state, split, micro * program.mesh.size) for micro in (1, 4)]
+    single = Program(config, CARD)
+    state = single.init()
+    graph = nnx.split(single.classifier(state))[0]
+
+    def forward(params: Any, rest: Any, ids: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return nnx.merge(graph, params, rest)(ids)
+
+    want = flops(forward, state.params, state.rest, jax.ShapeDtypeStruct((1, 32), jnp.int32))
+    assert want > 1e5
+    assert counted == pytest.approx([want] * 4, rel=0.02)  # beside it only argmax, loss and the gathering of ids
