@@ -264,11 +264,11 @@ def trained(name: str) -> Trained:
     use_compilation_cache()
     use_every_core()
     program = Program(config, card)
-    kind = "latest" if record["selection"]["best_step"] is None else "best"
+    kind, step = "latest" if record["selection"]["best_step"] is None else "best", record["selection"]["step"]
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        loaded = checkpoints.load(kind, program.init())
-    if loaded is None or loaded[0].step != record["selection"]["step"]:
-        raise RunError(f"{directory.name}: the checkpoint of step {record['selection']['step']} is gone")
+        loaded = checkpoints.load(kind, program.init(), step)
+    if loaded is None:
+        raise RunError(f"{directory.name}: the checkpoint of step {step} is gone or damaged")
     return Trained(record, program, loaded[0], data)
 
 

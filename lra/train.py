@@ -135,6 +135,7 @@ def train_program(
                         journal.validation.append([state.step, result.loss, result.accuracy])
                         if journal.best_step == state.step:
                             best[i].save("best", program.of_seed(state, i), {})
+                            best[i].settle()  # before the latest names it
                     save()
                 elif time.monotonic() - last_save > CHECKPOINT_SECONDS:
                     save()
@@ -160,10 +161,11 @@ def train_program(
             chosen = [program.of_seed(state, i) for i in seeds]
             for i, journal in enumerate(journals.each):
                 if journal.failed is None and journal.best_step is not None:
-                    loaded = best[i].load("best", chosen[i])
-                    if loaded is None or loaded[0].step != journal.best_step:
+                    loaded = best[i].load("best", chosen[i], journal.best_step)
+                    if loaded is None:
                         raise RunError(
-                            f"{directories[i]}: the best checkpoint is missing; delete the directory to start anew"
+                            f"{directories[i]}: the best checkpoint, of step {journal.best_step}, is missing or "
+                            "damaged; delete the directory to start anew"
                         )
                     chosen[i] = loaded[0]
             tests = []
