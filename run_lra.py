@@ -56,10 +56,14 @@ class Train:
     """Evaluate on only so many examples."""
     max_minutes: float | None = None
     """Stop before, test, and record what was reached as truncated; the same command goes on."""
+    distributed: bool = False
+    """This is one of several processes that train the run together: see docs/scale.md."""
 
     def run(self) -> int:
-        from lra import api
+        from lra import api, hosts
 
+        if self.distributed:
+            hosts.join()
         config = api.configure(
             self.task,
             self.mixer,

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lra.devices import compiler_options, data_mesh, use_every_core
+from lra.devices import compiler_options, device_mesh, use_every_core
 from lra.environment import environment
 from models.mixers.softmax import softmax_attention
 
@@ -52,7 +52,7 @@ def ours(arrays: list[np.ndarray], rate: float) -> tuple[Callable[[], Any], floa
     b, length = arrays[0].shape[:2]
     mask, keys = jnp.ones((b, length), bool), jax.random.split(jax.random.key(0), b)
 
-    mesh = data_mesh(b, None)
+    mesh = device_mesh(b, None, 1)
     dealt = PartitionSpec("data")
 
     @partial(jax.jit, compiler_options=compiler_options())

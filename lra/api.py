@@ -19,6 +19,7 @@ from lra.data import prepare
 from lra.devices import use_every_core
 from lra.environment import code_state, environment, peak_bytes
 from lra.evaluate import Evaluation, Resident, evaluate
+from lra.hosts import is_writer
 from lra.interrupt import Interrupted, RunError
 from lra.program import Program, TrainState
 from lra.progress import data_progress
@@ -132,13 +133,14 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     if missing := [seed for seed in seeds if seed not in records]:
         use_compilation_cache()
         use_every_core()
-        for seed in missing:
+        for seed in missing if is_writer() else ():
             rec.write_whole(places[seed] / "config.json", json.dumps(cfg.as_json(configs[seed]), indent=1) + "\n")
         outcomes = _train(configs, places, missing, card, data, max_minutes)
         for seed, outcome in outcomes.items():
             records[seed] = make_record(places[seed].name, configs[seed], card, data, outcome, together=len(missing))
             with contextlib.suppress(FileExistsError):  # one that diverged does so again, at the same step
-                rec.write(places[seed] / "records", records[seed])
+                if is_writer():
+                    rec.write(places[seed] / "records", records[seed])
         if told := [f"{places[s].name}: {o.message}" for s, o in outcomes.items() if o.status == "diverged"]:
             raise RunError("\n".join(told))
     return [records[seed] for seed in seeds]

@@ -98,7 +98,7 @@ class Subject:
         documents = np.random.RandomState(0).randint(0, 256, (size, length)).astype(np.uint8)
         self.program = program = Program(config, card)
         self.batch = Resident.of(Split.from_images(documents, np.arange(size) % len(card.classes)), program)
-        devices, most = program.mesh.size, evaluation_size(program)
+        devices, most = program.devices, evaluation_size(program)
         self.evaluation_micro = max(m for m in range(devices, size + 1, devices) if size % m == 0 and m <= most)
 
         def shapes(tree: Any, sharding: NamedSharding) -> Any:
@@ -130,7 +130,7 @@ class Subject:
     @property
     def _parts(self) -> int:
         """Runs of the program of a micro-batch, on each device, in a step."""
-        return self.program.config.train.batch_size // self.program.micro_batch * self.program.mesh.size
+        return self.program.config.train.batch_size // self.program.micro_batch * self.program.devices
 
     def train(self, state: TrainState) -> TrainState:
         params, opt, metrics = self.program.update(state.params, state.opt, gradient(self.program, state, self.batch))

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lra.hosts import is_writer, wait_for_all
 from lra.program import TrainState
 
 KEPT = 2
@@ -55,7 +56,9 @@ class Checkpoints:
         manager = self._manager(kind)
         self.settle()  # in the order of the calls: a latest never names a best that is not there
         for number in [n for k, n in self._damaged if k == kind]:
-            shutil.rmtree(self._directory / kind / str(number), ignore_errors=True)
+            if is_writer():
+                shutil.rmtree(self._directory / kind / str(number), ignore_errors=True)
+            wait_for_all("a damaged checkpoint is removed")
             self._damaged.remove((kind, number))
             manager.reload()
         if manager.latest_step() == state.step:

@@ -68,6 +68,7 @@ class Train:
     matmul_precision: Literal["default", "high", "highest"] = "highest"
     micro_batch: int | None = execution(None)  # examples a micro-batch; None: chosen for the device
     remat: bool = execution(False)  # recompute activations in the backward pass
+    length_shards: int = execution(1)  # devices that share the positions of each example
     # Steps in one dispatch, all padded to the longest bucket; None: 1 on a CPU and where lengths differ
     dispatch_steps: int | None = execution(None)
 

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from lra.config import ConfigError
+
 # The reductions of YNNPACK, which jaxlib 0.10 chooses, make the trainer's step slower; "" leaves that library out.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -25,11 +27,28 @@ def use_every_core() -> None:
             jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
-def data_mesh(batch_size: int, micro_batch: int | None) -> Mesh:
-    """A mesh with one axis, "data": as many local devices as a batch, or its micro-batches, can be dealt to evenly."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if (micro_batch or batch_size) % n == 0)
-    return Mesh(np.array(devices[:count]), ("data",))
+def device_mesh(batch_size: int, micro_batch: int | None, length_shards: int) -> Mesh:
+    """A mesh "data" x "length".
+
+    Along "data" are as many devices as a batch, or its micro-batches, can be dealt to evenly; along "length" are those
+    that share the positions of each example. Of several processes (`lra.hosts`) each has as many as every other.
+
+    Raises:
+      ConfigError: there are too few devices, or more processes than the batch can be dealt to.
+    """
+    hosts, here = jax.process_count(), jax.local_device_count()
+    if not 1 <= length_shards <= here:
+        raise ConfigError(f"--train.length-shards {length_shards}: this process has {here} devices")
+    each, examples = here // length_shards, micro_batch or batch_size
+    fitting = [n for n in range(1, each + 1) if examples % (n * hosts) == 0]
+    if not fitting:
+        raise ConfigError(
+            f"{examples} examples cannot be dealt evenly to {hosts} processes: choose another number of processes, or "
+            "another --train.micro-batch"
+        )
+    count = fitting[-1] * length_shards
+    devices = [d for host in range(hosts) for d in jax.local_devices(host)[:count]]
+    return Mesh(np.array(devices).reshape(-1, length_shards), ("data", "length"))
 
 
 @cache

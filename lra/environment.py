@@ -29,6 +29,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind if jax.default_backend() != "cpu" else _processor(),
         "device_count": jax.device_count(),
+        "processes": jax.process_count(),
         "cores": len(os.sched_getaffinity(0)),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
@@ -47,7 +48,7 @@ def peak_bytes() -> int:
     """Largest memory so far: of the device where it is counted, else resident memory of this process."""
     import jax
 
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

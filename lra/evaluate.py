@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from lra.batches import choose_buckets, cut
 from lra.device_data import DeviceSplit, example_lengths, put
 from lra.flops import flops_of_jaxpr
+from lra.hosts import whole
 from lra.program import Program, TrainState
 from tasks.core import Split
 
@@ -69,7 +69,7 @@ def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -
     rows = np.arange(split.count, dtype=np.int32)
     plan = cut(rows, split.lengths[: split.count], micro, split.buckets)
     results = [program.predict(state.params, state.rest, split.arrays, m.indices, bucket=m.bucket) for m in plan]
-    for m, (classes, loss) in zip(plan, jax.device_get(results), strict=True):
+    for m, (classes, loss) in zip(plan, whole(results), strict=True):
         real = m.weights > 0
         predictions[:, m.indices[real]] = classes[..., real]
         losses[:, m.indices[real]] = loss[..., real]
@@ -85,4 +85,4 @@ def forward_flops(program: Program, state: TrainState, split: Resident, micro: i
     rows, length = np.zeros(micro, np.int32), program.config.max_len
     traced = program.predict.trace(state.params, state.rest, split.arrays, rows, bucket=length)
     of_one_device = flops_of_jaxpr(traced.jaxpr.jaxpr)
-    return of_one_device * program.mesh.size / (micro * len(program.seeds))
+    return of_one_device * program.devices / (micro * len(program.seeds))

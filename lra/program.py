@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lra.batches import micro_batch_size
 from lra.config import ConfigError, RunConfig
 from lra.device_data import DeviceSplit, gather
-from lra.devices import compiler_options, data_mesh
+from lra.devices import compiler_options, device_mesh
 from lra.optimizer import optimizer
 from models import mixers
 from models.core import Dims
@@ -51,6 +51,7 @@ class Program:
 
     seeds:       that are trained, here one (`lra.together` has several)
     mesh:        the devices; parameters and data are on each, the examples of a micro-batch are dealt out
+    devices:     that examples are dealt to, each of them one or several that share the positions
     micro_batch: examples that are computed together, on all devices
     rows:        how the examples of a micro-batch lie in indices and places, and in predictions
     """
@@ -72,11 +73,14 @@ class Program:
         self._optimizer = optimizer(config.train, params)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
         plan = config.train
-        self.mesh = data_mesh(plan.batch_size, plan.micro_batch)
+        if config.max_len % plan.length_shards:
+            raise ConfigError(f"--train.length-shards {plan.length_shards} does not divide max-len {config.max_len}")
+        self.mesh = device_mesh(plan.batch_size, plan.micro_batch, plan.length_shards)
+        self.devices = self.mesh.shape["data"]
         self.everywhere, dealt = (NamedSharding(self.mesh, spec) for spec in (EVERYWHERE, DEALT))
         accelerator = jax.default_backend() != "cpu"
-        self.micro_batch = plan.micro_batch or self.mesh.size * micro_batch_size(
-            plan.batch_size // self.mesh.size, config.max_len, accelerator
+        self.micro_batch = plan.micro_batch or self.devices * micro_batch_size(
+            plan.batch_size // self.devices, config.max_len, accelerator
         )
         jit = partial(jax.jit, compiler_options=compiler_options())
         rows = self.rows
@@ -96,7 +100,10 @@ class Program:
         def dealt(*arrays: Any, bucket: int) -> PyTree:
             on_device = partial(function, bucket=bucket)
             # With check_vma the gradient of what every device has would be summed over devices in each micro-batch.
-            return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(*arrays)
+            # Positions are left to the partitioner, along the axis "length".
+            return jax.shard_map(
+                on_device, mesh=self.mesh, in_specs=specs, out_specs=out, axis_names={"data"}, check_vma=False
+            )(*arrays)
 
         return dealt
 
@@ -131,13 +138,22 @@ class Program:
         _, *parts = nnx.split(self._model(key), nnx.Param, ...)
         return parts[0], parts[1], self._optimizer.init(parts[0])
 
+    def _examples(self, data: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:
+        """`gather`, with the positions dealt out along "length" where several devices share them."""
+        shards = self.mesh.shape["length"]
+        if shards == 1:
+            return gather(data, indices, bucket)
+        ids, labels = gather(data, indices, -(-bucket // shards) * shards)
+        along = PartitionSpec(*[None] * (ids.ndim - 1), "length")
+        return jax.lax.with_sharding_constraint(ids, along), labels
+
     def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, keys: jax.Array | None) -> jax.Array:
         with jax.default_matmul_precision(self.config.train.matmul_precision):
             return nnx.merge(self._graph, params, rest)(ids, keys=keys)
 
     def _no_totals(self, params: PyTree) -> Totals:
         def zeros(shape: tuple[int, ...]) -> jax.Array:
-            return jnp.zeros((self.mesh.size, *shape))
+            return jnp.zeros((self.devices, *shape))
 
         return Totals(jax.tree.map(lambda p: zeros(p.shape), params), zeros(()), zeros(()))
 
@@ -156,7 +172,7 @@ class Program:
         bucket: int,
     ) -> Totals:
         """Adds a device's part of a micro-batch [m] to its own totals."""
-        ids, labels = gather(data, indices, bucket)
+        ids, labels = self._examples(data, indices, bucket)
         keys = None
         if self.config.model.dropout or self.config.model.attention_dropout:
             step_key = jax.random.fold_in(dropout_key, step)
@@ -213,7 +229,7 @@ class Program:
         self, params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
     ) -> tuple[jax.Array, jax.Array]:
         """Predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
-        ids, labels = gather(data, indices, bucket)
+        ids, labels = self._examples(data, indices, bucket)
         logits = self._logits(params, rest, ids, None)
         return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 

@@ -52,7 +52,7 @@ def compile_ahead(program: Program, state: TrainState, examples: Resident) -> No
 
     On an accelerator they are compiled when they are first run, for here each runs once, all at the same time.
     """
-    if jax.default_backend() != "cpu" or dispatch_steps(program, examples) > 1:
+    if jax.default_backend() != "cpu" or dispatch_steps(program, examples) > 1 or jax.process_count() > 1:
         return
 
     def gradient_of(bucket: int) -> None:

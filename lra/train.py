@@ -16,6 +16,7 @@ from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints
 from lra.config import RunConfig
 from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
+from lra.hosts import agree, is_writer
 from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
 from lra.program import Program
@@ -69,8 +70,9 @@ def train_program(
     deadline = math.inf if max_minutes is None else started + 60 * max_minutes
     config, plan, seeds = program.config, program.config.train, range(len(program.seeds))
     with ExitStack() as held:
-        for place in {directory, *directories}:
-            held.enter_context(only_process(place))
+        if is_writer():
+            for place in {directory, *directories}:
+                held.enter_context(only_process(place))
         stop = held.enter_context(stop_on_signal())
         latest = held.enter_context(Checkpoints(directory / "checkpoints"))
         best = [latest if p == directory else held.enter_context(Checkpoints(p / "checkpoints")) for p in directories]
@@ -137,13 +139,16 @@ def train_program(
                             best[i].save("best", program.of_seed(state, i), {})
                             best[i].settle()  # before the latest names it
                     save()
-                elif time.monotonic() - last_save > CHECKPOINT_SECONDS:
+                now = time.monotonic()
+                halt, late, due = agree(
+                    stop.is_set(),
+                    now + reserve_s + 10 * max(at_once * step_s, step_s) + 5 > deadline,
+                    now - last_save > CHECKPOINT_SECONDS,
+                )
+                if due:
                     save()
-
-                if stop.is_set():
-                    stopped = "interrupted"
-                elif time.monotonic() + reserve_s + 10 * max(at_once * step_s, step_s) + 5 > deadline:
-                    stopped = "truncated"
+                if halt or late:
+                    stopped = "interrupted" if halt else "truncated"
             save()
 
             done = Outcome(
@@ -202,4 +207,4 @@ def evaluation_size(program: Program) -> int:
     """Examples a micro-batch of an evaluation: on an accelerator the training batch, on a CPU what is quick there."""
     if jax.default_backend() != "cpu":
         return program.config.train.batch_size
-    return program.mesh.size * max(1, EVALUATION_TOKENS // program.config.max_len)
+    return program.devices * max(1, EVALUATION_TOKENS // program.config.max_len)

@@ -189,9 +189,9 @@ def test_seeds_differ_in_parameters_batches_and_dropout(tiny, monkeypatch):
     assert gradient(one, start, split).loss != gradient(two, start, split).loss  # of dropout alone
 
 
-FOUR_DEVICES = """
+EIGHT_DEVICES = """
 import jax
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from lra import batches
 from lra.evaluate import Resident, evaluate
@@ -202,7 +202,7 @@ from tests.lra.conftest import tiny_config, tiny_split
 
 batches.MAX_BUCKETS = 2
 curves, predictions = {}, {}
-for micro, devices in ((8, 4), (2, 2), (1, 1)):
+for micro, devices in ((8, 8), (2, 2), (1, 1)):
     program = Program(tiny_config("softmax", **{"train.micro_batch": micro}), CARD)
     assert program.mesh.size == devices, program.mesh
     split, state, curve = Resident.of(tiny_split(200, 1), program), program.init(), []
@@ -215,14 +215,14 @@ for micro, devices in ((8, 4), (2, 2), (1, 1)):
     curves[devices] = curve
     test = Resident.of(tiny_split(50, 3), program)
     predictions[devices] = evaluate(program, state, test, 4 * devices)[0].predictions
-for devices in (2, 4):
+for devices in (2, 8):
     np.testing.assert_allclose(curves[devices], curves[1], rtol=1e-4)
     assert (predictions[devices] == predictions[1]).mean() > 0.95
 assert not np.allclose(curves[1][0], curves[1][-1], rtol=1e-2)
 """
 
 
-def test_four_devices_train_as_one():
+def test_eight_devices_train_as_one():
     """The examples of a micro-batch are dealt to devices; the curve is that of one device, with dropout on."""
-    done = subprocess.run([sys.executable, "-c", FOUR_DEVICES], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", EIGHT_DEVICES], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
