@@ -97,7 +97,10 @@ class Subject:
         card, size, length = load_task(config.task).CARD, config.train.batch_size, config.max_len
         documents = np.random.RandomState(0).randint(0, 256, (size, length)).astype(np.uint8)
         self.program = program = Program(config, card)
-        self.batch = Resident.of(Split.from_images(documents, np.arange(size) % len(card.classes)), program)
+        split = Split.from_images(documents, np.arange(size) % len(card.classes))
+        if card.pairs:
+            split = dataclasses.replace(split, items=np.stack([split.items, split.items[::-1]], 1))
+        self.batch = Resident.of(split, program)
         devices, most = program.devices, evaluation_size(program)
         self.evaluation_micro = max(m for m in range(devices, size + 1, devices) if size % m == 0 and m <= most)
 
