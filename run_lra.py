@@ -152,6 +152,28 @@ class Suite:
 
 
 @dataclasses.dataclass
+class Status:
+    """Show where the runs of runs/ stand: running, died, failed, stopped, waiting, diverged, finished."""
+
+    watch: bool = False
+    """Keep the table up to date, until Ctrl-C."""
+    format: Literal["table", "json"] = "table"
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra import status
+
+        if self.watch:
+            status.watch(Console())
+        elif self.format == "json":
+            print(status.as_json(status.statuses()))
+        else:
+            Console().print(status.as_table(status.statuses()))
+        return 0
+
+
+@dataclasses.dataclass
 class Repro:
     """Reproduce a score: run what is missing, and say PASS or FAIL against what is expected, with the reason."""
 
@@ -427,6 +449,7 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Attention, subcommand("attention")]
         | Annotated[Suite, subcommand("suite")]
+        | Annotated[Status, subcommand("status")]
         | Annotated[Repro, subcommand("repro")]
         | Annotated[Submit, subcommand("submit")]
         | Annotated[Validate, subcommand("validate")]
