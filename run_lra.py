@@ -136,7 +136,7 @@ class Suite:
     def run(self) -> int:
         from lra import sweep
 
-        failed = sweep.suite(
+        wanted = sweep.Sweep(
             self.tasks,
             self.mixers,
             protocol=self.protocol,
@@ -145,6 +145,7 @@ class Suite:
             max_minutes=self.max_minutes,
             tune=self.tune,
         )
+        failed = sweep.suite(wanted)
         _print_board("table", self.protocol)
         for name in failed:
             print(f"failed: {name}", file=sys.stderr)

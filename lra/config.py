@@ -258,3 +258,8 @@ def from_json(fields: Mapping[str, Any]) -> RunConfig:
 
 def as_json(config: RunConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def as_text(config: RunConfig) -> str:
+    """What `config.json` holds."""
+    return json.dumps(as_json(config), indent=1) + "\n"
