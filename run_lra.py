@@ -119,7 +119,10 @@ class Attention:
 
 @dataclasses.dataclass
 class Suite:
-    """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest."""
+    """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest.
+
+    On a Slurm cluster, `--launcher slurm` submits them and returns.
+    """
 
     protocol: ProtocolName
     tasks: tuple[Task, ...] = TASKS
@@ -132,6 +135,9 @@ class Suite:
     """For each run."""
     tune: bool = False
     """Try 0.3, 1 and 3 times the protocol's learning rate for each, and go on with the best on validation."""
+    launcher: Literal["local", "slurm"] = "local"
+    """local: on this machine, on all GPUs side by side. slurm: as a job array."""
+    slurm: cfg.Slurm = dataclasses.field(default_factory=cfg.Slurm)
 
     def run(self) -> int:
         from lra import sweep
@@ -145,6 +151,10 @@ class Suite:
             max_minutes=self.max_minutes,
             tune=self.tune,
         )
+        if self.launcher == "slurm":
+            for line in sweep.submit(wanted, self.slurm):
+                print(line)
+            return 0
         failed = sweep.suite(wanted)
         _print_board("table", self.protocol)
         for name in failed:

@@ -12,7 +12,7 @@ from itertools import product
 
 from lra import config as cfg
 from lra import record as rec
-from lra import tuning
+from lra import slurm, tuning
 from lra.api import configure
 from lra.cell import Cell
 from lra.config import RunConfig
@@ -69,6 +69,24 @@ def suite(sweep: Sweep) -> list[str]:
     second = plan(sweep, data)
     failed += run_cells([cell for cell in second.cells if cell not in first.cells], places())
     return failed + second.undecided
+
+
+def submit(sweep: Sweep, options: cfg.Slurm) -> list[str]:
+    """Submits what is not complete yet as a job array; returns what there is to say of it.
+
+    Raises:
+      ConfigError, DataError, RunError: nothing was submitted.
+    """
+    now = plan(sweep, prepare_data(sweep))
+    if not now.cells:
+        return ["nothing to submit: all runs are complete", *now.undecided]
+    jobs = slurm.submit(now.cells, options)
+    told = [f"{job}  {cell.name}" for job, cell in zip(jobs, now.cells, strict=True)]
+    told.append(f"{len(jobs)} jobs; what they print: {slurm.logs_directory()}")
+    told.append("python run_lra.py status --watch shows how they get on; give the same command again for what failed")
+    if now.undecided:
+        told += [*now.undecided, "once the trials are complete, the same command submits the seeds at the chosen rates"]
+    return told
 
 
 def prepare_data(sweep: Sweep) -> dict[str, str]:

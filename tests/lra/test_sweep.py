@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import pytest
 
+import run_lra
 from lra import cell as cells
 from lra import status, sweep
 from lra.cell import Cell
@@ -154,3 +155,19 @@ def test_all_data_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LRA_DATA", str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"(?s)text: no official files.*image: no official files"):
         sweep.suite(Sweep(["text", "image"], ["cosformer"], protocol="small"))
+
+
+def test_the_command_says_what_to_run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    seen: list[Any] = []
+
+    def submit(*arguments: Any) -> list[str]:
+        seen.extend(arguments)
+        return ["17_0  listops fnet seed 0"]
+
+    monkeypatch.setattr(sweep, "submit", submit)
+    words = ["suite", "--protocol", "small", "--tasks", "listops", "--mixers", "fnet", "--seeds", "3"]
+    slurm = ["--launcher", "slurm", "--slurm.partition", "gpu", "--slurm.extra", "account=lab", "exclusive"]
+    assert run_lra.main([*words, *slurm]) == 0
+    assert seen[0] == Sweep(("listops",), ("fnet",), "small", seeds=3)
+    assert (seen[1].partition, seen[1].extra) == ("gpu", ("account=lab", "exclusive"))
+    assert capsys.readouterr().out == "17_0  listops fnet seed 0\n"
