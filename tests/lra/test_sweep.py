@@ -32,8 +32,13 @@ from pathlib import Path
 
 how, name = sys.argv[2:4]
 here = Path(os.environ["LRA_RUNS"])
-if how == "until stopped":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+def stop(*_):
+    with (here / f"{name} told").open("a") as told:
+        told.write("to stop, ")
+    time.sleep(0.3)
+    sys.exit(130)
+
+signal.signal(signal.SIGTERM, stop)
 (here / f"{name} runs").write_text(os.environ["PLACE"])
 if how == "badly":
     sys.exit("this is why")
@@ -104,22 +109,22 @@ def test_a_cell_that_fails_takes_no_other_with_it(runs: Path, stand_in: None, ca
     assert "exit status 1 before its first step" in sign
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, number: int) -> None:
-    """Here a terminal's Ctrl-C, which the processes get by themselves, is SIGTERM to each of them."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, None])
+def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, number: signal.Signals | None) -> None:
+    """SIGTERM is passed on. Ctrl-C is not: the processes get it from the terminal; nor what they get by themselves."""
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     wanted = [cell(runs, "until stopped", "a"), cell(runs, "until stopped", "b"), cell(runs, "well", "c")]
+    cells.RUN_LRA.write_text(TRAIN.replace('os.environ["PLACE"]', "str(os.getpid())"))
 
     def stop() -> None:
         while len(list(runs.glob("* saw"))) < 2:
             time.sleep(0.05)
-        os.kill(os.getpid(), number)
-        if number == signal.SIGINT:
+        if number is not None:
+            os.kill(os.getpid(), number)
+        if number != signal.SIGTERM:
             for name in "ab":
                 os.kill(int((runs / f"{name} runs").read_text()), signal.SIGTERM)
 
-    if number == signal.SIGINT:  # the stand-in tells its process instead of its place
-        cells.RUN_LRA.write_text(TRAIN.replace('os.environ["PLACE"]', "str(os.getpid())"))
     stopper = threading.Thread(target=stop)
     stopper.start()
     began = time.monotonic()
@@ -127,6 +132,7 @@ def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, numb
         run_cells(wanted, PLACES)
     stopper.join()
     assert time.monotonic() - began < 20
+    assert [(runs / f"{name} told").read_text() for name in "ab"] == ["to stop, ", "to stop, "]
     assert not (runs / "c runs").exists()
     assert not (runs / "c ran").exists()
     assert not list(runs.glob("* directory"))  # none of them failed
