@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
@@ -42,7 +42,10 @@ def run_cells(cells: Sequence[Cell], places: Sequence[Mapping[str, str]]) -> lis
         return title, status
 
     with children.stopped_by_signals(), ThreadPoolExecutor(len(places)) as pool:
-        ended = list(pool.map(run, range(1, len(cells) + 1), cells))
+        under_way = [pool.submit(run, number, cell) for number, cell in enumerate(cells, 1)]
+        while wait(under_way, timeout=1.0).not_done:
+            pass  # a signal that another thread has got is handled when this one wakes
+    ended = [future.result() for future in under_way]
     if children.stopped.is_set():
         told = ", ".join(title for title, status in ended if status)
         raise Interrupted(f"suite: stopped in {told or 'between two runs'}; the same command goes on from there")

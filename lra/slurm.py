@@ -7,6 +7,7 @@ on from there when it starts again. Imports neither jax nor, before something is
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 from lra.cell import RUN_LRA, Cell
 from lra.config import Slurm
 from lra.data import data_directory, prepared_directory
-from lra.interrupt import RunError
+from lra.interrupt import Interrupted, RunError
 from lra.record import runs_directory
 
 if TYPE_CHECKING:
     import submitit
 
 WARNING_SECONDS = 120  # for the step under way and a checkpoint
+LOOK_SECONDS = 0.2  # a signal just before a wait without end could be missed
 TIME_LIMITS = 100  # that a job may reach; a run that comes no further would go round for ever
 
 
@@ -39,7 +42,6 @@ class Element:
     environment: dict[str, str]
     directory: str
     _child: subprocess.Popen[bytes] | None = dataclasses.field(default=None, init=False)
-    _ended: threading.Thread | None = dataclasses.field(default=None, init=False)
 
     def __call__(self) -> None:
         told_to_stop = threading.Event()
@@ -50,14 +52,13 @@ class Element:
 
         signal.signal(signal.SIGTERM, stop)
         self._child = subprocess.Popen(self.cell.command, env={**os.environ, **self.environment}, cwd=self.directory)
-        self._ended = threading.Thread(target=self._child.wait)  # whose end can be waited for in a signal's handler too
-        self._ended.start()
-        self._ended.join()
-        status = self._child.returncode
-        while status and told_to_stop.is_set():
-            # Slurm is about to end this job, by its user's wish or to requeue it. A job that ends by itself before
-            # is not requeued; a job that requeues itself could not be cancelled.
-            signal.pause()
+        self._wait()
+        status = self._child.wait()
+        while status == Interrupted.exit_status or (status and told_to_stop.is_set()):
+            # The warning is about to come, or Slurm ends this job, by its user's wish or to requeue it. A job that
+            # ends by itself before is not requeued; one that requeued itself whenever it is told to stop could not be
+            # cancelled.
+            time.sleep(LOOK_SECONDS)
         if status:
             self.cell.failed(f"exit status {status} before its first step; what it printed: {logs_directory()}")
             raise RunError(f"{self.cell.name}: exit status {status}")
@@ -67,13 +68,19 @@ class Element:
         from submitit.helpers import DelayedSubmission
 
         self._stop()
-        if self._ended is not None:
-            self._ended.join()
+        self._wait()
         return DelayedSubmission(Element(self.cell, self.environment, self.directory))
 
     def _stop(self) -> None:
         if self._child is not None:
             self._child.terminate()
+
+    def _wait(self) -> None:
+        """Waits for the process to end, without a lock: a signal's handler may do so while what it interrupts does."""
+        if self._child is not None:
+            with contextlib.suppress(ChildProcessError):
+                while os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                    time.sleep(LOOK_SECONDS)
 
 
 def submit(cells: Sequence[Cell], options: Slurm) -> list[str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -90,34 +92,96 @@ def test_jobs_write_the_records_that_the_local_launcher_writes(
 
 
 def test_a_preempted_job_goes_on_and_a_cancelled_one_waits_for_its_end(runs: Path, local_executor: None) -> None:
-    (job,) = slurm.submit([tiny(0, steps=600)], Slurm())
+    (job,) = slurm.submit([tiny(0, steps=300)], Slurm())
+    logs = runs / "slurm"
 
-    def seen(state: str, *, beyond: int) -> status.RunStatus | None:
-        return next((r for r in status.statuses() if r.state == state and (r.step or 0) > beyond), None)
+    def told() -> str:
+        return (logs / f"{job}_0_log.err").read_text() if (logs / f"{job}_0_log.err").exists() else ""
 
     def element() -> int:
         """The process of submitit, which waits for that of the run."""
         sign = json.loads(next(runs.glob("*/status.json")).read_text())
         return int(Path(f"/proc/{sign['pid']}/stat").read_text().rpartition(")")[2].split()[1])
 
-    first = wait_for(lambda: seen("running", beyond=10))
+    wait_for(lambda: ": step 10, validation" in told())
     os.kill(element(), signal.SIGUSR2)  # the warning
-    again = wait_for(lambda: seen("running", beyond=first.step))
+    wait_for(lambda: told().count(": stopped by a signal at step") == 1)
+    (before,) = status.statuses()
+    assert before.state == "stopped"
+    assert before.step is not None
+    wait_for(lambda: f": step {before.step // 10 * 10 + 50}, validation" in told())
     held = element()
     os.kill(held, signal.SIGTERM)
-    stopped = wait_for(lambda: seen("stopped", beyond=first.step))
+    wait_for(lambda: told().count(": stopped by a signal at step") == 2)
     time.sleep(1)
     assert Path(f"/proc/{held}").exists()  # it has not ended by itself
-    assert not (runs / "slurm" / f"{job}_0_result.pkl").exists()
+    assert not (logs / f"{job}_0_result.pkl").exists()
     os.kill(held, signal.SIGUSR2)
-    wait_for(lambda: seen("finished", beyond=0))
-    assert first.step < again.step <= stopped.step < 600
-    told = (runs / "slurm" / f"{job}_0_log.err").read_text()
-    assert told.count("stopped by a signal at step") == 2
-    assert [told.count(f": step {step}, validation") for step in range(10, 610, 10)] == 60 * [1]
+    wait_for((logs / f"{job}_0_result.pkl").exists)
+    assert [told().count(f": step {step}, validation") for step in range(10, 310, 10)] == 30 * [1]
     (done,) = records(runs)
     assert done["status"] == "complete"
-    assert len(done["validation"]) == 60
+    assert len(done["validation"]) == 30
+
+
+SAVING = """
+import signal, sys, time
+
+def stop(*_):
+    time.sleep(1)
+    open("saved", "w").close()
+    sys.exit(130)
+
+signal.signal(signal.SIGTERM, stop)
+open("begun", "w").close()
+time.sleep(60)
+"""
+
+
+def test_the_warning_waits_until_the_state_is_saved(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "RUN_LRA", runs.parent / "run_lra.py")
+    cells.RUN_LRA.write_text(SAVING)
+    element = Element(Cell("a cell", (), ()), {"A": "b"}, str(runs.parent))
+    element._child = subprocess.Popen(element.cell.command)
+    wait_for((runs.parent / "begun").exists)
+    submission = element.checkpoint()
+    assert (runs.parent / "saved").exists()
+    assert submission.function == Element(element.cell, {"A": "b"}, str(runs.parent))
+    assert pickle.loads(pickle.dumps(submission.function)) == submission.function
+    element._child.wait()
+
+
+ELEMENT = """
+import sys
+from pathlib import Path
+from lra import cell
+from lra.slurm import Element
+
+cell.RUN_LRA = Path(sys.argv[1])
+Element(cell.Cell("a cell", (), ()), {}, ".")()
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("import sys; sys.exit(130)", False),  # it has got the warning before the job, as clusters may have it
+        ("import time; time.sleep(60)", True),  # it dies of the signal before it can save anything
+    ],
+)
+def test_a_job_that_is_stopped_does_not_end_by_itself(tmp_path: Path, script: str, told: bool) -> None:
+    train = tmp_path / "run_lra.py"
+    train.write_text(f"open('begun', 'w').close(); {script}")
+    process = subprocess.Popen([sys.executable, "-c", ELEMENT, train], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        wait_for((tmp_path / "begun").exists)
+        if told:
+            process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("seen_before", [False, True])
