@@ -32,7 +32,8 @@ from lra.sweep import Sweep
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--limit", "20", "--mixer", "linear"]
 TINY += ["--model.layers", "1", "--model.d-model", "16", "--model.qkv-dim", "16", "--model.mlp-dim", "16"]
-TINY += ["--train.batch-size", "8", "--train.eval-every", "10"]
+# Inputs of one length: one program to compile.
+TINY += ["--train.batch-size", "8", "--train.eval-every", "10", "--max-len", "48"]
 OF_THE_MOMENT = ("created", "seconds", "steps_per_second", "peak_bytes")
 
 
