@@ -60,7 +60,9 @@ class Element:
             # cancelled.
             time.sleep(LOOK_SECONDS)
         if status:
-            self.cell.failed(f"exit status {status} before its first step; what it printed: {logs_directory()}")
+            self.cell.failed(
+                f"exit status {status} before its first step; its job's log, in slurm/ beside the run, says why"
+            )
             raise RunError(f"{self.cell.name}: exit status {status}")
 
     def checkpoint(self) -> Any:

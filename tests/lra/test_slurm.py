@@ -200,7 +200,7 @@ def test_a_job_that_fails_says_so(runs: Path, monkeypatch: pytest.MonkeyPatch, s
         signal.signal(signal.SIGTERM, before)
     state = json.loads(sign.read_text())
     assert state["state"] == ("running" if seen_before else "failed")
-    assert seen_before or str(runs / "slurm") in state["message"]
+    assert seen_before or "its job's log, in slurm/" in state["message"]
 
 
 @pytest.fixture
