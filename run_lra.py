@@ -119,7 +119,10 @@ class Attention:
 
 @dataclasses.dataclass
 class Suite:
-    """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest."""
+    """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest.
+
+    On a Slurm cluster, `--launcher slurm` submits them and returns.
+    """
 
     protocol: ProtocolName
     tasks: tuple[Task, ...] = TASKS
@@ -132,11 +135,14 @@ class Suite:
     """For each run."""
     tune: bool = False
     """Try 0.3, 1 and 3 times the protocol's learning rate for each, and go on with the best on validation."""
+    launcher: Literal["local", "slurm"] = "local"
+    """local: on this machine, on all GPUs side by side. slurm: as a job array."""
+    slurm: cfg.Slurm = dataclasses.field(default_factory=cfg.Slurm)
 
     def run(self) -> int:
         from lra import sweep
 
-        failed = sweep.suite(
+        wanted = sweep.Sweep(
             self.tasks,
             self.mixers,
             protocol=self.protocol,
@@ -145,10 +151,37 @@ class Suite:
             max_minutes=self.max_minutes,
             tune=self.tune,
         )
+        if self.launcher == "slurm":
+            for line in sweep.submit(wanted, self.slurm):
+                print(line)
+            return 0
+        failed = sweep.suite(wanted)
         _print_board("table", self.protocol)
         for name in failed:
             print(f"failed: {name}", file=sys.stderr)
         return 1 if failed else 0
+
+
+@dataclasses.dataclass
+class Status:
+    """Show where the runs of runs/ stand: running, died, failed, stopped, waiting, diverged, finished."""
+
+    watch: bool = False
+    """Keep the table up to date, until Ctrl-C."""
+    format: Literal["table", "json"] = "table"
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from lra import status
+
+        if self.watch:
+            status.watch(Console())
+        elif self.format == "json":
+            print(status.as_json(status.statuses()))
+        else:
+            Console().print(status.as_table(status.statuses()))
+        return 0
 
 
 @dataclasses.dataclass
@@ -427,6 +460,7 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Attention, subcommand("attention")]
         | Annotated[Suite, subcommand("suite")]
+        | Annotated[Status, subcommand("status")]
         | Annotated[Repro, subcommand("repro")]
         | Annotated[Submit, subcommand("submit")]
         | Annotated[Validate, subcommand("validate")]

@@ -134,7 +134,7 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
         use_compilation_cache()
         use_every_core()
         for seed in missing if is_writer() else ():
-            rec.write_whole(places[seed] / "config.json", json.dumps(cfg.as_json(configs[seed]), indent=1) + "\n")
+            rec.write_whole(places[seed] / "config.json", cfg.as_text(configs[seed]))
         outcomes = _train(configs, places, missing, card, data, max_minutes)
         for seed, outcome in outcomes.items():
             records[seed] = make_record(places[seed].name, configs[seed], card, data, outcome, together=len(missing))

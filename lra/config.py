@@ -132,6 +132,23 @@ class RunConfig:
         return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}-{data_sha256[:6]}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Slurm:
+    """What each job of a sweep on a Slurm cluster asks for."""
+
+    partition: str | None = None
+    """Without it, the cluster's default."""
+    minutes: int = 240
+    """Time limit; a job that reaches it is requeued, and goes on."""
+    gpus: int = 1
+    cpus: int = 4
+    memory_gb: int = 16
+    at_once: int = 32
+    """So many jobs run at the same time at most."""
+    extra: tuple[str, ...] = ()
+    """Other options of sbatch, as in `--slurm.extra account=lab constraint=a100 exclusive`."""
+
+
 def meaning(value: Any) -> Any:
     """A dataclass as plain JSON values, without the fields that only say how it is executed."""
     if dataclasses.is_dataclass(value):
@@ -258,3 +275,8 @@ def from_json(fields: Mapping[str, Any]) -> RunConfig:
 
 def as_json(config: RunConfig) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def as_text(config: RunConfig) -> str:
+    """What `config.json` holds."""
+    return json.dumps(as_json(config), indent=1) + "\n"

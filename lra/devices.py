@@ -51,6 +51,15 @@ def device_mesh(batch_size: int, micro_batch: int | None, length_shards: int) ->
     return Mesh(np.array(devices).reshape(-1, length_shards), ("data", "length"))
 
 
+def places() -> list[dict[str, str]]:
+    """The environment of each of the processes that can train side by side: a GPU each; all cores are one place."""
+    if jax.default_backend() != "gpu":
+        return [{}]
+    count = jax.local_device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in visible.split(",")[:count]]
+
+
 @cache
 def compiler_options() -> dict[str, str]:
     """Options of `jax.jit` for this backend; none where its version does not know them."""

@@ -69,6 +69,11 @@ class Journals:
         """Of the seeds that have not failed."""
         return [journal for journal in self.each if journal.failed is None]
 
+    @property
+    def accuracies(self) -> list[float | None]:
+        """The latest validation accuracy of each seed; None before its first."""
+        return [journal.validation[-1][2] if journal.validation else None for journal in self.each]
+
     def to_json(self) -> dict[str, Any]:
         return {"journals": [dataclasses.asdict(journal) for journal in self.each]}
 

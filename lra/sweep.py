@@ -5,97 +5,161 @@ A process of its own makes the measured peak of memory true, and a run that dies
 
 from __future__ import annotations
 
-import signal
-import subprocess
+import dataclasses
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from itertools import product
 
-from lra import tuning
+from lra import config as cfg
+from lra import record as rec
+from lra import slurm, tuning
 from lra.api import configure
+from lra.cell import Cell
+from lra.config import RunConfig
 from lra.data import prepare
+from lra.devices import places
 from lra.floors import write_floors
-from lra.interrupt import Interrupted
+from lra.interrupt import RunError
+from lra.local import run_cells
 from lra.progress import data_progress
 from tasks import load_task
+from tasks.core import DataError
 
-RUN_LRA = Path(__file__).resolve().parent.parent / "run_lra.py"
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Which runs.
+
+    seeds:       how many: 0 .. seeds - 1
+    together:    all seeds of a task and mixer in one process and program
+    max_minutes: of each run
+    tune:        choose each mixer's learning rate on validation first (`lra.tuning`); a task without a
+                 validation split keeps the protocol's rate
+    """
+
+    tasks: Sequence[str]
+    mixers: Sequence[str]
+    protocol: str
+    seeds: int = 1
+    together: bool = False
+    max_minutes: float | None = None
+    tune: bool = False
 
 
-def suite(
-    tasks: Sequence[str],
-    mixers: Sequence[str],
-    *,
-    protocol: str,
-    seeds: int = 1,
-    together: bool = False,
-    max_minutes: float | None = None,
-    tune: bool = False,
-) -> list[str]:
-    """Runs what is not complete yet, and computes the floors of each task; returns the runs that failed.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """cells: not complete, and fit to run now; undecided: of which task and mixer no rate is chosen, and why."""
 
-    Args:
-      seeds: how many: 0 .. seeds - 1
-      together: all seeds of a task and mixer in one process and program
-      max_minutes: of each run
-      tune: choose each mixer's learning rate on validation first (`lra.tuning`); a task without a
-        validation split keeps the protocol's rate
+    cells: list[Cell]
+    undecided: list[str]
+
+
+def suite(sweep: Sweep) -> list[str]:
+    """Runs on this machine what is not complete yet, all devices side by side; returns what failed.
 
     Raises:
       ConfigError, DataError: before the first run starts.
-      Interrupted: by Ctrl-C or SIGTERM; the run under way has saved its state.
+      Interrupted: by Ctrl-C or SIGTERM; the runs under way have saved their state.
     """
-    cells = [(task, mixer) for task in tasks for mixer in mixers]
-    configs = {cell: configure(*cell, protocol=protocol) for cell in cells}
-    data_of = {}
-    for task in tasks:
+    data = prepare_data(sweep)
+    first = plan(sweep, data)
+    failed = run_cells(first.cells, places())
+    if not first.undecided:
+        return failed
+    second = plan(sweep, data)
+    failed += run_cells([cell for cell in second.cells if cell not in first.cells], places())
+    return failed + second.undecided
+
+
+def submit(sweep: Sweep, options: cfg.Slurm) -> list[str]:
+    """Submits what is not complete yet as a job array; returns what there is to say of it.
+
+    Raises:
+      ConfigError, DataError, RunError: nothing was submitted.
+    """
+    now = plan(sweep, prepare_data(sweep))
+    if not now.cells:
+        return ["nothing to submit: all runs are complete", *now.undecided]
+    jobs = slurm.submit(now.cells, options)
+    told = [f"{job}  {cell.name}" for job, cell in zip(jobs, now.cells, strict=True)]
+    told.append(f"{len(jobs)} jobs; what they print: {slurm.logs_directory()}")
+    told.append("python run_lra.py status --watch shows how they get on; give the same command again for what failed")
+    if now.undecided:
+        told += [*now.undecided, "once the trials are complete, the same command submits the seeds at the chosen rates"]
+    return told
+
+
+def prepare_data(sweep: Sweep) -> dict[str, str]:
+    """The hash of each task's data, prepared and with its floors written, once for all runs.
+
+    Raises:
+      ConfigError: of any run.
+      DataError: what is missing, of all tasks.
+    """
+    configs = {cell: configure(*cell, protocol=sweep.protocol) for cell in product(sweep.tasks, sweep.mixers)}
+    hashes, missing = {}, []
+    for task in sweep.tasks:
         config = next(c for (name, _), c in configs.items() if name == task)
-        data = prepare(task, config.variant, allow_sample=config.allow_sample, progress=data_progress)
-        write_floors(data, load_task(task).CARD)
-        data_of[task] = data.sha256
-    failed = []
-    for number, (task, mixer) in enumerate(cells, 1):
-        place = f"[{number}/{len(cells)}] {task} {mixer}"
-        words = ["--task", task, "--mixer", mixer, "--protocol", protocol]
-        if max_minutes is not None:
-            words += ["--max-minutes", str(max_minutes)]
-        if tune and load_task(task).CARD.selection == "validation":
-            records = {}
-            for rate, config in tuning.trials(task, mixer, protocol).items():
-                failed += _train(f"{place} rate {rate:g}", [*words, "--train.learning-rate", str(rate)])
-                if (record := tuning.run_record(config, data_of[task])) is not None:
-                    records[rate] = record
-            if len(records) < len(tuning.FACTORS):
-                failed.append(f"{place}: not every rate of the grid came to its end, so none was chosen")
-                continue
-            words += ["--train.learning-rate", str(tuning.write_tuning(records))]
-        elif tune:
-            print(f"{place}: {task} has no validation split to choose a rate by", file=sys.stderr)
-        if together and seeds > 1:
-            failed += _train(f"{place} seeds 0 to {seeds - 1}", [*words, "--together", str(seeds)])
+        try:
+            data = prepare(task, config.variant, allow_sample=config.allow_sample, progress=data_progress)
+        except DataError as error:
+            missing.append(str(error))
             continue
-        for seed in range(seeds):
-            failed += _train(f"{place} seed {seed}", [*words, "--seed", str(seed)])
-    return failed
+        write_floors(data, load_task(task).CARD)
+        hashes[task] = data.sha256
+    if missing:
+        raise DataError("\n".join(missing))
+    return hashes
 
 
-def _train(place: str, words: list[str]) -> list[str]:
-    """Runs `train` in a process of its own; what failed, for the list of the suite."""
-    print(place, file=sys.stderr, flush=True)
-    status = _run([sys.executable, str(RUN_LRA), "train", *words])
-    if status == Interrupted.exit_status:
-        raise Interrupted(f"suite: stopped in {place}; the same command goes on from there")
-    return [f"{place} (exit status {status})"] if status else []
+def plan(sweep: Sweep, data: Mapping[str, str]) -> Plan:
+    """What is to be done, by the records that there are. `status` shows all of it as waiting from now on.
+
+    Args:
+      data: the hash of each task's data
+    """
+    cells: list[Cell] = []
+    undecided: list[str] = []
+    for task, mixer in product(sweep.tasks, sweep.mixers):
+        name = f"{task} {mixer}"
+        words = ["--task", task, "--mixer", mixer, "--protocol", sweep.protocol]
+        if sweep.max_minutes is not None:
+            words += ["--max-minutes", str(sweep.max_minutes)]
+        overrides = {}
+        if sweep.tune and load_task(task).CARD.selection == "validation":
+            trials = tuning.trials(task, mixer, sweep.protocol)
+            records = {rate: tuning.run_record(config, data[task]) for rate, config in trials.items()}
+            if untried := [rate for rate, record in records.items() if record is None]:
+                for rate in untried:
+                    rate_words = [*words, "--train.learning-rate", str(rate)]
+                    cells.append(_cell(f"{name} rate {rate:g}", rate_words, [trials[rate]], data[task]))
+                undecided.append(f"{name}: not every rate of the grid came to its end, so none was chosen")
+                continue
+            try:
+                rate = tuning.write_tuning({rate: record for rate, record in records.items() if record is not None})
+            except RunError as error:
+                undecided.append(f"{name}: {error}")
+                continue
+            overrides["train.learning_rate"] = rate
+            words += ["--train.learning-rate", str(rate)]
+        elif sweep.tune:
+            print(f"{name}: {task} has no validation split to choose a rate by", file=sys.stderr)
+        configs = [
+            configure(task, mixer, protocol=sweep.protocol, seed=seed, overrides=overrides)
+            for seed in range(sweep.seeds)
+        ]
+        if sweep.together and sweep.seeds > 1:
+            words += ["--together", str(sweep.seeds)]
+            cells.append(_cell(f"{name} seeds 0 to {sweep.seeds - 1}", words, configs, data[task]))
+            continue
+        for seed, config in enumerate(configs):
+            cells.append(_cell(f"{name} seed {seed}", [*words, "--seed", str(seed)], [config], data[task]))
+    return Plan([cell for cell in cells if not cell.complete], undecided)
 
 
-def _run(command: list[str]) -> int:
-    """The exit status of a child. A terminal's Ctrl-C reaches it by itself; SIGTERM is passed on."""
-    child = subprocess.Popen(command)
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    try:
-        return child.wait()
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+def _cell(name: str, words: Sequence[str], configs: Sequence[RunConfig], data_sha256: str) -> Cell:
+    places = [rec.runs_directory() / config.run_id(data_sha256) for config in configs]
+    for place, config in zip(places, configs, strict=True):
+        if not (place / "config.json").exists():
+            rec.write_whole(place / "config.json", cfg.as_text(config))
+    return Cell(name, tuple(words), tuple(places))

@@ -16,6 +16,7 @@ from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints
 from lra.config import RunConfig
 from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
+from lra.heartbeat import Heartbeat
 from lra.hosts import agree, is_writer
 from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
@@ -70,9 +71,11 @@ def train_program(
     deadline = math.inf if max_minutes is None else started + 60 * max_minutes
     config, plan, seeds = program.config, program.config.train, range(len(program.seeds))
     with ExitStack() as held:
+        heartbeat = Heartbeat(directories, plan.steps)
         if is_writer():
             for place in {directory, *directories}:
                 held.enter_context(only_process(place))
+            held.enter_context(heartbeat)
         stop = held.enter_context(stop_on_signal())
         latest = held.enter_context(Checkpoints(directory / "checkpoints"))
         best = [latest if p == directory else held.enter_context(Checkpoints(p / "checkpoints")) for p in directories]
@@ -90,6 +93,7 @@ def train_program(
         saved = latest.load("latest", state)
         if saved is not None:
             state, journals = saved[0], Journals.from_json(saved[1])
+        heartbeat.update(state.step, journals.accuracies)
         if state.step < plan.steps:
             compile_ahead(program, state, examples)
         earlier, first_step, last_save = journals.each[0].seconds, state.step, started
@@ -147,6 +151,7 @@ def train_program(
                 )
                 if due:
                     save()
+                heartbeat.update(state.step, journals.accuracies)
                 if halt or late:
                     stopped = "interrupted" if halt else "truncated"
             save()

@@ -45,6 +45,7 @@ def test_who_imports_whom(folder):
     [
         ("run_lra", ("jax", "flax", "tensorflow_datasets", "matplotlib", "numpy")),
         ("configs.listops", ("jax", "flax")),
+        ("lra.status", ("jax", "flax")),
         ("tasks.text", ("jax", "flax", "tensorflow", "tensorflow_datasets")),
         ("tasks.pathfinder", ("jax", "flax", "tensorflow", "tensorflow_datasets")),
         ("lra.train", ("tensorflow", "tensorflow_datasets", "matplotlib", "sklearn")),

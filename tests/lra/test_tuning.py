@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from lra import sweep, tuning
-from lra.config import protocol
+from lra.cell import Cell
+from lra.config import RunConfig, protocol
 from lra.interrupt import RunError
 from lra.leaderboard import board
 from lra.record import Found, find
+from lra.sweep import Sweep
 from tests.lra.test_leaderboard import run
 
 RATE = protocol("listops", "quick").train.learning_rate
@@ -73,50 +75,74 @@ def test_a_choice_counts_where_it_was_made(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The words of every `train` that a suite starts, instead of starting it."""
-    words: list[list[str]] = []
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+    """The cells that a suite would run."""
+    cells: list[Cell] = []
 
-    def train(place: str, command: list[str]) -> list[str]:
-        words.append(command)
+    def run_cells(wanted: list[Cell], places: Any) -> list[str]:
+        cells.extend(wanted)
         return []
 
-    monkeypatch.setattr(sweep, "_train", train)
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path))
+    monkeypatch.setattr(sweep, "run_cells", run_cells)
     monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
-    return words
+    return cells
 
 
-def rate_of(words: list[str]) -> str | None:
+def rate_of(cell: Cell) -> str | None:
+    words = cell.words
     return words[words.index("--train.learning-rate") + 1] if "--train.learning-rate" in words else None
 
 
-def test_a_suite_trains_seeds_together(started: list[list[str]]) -> None:
-    assert sweep.suite(["listops"], ["cosformer", "fnet"], protocol="quick", seeds=3, together=True) == []
-    assert [words[-2:] for words in started] == [["--together", "3"]] * 2
-    sweep.suite(["listops"], ["cosformer"], protocol="quick", together=True)
-    assert started[-1][-2:] == ["--seed", "0"]
+def test_a_suite_trains_seeds_together(started: list[Cell]) -> None:
+    mixers = ["cosformer", "fnet"]
+    assert sweep.suite(Sweep(["listops"], mixers, protocol="quick", seeds=3, together=True)) == []
+    assert [cell.words[-2:] for cell in started] == [("--together", "3")] * 2
+    assert [len(cell.directories) for cell in started] == [3, 3]
+    sweep.suite(Sweep(["listops"], ["cosformer"], protocol="quick", together=True))
+    assert started[-1].words[-2:] == ("--seed", "0")
 
 
-def test_a_suite_goes_on_with_the_best_rate(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    reached = iter([0.3, 0.2, 0.4])
-    monkeypatch.setattr(
-        tuning, "run_record", lambda config, _: trial(config.train.learning_rate, next(reached), 0.1).record
-    )
+def test_a_suite_goes_on_with_the_best_rate(started: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of both mixers first, side by side; fnet's are there already, and so its seeds go with them."""
+    reached = dict(zip(tuning.grid("listops", "quick"), [0.3, 0.2, 0.4], strict=True))
+
+    def run_record(config: RunConfig, _: str) -> dict[str, Any] | None:
+        if config.mixer == "cosformer" and not started:
+            return None
+        return trial(config.train.learning_rate, reached[config.train.learning_rate], 0.1).record
+
+    monkeypatch.setattr(tuning, "run_record", run_record)
     monkeypatch.setattr(tuning, "write_tuning", tuning.choose)
-    assert sweep.suite(["listops"], ["cosformer"], protocol="quick", seeds=2, tune=True) == []
-    rates = [str(rate) for rate in tuning.grid("listops", "quick")]
-    assert [rate_of(words) for words in started] == [*rates, rates[2], rates[2]]
-    assert [words[-1] for words in started[3:]] == ["0", "1"]
+    assert sweep.suite(Sweep(["listops"], ["cosformer", "fnet"], protocol="quick", seeds=2, tune=True)) == []
+    rates = [str(rate) for rate in reached]
+    assert [rate_of(cell) for cell in started] == [*rates, rates[2], rates[2], rates[2], rates[2]]
+    assert [cell.name for cell in started[3:]] == [
+        f"listops {m} seed {s}" for m in ("fnet", "cosformer") for s in (0, 1)
+    ]
+    assert [cell.words[-1] for cell in started[3:]] == ["0", "1", "0", "1"]
 
 
-def test_nothing_is_chosen_from_half_a_grid(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_chosen_from_half_a_grid(started: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "run_record", lambda *_: None)
-    (failed,) = sweep.suite(["listops"], ["cosformer"], protocol="quick", tune=True)
+    (failed,) = sweep.suite(Sweep(["listops"], ["cosformer"], protocol="quick", tune=True))
     assert "not every rate of the grid came to its end" in failed
     assert len(started) == 3
 
 
-def test_without_a_validation_split_the_protocols_rate_stays(started: list[list[str]], capsys: Any) -> None:
-    sweep.suite(["text"], ["cosformer"], protocol="quick", tune=True)
-    assert [rate_of(words) for words in started] == [None]
+def test_a_mixer_that_diverges_at_every_rate_keeps_no_other_waiting(
+    started: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_record(config: RunConfig, _: str) -> dict[str, Any]:
+        return trial(config.train.learning_rate, 0.3, None if config.mixer == "cosformer" else 0.2).record
+
+    monkeypatch.setattr(tuning, "run_record", run_record)
+    (failed,) = sweep.suite(Sweep(["listops"], ["cosformer", "fnet"], protocol="quick", tune=True))
+    assert failed.startswith("listops cosformer: tuning: every rate of")
+    assert [cell.name for cell in started] == ["listops fnet seed 0"]
+
+
+def test_without_a_validation_split_the_protocols_rate_stays(started: list[Cell], capsys: Any) -> None:
+    sweep.suite(Sweep(["text"], ["cosformer"], protocol="quick", tune=True))
+    assert [rate_of(cell) for cell in started] == [None]
     assert "text has no validation split to choose a rate by" in capsys.readouterr().err
