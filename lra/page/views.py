@@ -151,9 +151,8 @@ def _is_of(f: Found, t: Table) -> bool:
 
 
 def _place_text(t: Table, tables: Sequence[Table]) -> str:
-    sources = dict.fromkeys(say.heading(c)[2] for c in t.columns)
-    same = [other for other in tables if other.label == t.label]
-    return say.clean(t.label) + (f", {', '.join(sources)}" if len(same) > 1 else "")
+    first = next(other for other in tables if other.label == t.label)
+    return say.clean(t.label) + ("" if first is t else ", other data")
 
 
 def _rows(t: Table, numbers: Mapping[Place, int]) -> list[RowView]:
