@@ -47,6 +47,7 @@ if (filter) {
       section.hidden = protocol.value !== "" && section.dataset.protocol !== protocol.value;
     }
     for (const drawn of document.querySelectorAll(".board figure [data-name]")) {
+      if (drawn.closest(".run")) continue; // its curves are training and validation of one mixer
       const name = drawn.dataset.name.toLowerCase();
       drawn.classList.toggle("faded", words.length > 0 && !words.some((word) => name.includes(word)));
     }

@@ -105,7 +105,9 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
         steps=f"{steps['done']:,}" + (f" of {steps['planned']:,}" if steps["done"] != steps["planned"] else ""),
         steps_done=steps["done"],
         gflops=r["forward_flops"] / 1e9 if r.get("forward_flops") else None,
-        checkpoint=_selection(r["selection"]),
+        checkpoint={"validation": "best", "last": "last"}.get(
+            r["selection"]["rule"], say.clean(r["selection"]["rule"])
+        ),
         batch=r["config"].get("train", {}).get("batch_size"),
         tuning=tuning,
         parameters=r["parameters"],
