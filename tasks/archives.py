@@ -10,37 +10,99 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from tasks.core import DataError, Progress
 
+HEADER_BYTES = 1 << 14  # of one member: names and pax records; in the releases they stay below 2 KB
+FAULTS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)  # of gzip and tarfile
 
-def members(archive: Path, wanted: re.Pattern[str], mend: str) -> Iterator[tuple[re.Match[str], bytes]]:
-    """Name (as matched by `wanted`) and content of every wanted member, in the order of the archive.
+
+class _Metered:
+    """A stream that ends at `limit`, and once. tarfile believes what a header says of its size: it would keep any
+    header in memory, and go on reading behind the end until a member of any size has been skipped."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream, self.position, self.limit, self._ended = stream, 0, HEADER_BYTES, False
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self.position += len(content)
+        if self.position > self.limit:
+            raise tarfile.ReadError(f"a header of more than {HEADER_BYTES:,} bytes")
+        if self._ended:
+            raise tarfile.ReadError("unexpected end")
+        self._ended = not content
+        return content
+
+
+def walk(archive: Path, mend: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Every member of a gzipped tar, and its content where it is a regular file, to be read before the next is taken.
 
     Names are only compared, never used as paths, so no member can write anywhere. The archive is read
     to its last byte, for the gzip checksum stands there.
 
     Raises:
       DataError: no gzipped tar, cut short, damaged, or with a name that leads out of it; the message
-        names the archive, the last whole member and `mend`.
+        names the archive, the last whole member and `mend`. Reading a content raises one of `FAULTS`.
     """
     last = "its start"
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                if PurePosixPath(member.name).is_absolute() or ".." in PurePosixPath(member.name).parts:
-                    raise DataError(f"{archive}: member {member.name!r} leads out of the archive; {mend}")
-                if match := wanted.fullmatch(member.name.removeprefix("./")):
-                    content = tar.extractfile(member) if member.isreg() else None
-                    if content is None:
-                        raise DataError(f"{archive}: member {member.name!r} is not a regular file; {mend}")
-                    yield match, content.read()
-                last = member.name
+        with gzip.open(archive) as stream:
+            metered: Any = _Metered(stream)
+            with tarfile.open(fileobj=metered, mode="r|") as opened:
+                tar: Any = opened  # `members` and `offset` have no types
+                while member := tar.next():
+                    tar.members = []  # else all of them are kept
+                    metered.limit = max(tar.offset, metered.position) + HEADER_BYTES
+                    if PurePosixPath(member.name).is_absolute() or ".." in PurePosixPath(member.name).parts:
+                        raise DataError(f"{archive}: member {member.name!r} leads out of the archive; {mend}")
+                    # The zeros of a sparse file are not in the archive: there may be any number of them.
+                    yield member, tar.extractfile(member) if member.isreg() and not member.issparse() else None
+                    last = member.name
             last = "its last member"
             while stream.read(1 << 20):
                 pass
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{archive}: broken after {last} ({error}); {mend}") from error
+    except FAULTS as error:
+        raise _broken(archive, last, error, mend) from error
+
+
+def members(archive: Path, wanted: re.Pattern[str], most: int, mend: str) -> Iterator[tuple[re.Match[str], bytes]]:
+    """Name (as matched by `wanted`) and content of every wanted member, in the order of the archive.
+
+    Raises:
+      DataError: as `walk`; or a wanted member is no regular file, or all of them are more than `most` bytes.
+    """
+    left, last = most, "its start"
+    for member, stream in walk(archive, mend):
+        if match := wanted.fullmatch(member.name.removeprefix("./")):
+            if stream is None:
+                raise DataError(f"{archive}: member {member.name!r} is not a regular file; {mend}")
+            if (left := left - member.size) < 0:
+                raise DataError(f"{archive}: with {member.name!r} it unpacks to more than {most:,} bytes; {mend}")
+            try:
+                content = stream.read()
+            except FAULTS as error:
+                raise _broken(archive, last, error, mend) from error
+            yield match, content
+        last = member.name
+
+
+def _broken(archive: Path, last: str, error: Exception, mend: str) -> DataError:
+    return DataError(f"{archive}: broken after {last} ({error}); {mend}")
+
+
+def content(path: Path, most: int, mend: str) -> bytes:
+    """A file of an unpacked archive, at most `most` bytes and one more, by which it is known to be longer.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # the room is taken before it is filled
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
 
 
 def file_sha256(path: Path) -> str:

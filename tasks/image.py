@@ -148,14 +148,14 @@ def gray(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> np.ndarray:
 
 
 def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
-    for match, content in archives.members(path, _NAME, CARD.obtain):
+    for match, content in archives.members(path, _NAME, len(FILES) * (RECORDS + 1) * RECORD_BYTES, CARD.obtain):
         yield match[1], content
 
 
 def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
     for name in FILES:
         if (folder / name).is_file():
-            yield name, (folder / name).read_bytes()
+            yield name, archives.content(folder / name, (RECORDS + 1) * RECORD_BYTES - 1, CARD.obtain)
 
 
 def _check(where: str, content: bytes) -> None:

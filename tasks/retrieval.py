@@ -18,11 +18,9 @@ two texts makes two documents, two ids with one text make one, and neither chang
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import hashlib
+import os
 import re
-import tarfile
-import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -30,7 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tasks import core
+from tasks import archives, core
 from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, DataError, Progress, Split, Variant, check_request
 from tasks.retrieval_literal import bytes_literal, excerpt
 from tasks.retrieval_sample import sample_pairs
@@ -176,7 +174,7 @@ def read_pairs(origin: Path, progress: Progress) -> tuple[list[bytes], dict[str,
     try:
         for where, path, stream, size in _members(origin):
             _read_member(found, where, path, stream, size, progress)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except archives.FAULTS as error:
         raise DataError(f"{origin}: not readable ({error}); fetch or unpack it again") from error
     flat = found.with_text if set(found.with_text) == set(SPLITS) else _join_papers(found, origin)
     rows = {split: np.frombuffer(flat[split], np.int32).reshape(-1, 3) for split in SPLITS}
@@ -194,19 +192,9 @@ def _members(origin: Path) -> Iterator[tuple[str, PurePosixPath, IO[bytes], int]
             with (origin / name).open("rb") as stream:
                 yield str(origin / name), PurePosixPath(name), stream, (origin / name).stat().st_size
         return
-    with gzip.open(origin) as plain:
-        with tarfile.open(fileobj=plain, mode="r|") as archive:
-            for member in archive:
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise DataError(
-                        f"{origin}: member {member.name!r} points out of the archive; this is no copy of AAN"
-                    )
-                file = archive.extractfile(member) if member.isreg() else None
-                if file is not None:
-                    yield f"{origin}: {member.name}", path, file, member.size
-        while plain.read(1 << 20):  # gzip's checksum stands at the end
-            pass
+    for member, file in archives.walk(origin, "this is no copy of AAN: fetch it again"):
+        if file is not None:
+            yield f"{origin}: {member.name}", PurePosixPath(member.name), file, member.size
 
 
 def _read_member(
@@ -215,7 +203,7 @@ def _read_member(
     name = path.name
     if path.parent.name == "papers_text" and path.suffix == ".txt" and not name.startswith("."):
         _only_once(found, f"papers_text/{name}", where)
-        found.papers[path.stem.encode()] = found.text(stream.read(MAX_BYTES))
+        found.papers[os.fsencode(path.stem)] = found.text(stream.read(MAX_BYTES))
         if len(found.papers) % 1000 == 0:
             progress("reading papers_text", len(found.papers), 0)
     elif split := _WITH_TEXT.get(name):

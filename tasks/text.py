@@ -40,6 +40,7 @@ ARCHIVE_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658
 SPLITS = ("train", "test")
 PER_CLASS = 12_500
 SHORT_TEST_PER_CLASS = 500
+MAX_BYTES = 1 << 28  # of all reviews; they have 65 MB
 
 CARD = Card(
     name="text",
@@ -69,7 +70,7 @@ CARD = Card(
 
 Reviews = list[tuple[bytes, int]]  # (text, 0 = negative or 1 = positive)
 
-_NAME = re.compile(rf"{FOLDER}/(train|test)/(neg|pos)/(\d+_(\d+)\.txt)")  # the second number: stars of ten
+_NAME = re.compile(rf"{FOLDER}/(train|test)/(neg|pos)/([0-9]+_([0-9]{{1,9}})\.txt)")  # the second number: stars of ten
 
 
 def locate(data_dir: Path, variant: str = "full") -> Path | None:
@@ -109,7 +110,7 @@ def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
       DataError: the archive is broken, a folder is missing, a review is empty, there twice, or its stars
         contradict its folder; the message names the file.
     """
-    files = archives.members(path, _NAME, CARD.obtain) if path.is_file() else _walk(path)
+    files = archives.members(path, _NAME, MAX_BYTES, CARD.obtain) if path.is_file() else _walk(path)
     reviews: dict[str, Reviews] = {split: [] for split in SPLITS}
     seen: set[str] = set()
     for match, content in files:
@@ -139,6 +140,8 @@ def find_prepared(data_dir: Path) -> Path | None:
 def read_prepared(prepared: Path, progress: Progress = quiet) -> dict[str, Reviews]:
     """The reviews of tensorflow-datasets' prepared `imdb_reviews`.
 
+    Only the examples are read: of the metadata beside them, features.json names modules that its reader imports.
+
     Reading array_record needs no TensorFlow. Preparing does (its `iter_archive` opens files with it), so where
     nothing is prepared, tensorflow-datasets only fetches the archive, and `read` reads it.
 
@@ -146,12 +149,16 @@ def read_prepared(prepared: Path, progress: Progress = quiet) -> dict[str, Revie
       DataError: the directory is broken.
     """
     import tensorflow_datasets as tfds
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+    labels = tfds.features.ClassLabel(names=CARD.classes)
+    features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": labels})
     reviews = {}
     try:
-        builder = tfds.builder_from_directory(prepared)
         for split in SPLITS:
-            examples = builder.as_data_source(split)
+            shards = sorted(map(str, prepared.glob(f"imdb_reviews-{split}.array_record*")))
+            records = ArrayRecordDataSource(shards)
+            examples = (features.deserialize_example_np(records[i]) for i in range(len(records)))
             reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
             progress(f"reading imdb_reviews {split}", len(reviews[split]), len(reviews[split]))
     except Exception as error:  # protobuf, array_record and numpy each have their own
@@ -178,7 +185,7 @@ def _walk(folder: Path) -> Iterator[tuple[re.Match[str], bytes]]:
                 raise DataError(f"{folder}: no folder {split}/{label}. {CARD.obtain}")
             for file in inside.iterdir():
                 if match := _NAME.fullmatch(f"{FOLDER}/{split}/{label}/{file.name}"):
-                    yield match, file.read_bytes()
+                    yield match, archives.content(file, MAX_BYTES, CARD.obtain)
 
 
 def _check_counts(reviews: dict[str, Reviews], where: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -139,8 +140,15 @@ def test_tensorflow_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [p.examples.sha256 for p in prepared] == [f.examples.sha256 for f in fetched]
     assert [p.source for p in prepared] == [f.source for f in fetched]
 
-    for info in (tmp_path / "tfds").rglob("dataset_info.json"):
-        info.write_text("{")
+    (tmp_path / "trap.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    (features,) = (tmp_path / "tfds").rglob("features.json")
+    features.write_text(features.read_text().replace("tensorflow_datasets.core.features", "trap"))
+    assert [p.examples.sha256 for p in text.build("full", TFDS, tmp_path)] == [f.examples.sha256 for f in fetched]
+    assert "trap" not in sys.modules
+
+    for shard in (tmp_path / "tfds").rglob("*-test.array_record*"):
+        shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(DataError, match="not readable"):
         text.build("full", TFDS, tmp_path)
 

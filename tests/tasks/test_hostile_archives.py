@@ -1,0 +1,163 @@
+"""Archives that mean harm, through every reader of an archive: names that lead out, links, bombs, false sizes."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks import archives, image, retrieval, text
+from tasks.core import DataError, quiet
+
+READERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "text": (text.read, "aclImdb/train/neg/0_1.txt"),
+    "image": (image.read, f"{image.FOLDER}/data_batch_1.bin"),
+    "retrieval": (lambda path: retrieval.read_pairs(path, quiet), "aan/new_aan_pairs.train.only_ids.tsv"),
+}
+BIG = 100_000_000  # bytes of zeros: a thousandth of it in the archive
+MUCH = 10_000_000  # bytes of memory
+
+Part = bytes | int
+
+
+def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = "") -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size, member.linkname = kind, size, link
+    return member.tobuf(tarfile.GNU_FORMAT)  # which writes sizes of any length
+
+
+def pax(**records: str) -> bytes:
+    """The extended header of the member that follows."""
+    member = tarfile.TarInfo("x")
+    member.pax_headers = {key.replace("_", "."): value for key, value in records.items()}
+    return member.tobuf(tarfile.PAX_FORMAT)[:-512]
+
+
+def old_sparse(name: str, real: int) -> bytes:
+    """GNU's header of a file that is nothing but a hole."""
+    block = bytearray(header(name, tarfile.GNUTYPE_SPARSE))
+    block[483:495] = b"%011o\0" % real
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def packed(path: Path, *parts: Part) -> Path:
+    """A gzipped tar of these blocks; a number stands for so many zeros, and all is filled up to whole blocks."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for part in (*parts, 1024):
+            size = part if isinstance(part, int) else len(part)
+            for _ in range(size // 1_000_000 if isinstance(part, int) else 0):
+                file.write(bytes(1_000_000))
+            file.write(bytes(size % 1_000_000) if isinstance(part, int) else part)
+            file.write(bytes(-size % 512))
+    return path
+
+
+@pytest.fixture(params=READERS.values(), ids=READERS)
+def read(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
+    """Reads an archive of parts made for a wanted name; returns what it is refused with, in little memory and time."""
+    reader, name = request.param
+
+    def refused(make: Callable[[str], tuple[Part, ...]]) -> str:
+        path = packed(tmp_path / "a.tar.gz", *make(name))
+        begun = time.monotonic()
+        tracemalloc.start()
+        try:
+            with pytest.raises(DataError) as error:
+                reader(path)
+            assert tracemalloc.get_traced_memory()[1] < MUCH
+        finally:
+            tracemalloc.stop()
+        assert time.monotonic() - begun < 20
+        assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]  # nothing was written beside it
+        return str(error.value)
+
+    return refused
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_only_a_regular_file_is_read(read: Callable[..., str], kind: bytes) -> None:
+    assert "regular file" in (told := read(lambda name: (header(name, kind, link="/etc/passwd"),))) or "no new_" in told
+
+
+@pytest.mark.parametrize("name", ["/etc/motd", "../out", "aclImdb/../../out", "a/.."])
+def test_a_name_that_leads_out(read: Callable[..., str], name: str) -> None:
+    assert "leads out of the archive" in read(lambda _: (header(name),))
+    assert "leads out of the archive" in read(lambda _: (pax(path=name), header("in")))
+
+
+def test_sizes_that_are_nowhere(read: Callable[..., str]) -> None:
+    """Only what is in the archive is read, whatever a header says of it."""
+    assert (told := read(lambda name: (header(name, size=1 << 70),)))
+    assert "end" in told or "unpacks to more than" in told
+    assert "end" in read(lambda name: (header("other", size=1 << 70), header(name)))
+    assert "end" in read(lambda name: (pax(size=str(1 << 70)), header("other")))
+    assert read(lambda name: (header(name, size=-1024),))
+    assert read(lambda name: (pax(size="-1024"), header(name)))
+
+
+def test_holes_of_any_size(read: Callable[..., str]) -> None:
+    hole = {"GNU_sparse_size": str(1 << 40), "GNU_sparse_map": "0,0"}
+    later = {"GNU_sparse_major": "1", "GNU_sparse_minor": "0", "GNU_sparse_realsize": str(1 << 40)}
+    for make in (
+        lambda name: (old_sparse(name, 1 << 33),),
+        lambda name: (pax(**hole, GNU_sparse_name=name), header(name)),
+        lambda name: (pax(**later, GNU_sparse_name=name), header(name, size=512), b"1\n0\n0\n"),
+    ):
+        assert "regular file" in (told := read(make)) or "no new_" in told
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_that_only_wants_to_be_large(read: Callable[..., str], kind: bytes) -> None:
+    assert "a header of more than 16,384 bytes" in read(lambda name: (header("x", kind, BIG), BIG, header(name)))
+
+
+def test_headers_without_end(read: Callable[..., str]) -> None:
+    chain = b"".join([pax(comment="x")] * 2_000)
+    assert "a header of more than" in read(lambda name: (chain, header(name)))
+    numbers = {"GNU_sparse_major": "1", "GNU_sparse_minor": "0"}
+    assert "a header of more than" in read(lambda name: (pax(**numbers), header(name), b"9999999\n" + b"1\n" * 200_000))
+
+
+def test_content_that_only_wants_to_be_large(read: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is not wanted nothing is kept; what is wanted has a limit."""
+    monkeypatch.setattr(text, "MAX_BYTES", MUCH // 4)
+    monkeypatch.setattr(image, "RECORDS", 100)
+    monkeypatch.setattr(retrieval, "MAX_ROW_BYTES", MUCH // 4)
+    assert "than" in read(lambda name: (header(name, size=BIG), BIG))
+    assert "leads out" in read(lambda name: (header("other", size=BIG), BIG, header("../x")))
+
+
+def test_many_members_are_not_kept(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.tar.gz", header("other") * 6_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in archives.walk(path, "")) == 6_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_paper_whose_name_is_no_text(tmp_path: Path) -> None:
+    paper = bytearray(header("aan/papers_text/?.txt"))
+    paper[paper.index(b"?")] = 0xFF
+    paper[148:156] = b" " * 8
+    paper[148:156] = b"%06o\0 " % sum(paper)
+    row = b"0.0\t\xff\t\xff\n"
+    files = [header(f"aan/new_aan_pairs.{part}.only_ids.tsv", size=len(row)) for part in ("train", "eval", "test")]
+    parts = [part for file in files for part in (file, row)]
+    texts, pairs = retrieval.read_pairs(packed(tmp_path / "aan.tar.gz", *parts, bytes(paper)), quiet)
+    assert texts == [b""]
+    assert pairs["test"][1].tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("stars", ["9" * 5_000, "\u0663"], ids=["more digits than an int may have", "another script"])
+def test_stars_are_a_number(tmp_path: Path, stars: str) -> None:
+    parts = pax(path=f"aclImdb/train/neg/0_{stars}.txt"), header("x", size=1), b"x"
+    assert text.read(packed(tmp_path / "a.tar.gz", *parts)) == {"train": [], "test": []}
