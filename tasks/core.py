@@ -24,8 +24,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -33,8 +31,11 @@ from typing import Any, Literal
 import loky
 import numpy as np
 
+from tasks.arrays import read_npz
+
 SPLITS = ("train", "validation", "test")
 SAMPLE, GENERATED, OFFICIAL, TFDS = "sample", "generated", "official", "tfds"
+KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}  # of the arrays of a split
 
 Progress = Callable[[str, int, int], None]  # (what, done, total); total 0 = not known
 
@@ -99,16 +100,15 @@ class Split:
     items: np.ndarray
 
     def __post_init__(self) -> None:
-        kinds = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}
-        for name, dtype in kinds.items():
+        for name, dtype in KINDS.items():
             array = getattr(self, name)
-            if array.dtype != dtype:
-                raise DataError(f"split: {name} has dtype {array.dtype}, not {np.dtype(dtype)}")
-        if self.offsets.ndim != 1 or not len(self.offsets) or self.offsets[0] or self.offsets[-1] != len(self.data):
+            if array.dtype != dtype or (array.ndim != 1 and name != "items"):
+                raise DataError(f"split: {name} has dtype {array.dtype} {array.shape}, not {np.dtype(dtype)} in a row")
+        if not len(self.offsets) or self.offsets[0] or self.offsets[-1] != len(self.data):
             raise DataError(f"split: offsets must go from 0 to {len(self.data)}, the number of bytes")
-        if (np.diff(self.offsets) < 0).any():
+        if (self.offsets[1:] < self.offsets[:-1]).any():  # their difference may be too large for int64
             raise DataError("split: offsets must not fall")
-        if len(self.items) != len(self.labels) or self.items.shape[1:] not in ((), (2,)):
+        if self.items.shape[:1] != self.labels.shape or self.items.shape[1:] not in ((), (2,)):
             raise DataError(f"split: items {self.items.shape} do not fit labels {self.labels.shape}")
         if len(self.items) and not 0 <= self.items.min() <= self.items.max() < len(self.offsets) - 1:
             raise DataError(f"split: items must name one of {len(self.offsets) - 1} documents")
@@ -218,8 +218,7 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
             np.savez_compressed(scratch / f"{part.split}.npz", **vars(examples))
             meta["splits"][part.split] = {"examples": len(examples), "sha256": examples.sha256}
             meta["source"] = part.source
-        digest = "".join(f"{k}:{v['sha256']}\n" for k, v in sorted(meta["splits"].items()))
-        meta["sha256"] = hashlib.sha256(digest.encode()).hexdigest()
+        meta["sha256"] = _whole({name: entry["sha256"] for name, entry in meta["splits"].items()})
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:
             scratch.rename(target)
@@ -231,28 +230,43 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
 
 
 def read_prepared(directory: Path, card: Card) -> Prepared:
-    """Reads and checks a prepared data set.
+    """Reads and checks a prepared data set, which may come from another machine.
 
     Raises:
       DataError: a file is missing, torn, of another version, or its content is not what was written.
     """
     mend = f"delete {directory}, and it is prepared anew when it is next needed"
     try:
-        meta = json.loads((directory / "meta.json").read_text())
+        meta = json.loads((directory / "meta.json").read_text("utf-8"))
         if meta["task"] != card.name or meta["version"] != card.version:
             raise DataError(
                 f"{directory}: prepared as {meta['task']} version {meta['version']}, "
                 f"this is {card.name} version {card.version}; {mend}"
             )
+        variant, source = card.variants[meta["variant"]], meta["source"]
+        if meta["splits"].keys() != variant.sizes.keys() or not (isinstance(source, str) and source.isprintable()):
+            raise ValueError(f"its splits are not {', '.join(variant.sizes)}, or its source is no text")
+        most = 4 * sum(variant.sizes.values())  # examples of a split: other copies may have more of them
+        limits = {"labels": most, "items": 2 * most, "offsets": 2 * most + 1, "data": 2 * most * variant.max_bytes}
         splits = {}
-        for name, entry in meta["splits"].items():
-            with np.load(directory / f"{name}.npz", allow_pickle=False) as arrays:
-                splits[name] = Split(**{k: arrays[k] for k in ("data", "offsets", "labels", "items")})
-            if splits[name].sha256 != entry["sha256"]:
-                raise DataError(f"{directory}: the content of {name}.npz is not what was written; {mend}")
-        return Prepared(card.name, meta["variant"], meta["version"], meta["source"], meta["sha256"], splits)
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        for name in meta["splits"]:
+            splits[name] = Split(**read_npz(directory / f"{name}.npz", KINDS, limits))
+            if splits[name].labels.max(initial=0) >= len(card.classes):
+                raise ValueError(f"{name} has labels beyond {len(card.classes)} classes")
+        found = {name: split.sha256 for name, split in splits.items()}
+        if (
+            found != {name: entry["sha256"] for name, entry in meta["splits"].items()}
+            or _whole(found) != meta["sha256"]
+        ):
+            raise ValueError("the content is not what was written")
+        return Prepared(card.name, meta["variant"], meta["version"], source, meta["sha256"], splits)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{directory}: not readable as prepared data ({error}); {mend}") from error
+
+
+def _whole(hashes: Mapping[str, str]) -> str:
+    """The hash of a data set, of those of its splits."""
+    return hashlib.sha256("".join(f"{name}:{hashes[name]}\n" for name in sorted(hashes)).encode()).hexdigest()
 
 
 def source_label(sha256: str, known: Mapping[str, str]) -> str:

@@ -41,6 +41,7 @@ _FILES = dict(zip(SPLITS, ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv")
 _FOLDERS = ("", "listops", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
 _HEADER = "Source\tTarget"
 _SHOWN = 1_000  # rows between two signs of progress
+_MAX_ROW = 1 << 20  # characters; 2,000 symbols have about 20,000
 
 
 CARD = Card(
@@ -103,11 +104,13 @@ def write_official(splits: Mapping[str, Split], directory: Path) -> None:
 def _read(path: Path, max_bytes: int, progress: Progress) -> Split:
     documents, labels = [], []
     with path.open(encoding="ascii", errors="replace", newline="\n") as file:
-        if (header := file.readline().rstrip("\r\n")) != _HEADER:
+        if (header := file.readline(_MAX_ROW).rstrip("\r\n")) != _HEADER:
             raise DataError(f"{path}, row 1: {header[:40]!r} is not the header {_HEADER!r}")
-        for row, line in enumerate(file, 2):
+        for row, line in enumerate(iter(lambda: file.readline(_MAX_ROW), ""), 2):
             source, _, target = line.rstrip("\r\n").partition("\t")
             try:
+                if len(line) == _MAX_ROW:
+                    raise DataError(f"longer than {_MAX_ROW:,} characters; one example a row is expected")
                 documents.append(_checked(source, target, max_bytes))
             except DataError as error:
                 raise DataError(f"{path}, row {row} (the header is row 1): {error}") from error

@@ -12,8 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.arrays import read_npz
 from tasks.core import (
     GENERATED,
     OFFICIAL,
@@ -175,9 +174,10 @@ def _loaded(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(chunk, Path):
         return chunk
     try:
-        with np.load(chunk, allow_pickle=False) as arrays:
-            return arrays["images"], arrays["labels"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        names = ("images", "labels")
+        arrays = read_npz(chunk, dict.fromkeys(names, np.uint8), dict.fromkeys(names, 1 << 30))
+        return arrays["images"], arrays["labels"]
+    except (OSError, ValueError) as error:
         raise DataError(f"{chunk}: not readable as a chunk of images ({error}); delete it and start again") from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks import archives
 from tasks.core import SPLITS, DataError, Split, source_label
 from tasks.pathfinder_setting import setting
 
@@ -24,6 +26,8 @@ _FOLDERS = ("", "lra_release", "lra_release/lra_release")
 _NAMES = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}
 _COLUMNS = 11
 _BATCH = 1000  # images a folder
+_MAX_METADATA = 1 << 28  # bytes of one file of rows
+_IMAGE = re.compile(r"imgs/[^./\\\0][^/\\\0]* [^./\\\0][^/\\\0]*")  # folder and file: none that leads out of the root
 
 
 class Row(NamedTuple):
@@ -50,7 +54,7 @@ def read_rows(root: Path) -> tuple[list[Row], str]:
         raise DataError(f"{root / 'metadata'} has no .npy files; is the archive unpacked as a whole?")
     digest, rows, empty = hashlib.sha256(), [], 0
     for file in files:
-        content = file.read_bytes()
+        content = archives.content(file, _MAX_METADATA, "unpack the archive again")
         digest.update(content)
         for row in _parsed(file, content, root):
             try:
@@ -77,6 +81,8 @@ def _parsed(file: Path, content: bytes, root: Path) -> Iterator[Row]:
         columns = line.split(" ")
         if len(columns) != _COLUMNS or columns[3] not in ("0", "1"):
             raise DataError(f"{file}, row {number}: {line[:60]!r} is not {_COLUMNS} columns with a label of 0 or 1")
+        if not _IMAGE.fullmatch(" ".join(columns[:2])):
+            raise DataError(f"{file}, row {number}: {line[:60]!r} names no file in a folder of imgs/")
         yield Row(root / columns[0] / columns[1], int(columns[3]), f"{file}, row {number}")
     if rest:
         raise DataError(f"{file}, row {len(lines) + 1}: no newline after {rest[:60]!r}; the file is cut off")
@@ -97,16 +103,17 @@ def _image(row: Row, resolution: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(row.image) as image:
-            if image.size != (resolution, resolution) or image.mode != "L":
-                width, height = image.size
-                raise DataError(
-                    f"{row.image} ({row.origin}): {width} x {height} pixels of mode {image.mode}, "
-                    f"not {resolution} x {resolution} of 8-bit grey"
-                )
-            return np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports broken PNGs by all three
+        with Image.open(row.image, formats=["PNG"]) as image:  # others may start programs, as EPS does
+            (width, height), mode = image.size, image.mode
+            pixels = np.asarray(image) if (width, height, mode) == (resolution, resolution, "L") else None
+    except Exception as error:  # Pillow lets out whatever its readers of chunks stumble over
         raise DataError(f"{row.image} ({row.origin}): not readable as a PNG ({error})") from error
+    if pixels is None:
+        raise DataError(
+            f"{row.image} ({row.origin}): {width} x {height} pixels of mode {mode}, "
+            f"not {resolution} x {resolution} of 8-bit grey"
+        )
+    return pixels
 
 
 def write_official(splits: Mapping[str, Split], directory: Path, *, difficulty: str = "hard") -> Path:

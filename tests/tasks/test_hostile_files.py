@@ -1,0 +1,264 @@
+"""Files that mean harm: prepared data, Pathfinder's rows and pictures, ListOps' rows, unpacked archives."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks import image, listops, pathfinder_official, retrieval, text
+from tasks.core import OFFICIAL, Built, DataError, Split, quiet, read_prepared, write_prepared
+
+# ---- prepared data
+
+SPLITS = {
+    "train": Split.from_documents([b"good", b"bad", b""], [1, 0, 1]),
+    "test": Split.from_documents([b"bad"], [0]),
+}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    write_prepared(tmp_path / "p", text.CARD, "full", (Built(name, split, "x") for name, split in SPLITS.items()))
+    return tmp_path / "p"
+
+
+def rewrite(prepared: Path, arrays: dict[str, Any], method: int = zipfile.ZIP_DEFLATED) -> None:
+    """Exchanges arrays (or the bytes of their files) of the split train."""
+    with zipfile.ZipFile(prepared / "train.npz", "w", method) as file:
+        for name, array in {**vars(SPLITS["train"]), **arrays}.items():
+            written = io.BytesIO()
+            if not isinstance(array, bytes):
+                np.lib.format.write_array(written, np.asanyarray(array), allow_pickle=True)
+            file.writestr(f"{name}.npy", array if isinstance(array, bytes) else written.getvalue())
+
+
+def sign(prepared: Path, split: Split) -> None:
+    """The meta data that is right for another train."""
+    write_prepared(
+        prepared.with_name("q"),
+        text.CARD,
+        "full",
+        iter([Built("train", split, "x"), Built("test", SPLITS["test"], "x")]),
+    )
+    (prepared / "meta.json").write_bytes((prepared.with_name("q") / "meta.json").read_bytes())
+
+
+def npy(shape: str, content: bytes = b"", descr: str = "|u1") -> bytes:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + content
+
+
+class Trap:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_is_unpickled(prepared: Path, tmp_path: Path) -> None:
+    rewrite(prepared, {"labels": np.array([Trap(tmp_path / "trapped")] * 3, object)})
+    with pytest.raises(DataError, match=r"labels has dtype '\|O'"):
+        read_prepared(prepared, text.CARD)
+    (prepared / "train.npz").write_bytes(b"\x80\x04N.")
+    with pytest.raises(DataError, match="not readable as prepared data"):
+        read_prepared(prepared, text.CARD)
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"labels": npy("1000000000000,")}, "elements are the most"),
+        ({"labels": npy("9" * 30 + ",")}, "elements are the most"),
+        ({"labels": npy("0, " + "9" * 30)}, "Maximum allowed dimension exceeded"),
+        ({"labels": npy("100000,", b"abc")}, "labels ends after 3 of 100,000 bytes"),
+        ({"labels": npy("2,", b"abc")}, "labels goes on after 2 bytes"),
+        ({"labels": npy("-3,", b"abc")}, "labels does not begin as numpy writes it"),
+        ({"labels": npy("3,)(", b"abc")}, "labels does not begin"),
+        ({"labels": npy("3,", b"abc").replace(b"\1\0", b"\3\0", 1)}, "labels does not begin"),
+        ({"labels": b""}, "labels does not begin"),
+        ({"labels": npy("3,", b"abc", "<u2")}, "labels has dtype '<u2'"),
+        ({"labels": np.zeros((3, 1), np.uint8)}, "not uint8 in a row"),
+        ({"data": np.zeros((7, 1), np.uint8)}, "not uint8 in a row"),
+        ({"offsets": np.int64(0)}, "not int64 in a row"),
+        ({"items": np.int32(0)}, r"items \(\) do not fit"),
+        ({"items": np.array([0, 1, 3], np.int32)}, "name one of 3 documents"),
+        ({"offsets": np.array([0, 2**63 - 1, -(2**63), -1, 7])}, "offsets must not fall"),
+        ({"labels": np.array([0, 1, 0], np.uint8)}, "not what was written"),
+    ],
+)
+def test_arrays_are_what_they_must_be(prepared: Path, arrays: dict[str, Any], told: str) -> None:
+    rewrite(prepared, arrays)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=told):
+            read_prepared(prepared, text.CARD)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bomb_is_not_unpacked(prepared: Path) -> None:
+    rewrite(prepared, {"labels": npy("50000000,", bytes(50_000_000))})
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="elements are the most"):
+            read_prepared(prepared, text.CARD)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_numpy_writes(prepared: Path, method: int) -> None:
+    rewrite(prepared, {}, zipfile.ZIP_STORED)
+    assert read_prepared(prepared, text.CARD).splits["train"].labels.tolist() == [1, 0, 1]
+    rewrite(prepared, {}, method)
+    with pytest.raises(DataError, match="compressed in another way"):
+        read_prepared(prepared, text.CARD)
+
+
+def test_columns_first(prepared: Path) -> None:
+    pairs = Split(
+        SPLITS["train"].data,
+        SPLITS["train"].offsets,
+        SPLITS["train"].labels,
+        np.array([[0, 1], [1, 1], [2, 0]], np.int32),
+    )
+    sign(prepared, pairs)
+    rewrite(prepared, {"items": np.asfortranarray(pairs.items)})
+    np.testing.assert_array_equal(read_prepared(prepared, text.CARD).splits["train"].items, pairs.items)
+
+
+def test_labels_have_classes(prepared: Path) -> None:
+    rewrite(prepared, {"labels": np.array([0, 1, 2], np.uint8)})
+    with pytest.raises(DataError, match="train has labels beyond 2 classes"):
+        read_prepared(prepared, text.CARD)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("sha256", "0" * 64),
+        ("source", "red \x1b[31m"),
+        ("source", 3),
+        ("variant", "fuller"),
+        ("variant", []),
+        ("splits", {}),
+        ("splits", []),
+        ("splits", {"../p/train": {"sha256": SPLITS["train"].sha256}, "test": {"sha256": SPLITS["test"].sha256}}),
+        ("splits", {"train": 3, "test": {}}),
+        ("task", None),
+        ("version", "1"),
+    ],
+)
+def test_meta_data_is_not_believed(prepared: Path, place: str, value: Any) -> None:
+    """The hash names a column of the board: no data may take the place of other data there."""
+    meta = json.loads((prepared / "meta.json").read_text())
+    (prepared / "meta.json").write_text(json.dumps({**meta, place: value}))
+    with pytest.raises(DataError, match=r"delete .*, and it is prepared anew"):
+        read_prepared(prepared, text.CARD)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"task": "text"}'])
+def test_meta_data_that_is_none(prepared: Path, content: bytes) -> None:
+    (prepared / "meta.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"delete .*, and it is prepared anew"):
+        read_prepared(prepared, text.CARD)
+
+
+# ---- Pathfinder
+
+ROW = "imgs/0 sample_0.png 0 1 1.8 14 4 5 1.5 3 1\n"
+
+
+def pathfinder(root: Path, row: str, write: Callable[[Path], object]) -> np.ndarray:
+    for folder in ("metadata", "imgs/0"):
+        (root / folder).mkdir(parents=True)
+    (root / "metadata" / "0.npy").write_text(row)
+    write(root / "imgs" / "0" / "sample_0.png")
+    rows, _ = pathfinder_official.read_rows(root)
+    return np.concatenate([images for images, _ in pathfinder_official.read_images(rows, 32)])
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("imgs/..", "x.png"),
+        ("imgs/0", "../x.png"),
+        ("", "/x.png"),
+        ("/imgs/0", "x.png"),
+        ("imgs/0", "x\0.png"),
+        ("imgs/0", ""),
+    ],
+)
+def test_a_row_names_nothing_elsewhere(tmp_path: Path, folder: str, name: str) -> None:
+    Image.new("L", (32, 32)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"0\.npy, row 1: .*names no file in a folder of imgs/"):
+        pathfinder(tmp_path / "root", ROW.replace("imgs/0 sample_0.png", f"{folder} {name}"), lambda path: None)
+
+
+@pytest.mark.parametrize("form", ["PPM", "EPS", "BMP", "TIFF", "GIF"])
+def test_a_picture_is_a_png(tmp_path: Path, form: str) -> None:
+    """Others have readers that start programs (EPS), or are many times as large as they look."""
+    with pytest.raises(DataError, match="not readable as a PNG"):
+        pathfinder(tmp_path, ROW, lambda path: Image.new("L", (32, 32)).save(path, form))
+
+
+def test_a_picture_that_is_far_too_large(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        Image.new("L", (32, 32)).save(path)
+        content = bytearray(path.read_bytes())
+        content[16:24] = (2**31 - 1).to_bytes(4, "big") * 2
+        content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+        path.write_bytes(content)
+
+    with pytest.raises(DataError, match="not readable as a PNG"):
+        pathfinder(tmp_path, ROW, write)
+
+
+# ---- rows without end, and files that are none
+
+
+def test_a_row_of_listops_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listops, "_MAX_ROW", 100)
+    for name in ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv"):
+        (tmp_path / name).write_text("Source\tTarget\n7\t7\n" + " " * 98 + "7\t78\t8\n")
+    with pytest.raises(DataError, match=r"row 3 .*longer than 100 characters"):
+        list(listops.build("full", OFFICIAL, tmp_path))
+
+
+def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
+    for name in ("train/neg/0_3.txt", "train/pos", "test/neg", "test/pos"):
+        (tmp_path / text.FOLDER / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"0_3\.txt: cannot be read"):
+        text.read(tmp_path / text.FOLDER)
+    (tmp_path / "metadata" / "0.npy").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"0\.npy: cannot be read"):
+        pathfinder_official.read_rows(tmp_path)
+    (tmp_path / "papers_text" / "a.txt").mkdir(parents=True)
+    (tmp_path / "new_aan_pairs.test.only_ids.tsv").write_text("0.0\ta\ta\n")
+    with pytest.raises(DataError, match="not readable"):
+        retrieval.read_pairs(tmp_path, quiet)
+
+
+def test_a_file_of_pictures_is_read_no_further_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "RECORDS", 2)
+    for name in image.FILES:
+        (tmp_path / name).write_bytes(bytes(3 * image.RECORD_BYTES))
+    (tmp_path / image.FILES[0]).open("ab").truncate(1 << 33)
+    with pytest.raises(DataError, match=r"record 2 .* is one too many"):
+        image.read(tmp_path)
