@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lra import config as cfg
+from lra import config_file
 from lra import record as rec
 from lra.checkpoint import Checkpoints
 from lra.config import ConfigError, RunConfig
@@ -134,7 +135,7 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
         use_compilation_cache()
         use_every_core()
         for seed in missing if is_writer() else ():
-            rec.write_whole(places[seed] / "config.json", cfg.as_text(configs[seed]))
+            rec.write_whole(places[seed] / "config.json", config_file.as_text(configs[seed]))
         outcomes = _train(configs, places, missing, card, data, max_minutes)
         for seed, outcome in outcomes.items():
             records[seed] = make_record(places[seed].name, configs[seed], card, data, outcome, together=len(missing))
@@ -184,7 +185,10 @@ def make_record(
     chance = float((labels == majority).mean())
     result: dict[str, Any] = {}
     if test is not None:
-        result = {**rec.scores(test.predictions, test.labels, len(card.classes)), "loss": test.loss}
+        result = {
+            **rec.scores(test.predictions, test.labels, len(card.classes)),
+            "loss": test.loss if math.isfinite(test.loss) else None,
+        }
         result["at_chance"] = rec.at_chance(result["correct"], result["count"], chance)
     return {
         "schema": rec.SCHEMA,
@@ -256,7 +260,7 @@ def trained(name: str) -> Trained:
     if not found:
         raise RunError(f"{directory.name} has no record yet: it was not finished; `train` goes on with it")
     record = found[0].record
-    config = cfg.from_json(json.loads((directory / "config.json").read_text()))
+    config = config_file.read(directory / "config.json")
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     if data.sha256 != record["column"]["data_sha256"]:

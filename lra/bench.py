@@ -29,6 +29,7 @@ from lra.devices import use_every_core
 from lra.environment import code_state, environment
 from lra.interrupt import Interrupted
 from lra.record import now
+from lra.typed import mistyped
 from models import mixers
 from tasks.core import process_pool
 
@@ -93,8 +94,11 @@ class Results:
                 raise ValueError("another kind or schema")
             cells = tuple(map(_cell, said.pop("cells")))
             said["roofline"] = Roofline(**said["roofline"])
-            return cls(Setting(**said), cells)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            found = cls(Setting(**said), cells)
+            if wrong := mistyped(found, cls):
+                raise ValueError(wrong)
+            return found
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{path} is not a benchmark of this version ({error}); give another --output") from error
 
 

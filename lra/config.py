@@ -11,9 +11,10 @@ import dataclasses
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from lra.typed import mistyped
 from tasks import available
 
 TASKS = available()
@@ -175,12 +176,12 @@ def protocol(task: str, name: str) -> Protocol:
     return found[name]
 
 
-def override(value: Any, path: str, new: Any) -> Any:
-    """`value` with the field at a dotted path replaced, as in `train.steps`."""
-    head, _, rest = path.partition(".")
-    names = [f.name for f in dataclasses.fields(value)]
+def override(value: Any, path: Sequence[str], new: Any) -> Any:
+    """`value` with the field at a path replaced, as in ("train", "steps")."""
+    head, *rest = path
+    names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in names:
-        raise ConfigError(f"no field {head!r} to override; {type(value).__name__} has {', '.join(names)}")
+        raise ConfigError(f"{type(value).__name__} has {', '.join(names) or 'no fields'}")
     return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new) if rest else new})
 
 
@@ -209,14 +210,21 @@ def resolve(
     limit: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """A run's configuration: the protocol with the user's overrides, and whether they changed its meaning."""
+    """A run's configuration: the protocol with the user's overrides, and whether they changed its meaning.
+
+    Raises:
+      ConfigError: an override of what there is not, of another type, or that cannot be; the message names it.
+    """
     changed = base
     for path, value in (overrides or {}).items():
-        if path.split(".")[0] not in OVERRIDABLE:
+        names = path.split(".")
+        if names[0] not in OVERRIDABLE:
             raise ConfigError(f"cannot override {path!r}; max_len, variant, model.* and train.* can be")
-        changed = override(changed, path, value)
-    _check(changed)
-    return RunConfig(
+        try:
+            changed = override(changed, names, value)
+        except ConfigError as error:
+            raise ConfigError(f"no field {path!r} to override; {error}") from error
+    config = RunConfig(
         task=base.task,
         task_version=task_version,
         variant=changed.variant,
@@ -235,16 +243,24 @@ def resolve(
         train=changed.train,
         allow_sample=base.allow_sample,
     )
+    check(config)
+    return config
 
 
-def _check(p: Protocol) -> None:
+def check(p: RunConfig) -> None:
+    """Raises ConfigError: a field is of another type, or cannot be what it is."""
+    if wrong := mistyped(p, RunConfig):
+        raise ConfigError(wrong)
+    if p.seed < 0:
+        raise ConfigError(f"seed is {p.seed}; it must be at least 0")
     positive = {
+        "limit": 1 if p.limit is None else p.limit,
         "max_len": p.max_len,
         "train.steps": p.train.steps,
         "train.batch_size": p.train.batch_size,
         "train.eval_every": p.train.eval_every,
         "model.layers": p.model.layers,
-        "model.heads": p.model.heads,
+        **{f"model.{name}": getattr(p.model, name) for name in ("heads", "d_model", "qkv_dim", "mlp_dim")},
     }
     for name, value in positive.items():
         if value < 1:
@@ -258,25 +274,3 @@ def _check(p: Protocol) -> None:
         raise ConfigError(f"train.dispatch_steps is {p.train.dispatch_steps}; it must be at least 1")
     if not 0 <= p.model.dropout < 1 or not 0 <= p.model.attention_dropout < 1:
         raise ConfigError("model.dropout and model.attention_dropout must be at least 0 and below 1")
-
-
-def from_json(fields: Mapping[str, Any]) -> RunConfig:
-    """The inverse of `dataclasses.asdict` through JSON.
-
-    Raises:
-      ConfigError: a field is missing or unknown, as in a run of another version of the suite.
-    """
-    try:
-        model = Model(**{**fields["model"], "head": tuple(fields["model"]["head"])})
-        return RunConfig(**{**fields, "model": model, "train": Train(**fields["train"])})
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"not the configuration of a run of this version ({error})") from error
-
-
-def as_json(config: RunConfig) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def as_text(config: RunConfig) -> str:
-    """What `config.json` holds."""
-    return json.dumps(as_json(config), indent=1) + "\n"

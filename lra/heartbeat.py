@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -22,6 +23,21 @@ FILE = "status.json"
 BEAT_SECONDS = 10.0
 
 SignState = Literal["running", "stopped", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+    """What the file says, see `write_sign`."""
+
+    state: SignState
+    host: str
+    pid: int
+    time: float
+    message: str = ""
+    step: int | None = None
+    steps: int | None = None
+    steps_per_second: float | None = None
+    validation_accuracy: float | None = None
 
 
 class Heartbeat:

@@ -9,6 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from lra.interrupt import RunError
+from lra.typed import mistyped
+
 CURVE_POINTS = 200
 
 
@@ -37,6 +40,13 @@ class Journal:
         if (step + 1) % every == 0 or step + 1 == self.steps:
             self.curve.append([step + 1, self.sums[0] / self.sums[2], self.sums[1] / self.sums[2]])
             self.sums = [0.0, 0.0, 0]
+
+    def validate(self, step: int, loss: float, accuracy: float) -> None:
+        """Takes what one validation measured."""
+        if math.isfinite(loss):
+            self.validation.append([step, loss, accuracy])
+        else:
+            self.failed = (step, loss, math.nan)
 
     @property
     def best_step(self) -> int | None:
@@ -79,4 +89,12 @@ class Journals:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Journals:
-        return cls([Journal(**journal) for journal in fields["journals"]])
+        """Raises RunError: written by another version."""
+        try:
+            each = [Journal(**journal) for journal in fields["journals"]]
+            wrong = next(filter(None, (mistyped(dataclasses.replace(j, failed=None), Journal) for j in each)), "")
+        except (KeyError, TypeError) as error:
+            wrong = repr(error)
+        if wrong:
+            raise RunError(f"the checkpoint's journal is of another version ({wrong}): delete the run's directory")
+        return cls(each)

@@ -7,12 +7,13 @@ import statistics
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 PUBLISHED = Path(__file__).with_suffix(".toml")
 OUT_OF_MEMORY = "X"
 
 Figure = float | None  # None: out of memory
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,14 @@ def accuracy(path: Path = PUBLISHED) -> tuple[Accuracy, ...]:
       ValueError: a table lacks something, names a rule or row that is not there, or a row is not one figure for each
         column and the average.
     """
-    return tuple(_accuracy(entry) for entry in tomllib.loads(path.read_text())["accuracy"])
+    return _tables(path, "accuracy", _accuracy)
+
+
+def _tables(path: Path, name: str, read: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
+    try:
+        return tuple(read(entry) for entry in tomllib.loads(path.read_text("utf-8"))[name])
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: [[{name}]] lacks something or has it of another kind ({error!r})") from error
 
 
 def _accuracy(entry: dict[str, Any]) -> Accuracy:
@@ -117,7 +125,7 @@ def efficiency(path: Path = PUBLISHED) -> tuple[Efficiency, ...]:
     Raises:
       ValueError: a table lacks something, or a row is not one positive number or X for each length.
     """
-    return tuple(_efficiency(entry) for entry in tomllib.loads(path.read_text())["efficiency"])
+    return _tables(path, "efficiency", _efficiency)
 
 
 def _efficiency(entry: dict[str, Any]) -> Efficiency:
@@ -138,6 +146,6 @@ def _efficiency(entry: dict[str, Any]) -> Efficiency:
 def _figure(value: Any, place: str) -> Figure:
     if value == OUT_OF_MEMORY:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
         raise ValueError(f"{place}: {value!r} is neither a positive number nor {OUT_OF_MEMORY!r}")
     return float(value)

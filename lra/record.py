@@ -19,20 +19,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lra.record_shape import MAX_TOLD, load
+from lra.record_shape import SCHEMA as SCHEMA
+
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = 1
-REQUIRED = {
-    "": ("schema", "kind", "status", "id", "created", "column", "mixer", "seed", "test", "environment", "code"),
-    "column": ("task", "variant", "task_version", "source", "data_sha256", "protocol", "protocol_version", "modified"),
-    "mixer": ("name", "label", "options", "sha256"),
-}
-REQUIRED_OF = {
-    "run": (
-        *("steps", "config", "config_sha256", "parameters", "selection", "majority_accuracy", "validation", "curve"),
-        *("seconds", "steps_per_second", "peak_bytes"),
-    ),
-    "tuning": ("learning_rate", "trials"),
-}
 
 Origin = Literal["yours", "committed"]
 
@@ -55,8 +45,20 @@ def pack(values: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values, np.uint8).tobytes(), 9)).decode()
 
 
-def unpack(text: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+def unpack(text: str, size: int) -> np.ndarray:
+    """The inverse of `pack` for so many values. It stops there, whatever the text would grow to.
+
+    Raises:
+      ValueError: the text is none of `pack`, or of another number of values.
+    """
+    unpacker = zlib.decompressobj()
+    try:
+        raw = unpacker.decompress(base64.b64decode(text, validate=True), size + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f"not {size:,} bytes")
+    return np.frombuffer(raw, np.uint8)
 
 
 def scores(predictions: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
@@ -89,13 +91,15 @@ def write(directory: Path, record: dict[str, Any]) -> Path:
 
     Raises:
       FileExistsError: this record exists already.
+      ValueError: a number in it is not finite; JSON has none of those.
     """
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     status = record["status"]
     name = record["id"] if status == "complete" else f"{record['id']}-{status}-{record['steps']['done']}"
     target = directory / f"{name}.json"
     directory.mkdir(parents=True, exist_ok=True)
     scratch = directory / f".{name}.{os.getpid()}.partial"
-    scratch.write_text(json.dumps(record, indent=1) + "\n")
+    scratch.write_text(text)
     try:
         os.link(scratch, target)  # unlike a rename, refuses to replace
     finally:
@@ -112,31 +116,15 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads a record.
+    """Reads a record, which may come from elsewhere: all that others here ask of it is there, and of its kind.
 
     Raises:
       RecordError: it is not JSON, or not a record of this schema.
     """
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not readable as a record ({error})") from error
-    missing = _missing(record)
-    if missing:
-        raise RecordError(f"{path}: not a record: {', '.join(missing)} missing")
-    if record["schema"] != SCHEMA:
-        raise RecordError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}")
+    record, problems = load(path)
+    if problems:
+        raise RecordError(f"{path}: not a record: {'; '.join(problems[:MAX_TOLD])}")
     return record
-
-
-def _missing(record: Any) -> list[str]:
-    if not isinstance(record, dict):
-        return list(REQUIRED[""])
-    missing = []
-    for part, keys in REQUIRED.items():
-        inside = record.get(part) if part else record
-        missing += [f"{part}.{k}".strip(".") for k in keys if not isinstance(inside, dict) or k not in inside]
-    return missing + [k for k in REQUIRED_OF.get(str(record.get("kind")), ()) if k not in record]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,4 +162,4 @@ def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[Found
 
 
 def _progress(record: dict[str, Any]) -> int:
-    return record["steps"]["done"] if "steps" in record else 0
+    return record["steps"]["done"] if record["kind"] == "run" else 0

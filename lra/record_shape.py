@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lra import config as cfg
-from lra import record as rec
 
+SCHEMA = 1
 MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_EXAMPLES, MAX_TOLD = 32 * 2**20, 1_000_000, 12, 10_000_000, 12
 PLAIN = re.compile(r"[A-Za-z0-9_@=+-][A-Za-z0-9._@=+-]{0,199}")
 
@@ -40,7 +40,7 @@ def load(path: Path) -> tuple[Any, list[str]]:
         return None, ["not a record: no object"]
     kind = record.get("kind")
     kinds = EVERY | (KINDS.get(kind, {}) if isinstance(kind, str) else {})
-    if kind == "floor" or (kind == "run" and record.get("status") != "diverged"):
+    if kind == "floor" or (kind == "run" and (record.get("status") != "diverged" or record.get("test"))):
         kinds |= TEST
     return record, _odd_values(record) or mistaken(record, kinds)
 
@@ -80,16 +80,16 @@ def _odd_values(record: Record) -> list[str]:
 
 
 def mistaken(record: Record, kinds: Mapping[str, Kind]) -> list[str]:
-    """Fields that are missing, or are not what they must be."""
+    """Fields that are missing (but those with a question mark), or are not what they must be."""
     problems = []
     for place, (wanted, holds) in kinds.items():
         value: Any = record
-        for name in place.split("."):
+        for name in place.removesuffix("?").split("."):
             value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
         if value is _MISSING:
-            problems.append(f"{place} is missing")
+            problems += [] if place.endswith("?") else [f"{place} is missing"]
         elif not holds(value):
-            problems.append(f"{place} is {told(value)}, not {wanted}")
+            problems.append(f"{place.removesuffix('?')} is {told(value)}, not {wanted}")
     return problems
 
 
@@ -143,6 +143,7 @@ def _trials(v: Any) -> bool:
 
 
 _MISSING = object()
+STRING: Kind = ("a text, or an empty one", lambda v: isinstance(v, str))
 TEXT: Kind = ("a text", lambda v: isinstance(v, str) and v != "")
 FLAG: Kind = ("true or false", lambda v: type(v) is bool)
 OBJECT: Kind = ("an object", lambda v: isinstance(v, dict))
@@ -153,7 +154,7 @@ NAME: Kind = (f"a plain name, of {PLAIN.pattern}", _matches(PLAIN.pattern))
 POINTS: Kind = ("a list of [step, loss, accuracy] with growing steps", _points)
 PROTOCOL = {"column.protocol": _one_of(*cfg.PROTOCOLS), "column.protocol_version": whole(1), "seed": whole(0)}
 EVERY = {
-    "schema": _one_of(rec.SCHEMA),
+    "schema": _one_of(SCHEMA),
     "kind": _one_of("run", "floor", "tuning"),
     "status": _one_of("complete", "truncated", "diverged"),
     "id": NAME,
@@ -179,16 +180,23 @@ RUN = {
     **PROTOCOL,
     "steps.done": whole(0),
     "steps.planned": whole(1),
-    "config": OBJECT,
+    "config.variant": NAME,
+    "config.model": OBJECT,
+    "config.train.batch_size": whole(0),
+    "config.train.learning_rate": NUMBER,
     "config_sha256": SHA256,
     "parameters": whole(0),
     "selection.rule": TEXT,
+    "selection.step?": _or_none(whole(0)),
     "majority_accuracy": SHARE,
     "validation": POINTS,
     "curve": POINTS,
     "seconds": NUMBER,
     "steps_per_second": _or_none(NUMBER),
     "peak_bytes": whole(0),
+    "forward_flops?": _or_none(NUMBER),
+    "message?": STRING,
+    "seeds_together?": whole(1),
 }
 TEST = {
     "test.accuracy": SHARE,
@@ -202,7 +210,7 @@ TEST = {
 TRIAL = {"learning_rate": NUMBER, "run": NAME, "validation": _or_none(SHARE)}
 KINDS = {
     "run": RUN,
-    "floor": {"status": _one_of("complete"), "majority_accuracy": SHARE},
+    "floor": {"status": _one_of("complete"), "majority_accuracy": SHARE, "steps?": OBJECT, "selection?": OBJECT},
     "tuning": {
         **PROTOCOL,
         "status": _one_of("complete"),

@@ -16,9 +16,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lra import heartbeat
+from lra import config_file, heartbeat
 from lra import record as rec
+from lra.config import ConfigError
+from lra.heartbeat import Sign
 from lra.interrupt import has_process
+from lra.typed import mistyped
 
 LOST_SECONDS = 12 * heartbeat.BEAT_SECONDS  # of silence on another machine
 REFRESH_SECONDS = 2.0
@@ -68,13 +71,14 @@ def statuses() -> list[RunStatus]:
 
 def _read(directory: Path, now: float) -> RunStatus | None:
     """The status of the run in a directory; None if the file that says what it is cannot be read."""
-    config = _json(directory / "config.json")
-    if config is None:
+    try:
+        config = config_file.read(directory / "config.json")
+    except ConfigError:
         return None
     record, unreadable = _record(directory)
     finished = record is not None and record["status"] == "complete"
     held = not finished and has_process(directory)  # before the sign is read: one that ends now is no dead one
-    sign = _json(directory / heartbeat.FILE)
+    sign = _sign(directory / heartbeat.FILE)
     state = "finished" if finished else "running" if held else _state(directory, sign, record, now)
     known: dict[str, Any] = sign or {}
     if record is not None and (finished or sign is None):
@@ -84,15 +88,15 @@ def _read(directory: Path, now: float) -> RunStatus | None:
             "validation_accuracy": record["validation"][-1][2] if record.get("validation") else None,
             "time": datetime.fromisoformat(record["created"]).timestamp(),
         }
-    step, steps, rate = known.get("step"), config["train"]["steps"], known.get("steps_per_second")
+    step, steps, rate = known.get("step"), config.train.steps, known.get("steps_per_second")
     return RunStatus(
         run=directory.name,
-        task=config["task"],
-        variant=config["variant"],
-        mixer=config["mixer_label"],
-        protocol=config["protocol"],
-        modified=config["modified"],
-        seed=config["seed"],
+        task=config.task,
+        variant=config.variant,
+        mixer=config.mixer_label,
+        protocol=config.protocol,
+        modified=config.modified,
+        seed=config.seed,
         state=state,
         step=step,
         steps=steps,
@@ -132,11 +136,13 @@ def _record(directory: Path) -> tuple[dict[str, Any] | None, str]:
     return max(records, key=lambda record: record["steps"]["done"], default=None), "; ".join(told)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _sign(path: Path) -> dict[str, Any] | None:
+    """What a heartbeat wrote; None if it is not there, or torn."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        sign = Sign(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return None if mistyped(sign, Sign) else vars(sign)
 
 
 def as_json(runs: list[RunStatus]) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from lra import config as cfg
+from lra import config_file, slurm, tuning
 from lra import record as rec
-from lra import slurm, tuning
 from lra.api import configure
 from lra.cell import Cell
 from lra.config import RunConfig
@@ -161,5 +161,5 @@ def _cell(name: str, words: Sequence[str], configs: Sequence[RunConfig], data_sh
     places = [rec.runs_directory() / config.run_id(data_sha256) for config in configs]
     for place, config in zip(places, configs, strict=True):
         if not (place / "config.json").exists():
-            rec.write_whole(place / "config.json", cfg.as_text(config))
+            rec.write_whole(place / "config.json", config_file.as_text(config))
     return Cell(name, tuple(words), tuple(places))

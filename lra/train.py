@@ -138,7 +138,7 @@ def train_program(
                     for i, (journal, result) in enumerate(zip(journals.each, results, strict=True)):
                         if journal.failed is not None:
                             continue
-                        journal.validation.append([state.step, result.loss, result.accuracy])
+                        journal.validate(state.step, result.loss, result.accuracy)
                         if journal.best_step == state.step:
                             best[i].save("best", program.of_seed(state, i), {})
                             best[i].settle()  # before the latest names it

@@ -103,7 +103,7 @@ def truth_at_hand(task: str, variant: str, data_sha256: str) -> Truth | None:
                 common = np.bincount(train.labels, minlength=classes).argmax()
                 counted = {name: rule(train, test, classes) for name, rule in rules(card).items() if name in COUNTED}
                 return Truth(test.labels, int(common), counted)
-        except (OSError, ValueError, AttributeError, DataError):
+        except (OSError, ValueError, AttributeError, RecursionError, DataError):
             continue  # torn, or of another version: as good as none
     return None
 

@@ -24,8 +24,8 @@ def test_there_are_results():
 def test_a_committed_record_is_consistent(path):
     said = record.read(path)
     test = said["test"]
-    predictions = record.unpack(test["predictions"])
-    bits = np.unpackbits(record.unpack(test["correct_bits"]))[: test["count"]]
+    predictions = record.unpack(test["predictions"], test["count"])
+    bits = np.unpackbits(record.unpack(test["correct_bits"], -(-test["count"] // 8)), count=test["count"])
     confusion = np.array(test["confusion"])
     assert len(predictions) == test["count"] == confusion.sum()
     assert bits.sum() == test["correct"] == confusion.trace()

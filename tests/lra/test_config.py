@@ -8,6 +8,7 @@ import math
 import pytest
 
 from lra import config as cfg
+from lra import config_file
 from lra.api import configure
 from lra.config import ConfigError, meaning, protocol
 from lra.program import encoder_config
@@ -81,13 +82,13 @@ def test_what_does_not_exist_is_answered_with_what_does(change, told):
 
 def test_a_configuration_survives_its_file():
     config = configure("retrieval", "cosformer", protocol="lra", seed=3, options={"eps": 0.5})
-    again = cfg.from_json(json.loads(json.dumps(cfg.as_json(config))))
+    again = config_file.from_json(json.loads(json.dumps(config_file.as_json(config))))
     assert again == config
     assert again.sha256 == config.sha256
-    fields = cfg.as_json(config)
+    fields = config_file.as_json(config)
     fields["model"]["colour"] = "blue"
     with pytest.raises(ConfigError, match="colour"):
-        cfg.from_json(fields)
+        config_file.from_json(fields)
 
 
 def test_the_hash_is_of_meaning_alone():

@@ -147,7 +147,7 @@ def test_records_are_written_once_and_found(
     assert record["column"]["protocol"] is None
     assert record["test"]["count"] == 300
     answers = prepared.splits["test"].labels
-    assert (unpack(record["test"]["predictions"]) == answers).sum() == record["test"]["correct"]
+    assert (unpack(record["test"]["predictions"], len(answers)) == answers).sum() == record["test"]["correct"]
     assert np.array(record["test"]["confusion"]).sum(1).tolist() == np.bincount(answers, minlength=10).tolist()
     assert read(paths[0])["test"]["at_chance"] is True
     assert record["test"]["at_chance"] is False

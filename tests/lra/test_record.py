@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,30 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lra.record import REQUIRED, REQUIRED_OF, RecordError, at_chance, find, pack, read, scores, unpack, write
+from lra.record import RecordError, at_chance, find, pack, read, scores, unpack, write
+from tasks.core import SPLITS, Prepared, Split
+from tests.lra import test_validation
 
 
-def record(steps: int = 10, status: str = "complete", name: str = "run") -> dict:
-    return {
-        "schema": 1,
-        "kind": "run",
-        "status": status,
-        "id": name,
-        "created": "2026-01-01T00:00:00+00:00",
-        "column": dict.fromkeys(REQUIRED["column"]),
-        "mixer": dict.fromkeys(REQUIRED["mixer"]),
-        "seed": 0,
-        "test": {},
-        "environment": {},
-        "code": {},
-        **dict.fromkeys(REQUIRED_OF["run"]),
-        "steps": {"done": steps, "planned": 10},
-    }
+def record(steps: int = 1200, status: str = "complete", seed: int = 0) -> dict[str, Any]:
+    """Of a run of 1,200 steps."""
+    splits = {name: Split.from_documents([b"0", b"1"] * 20, [0, 1] * 20) for name in SPLITS}
+    made = test_validation.made(Prepared("listops", "short", 1, "tiny", "0" * 64, splits), seed=seed)
+    return made | {"status": status, "steps": {"done": steps, "planned": 1200}}
 
 
 @given(arrays(np.uint8, st.integers(0, 300)))
 def test_packing_loses_nothing(values):
-    np.testing.assert_array_equal(unpack(pack(values)), values)
+    np.testing.assert_array_equal(unpack(pack(values), len(values)), values)
 
 
 def test_scores_agree_with_each_other():
@@ -42,8 +36,8 @@ def test_scores_agree_with_each_other():
     said = scores(predictions, labels, 3)
     assert (said["correct"], said["count"], said["accuracy"]) == (5, 7, 5 / 7)
     assert said["confusion"] == [[2, 0, 0], [1, 1, 0], [1, 0, 2]]
-    np.testing.assert_array_equal(unpack(said["predictions"]), predictions)
-    bits = np.unpackbits(unpack(said["correct_bits"]))[:7]
+    np.testing.assert_array_equal(unpack(said["predictions"], 7), predictions)
+    bits = np.unpackbits(unpack(said["correct_bits"], 1))[:7]
     np.testing.assert_array_equal(bits, predictions == labels)
 
 
@@ -56,31 +50,36 @@ def test_chance():
 def test_a_record_is_never_overwritten_and_a_truncated_one_never_in_the_way(tmp_path):
     short = write(tmp_path, record(4, "truncated"))
     further = write(tmp_path, record(7, "truncated"))
-    whole = write(tmp_path, record(10))
+    whole = write(tmp_path, record())
     assert len({short, further, whole}) == 3
     with pytest.raises(FileExistsError):
-        write(tmp_path, record(10))
+        write(tmp_path, record())
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
 def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     for steps, status in ((4, "truncated"), (7, "truncated")):
-        write(runs / "a" / "records", record(steps, status, "a"))
-    write(results, record(10, "complete", "a"))
+        write(runs / "a" / "records", record(steps, status))
+    write(results, record())
     (runs / "a" / "config.json").write_text("{}")
     found = find([(results, "committed"), (runs, "yours")])
-    assert [(f.origin, f.record["steps"]["done"]) for f in found] == [("committed", 10), ("yours", 7)]
+    assert [(f.origin, f.record["steps"]["done"]) for f in found] == [("committed", 1200), ("yours", 7)]
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "not readable"),
-        ("[]", "missing"),
-        ("{}", "schema, kind"),
-        ('{"column": 3}', "column.task"),
-        (json.dumps({**record(), "schema": 99}), "schema 99"),
+        ("{", "not readable as JSON"),
+        ("[]", "no object"),
+        ("{}", "schema is missing; kind is missing"),
+        ('{"column": 3}', "column.task is missing"),
+        (json.dumps({**record(), "schema": 99}), "schema is 99, not 1"),
+        (json.dumps({**record(), "id": []}), r"id is \[\], not a plain name"),
+        (json.dumps({**record(), "steps": [3]}), "steps.done is missing"),
+        (json.dumps({**record(), "seconds": math.nan}), "seconds is nan, not a finite number"),
+        (json.dumps({**record(), "status": "diverged", "test": {"x": 1}}), "test.accuracy is missing"),
+        ("[" * 100_000, "nested deeper than"),
     ],
 )
 def test_what_is_not_a_record_is_named(tmp_path, text, told):
@@ -89,3 +88,20 @@ def test_what_is_not_a_record_is_named(tmp_path, text, told):
     with pytest.raises(RecordError, match=told) as error:
         read(path)
     assert "odd.json" in str(error.value)
+
+
+def test_a_number_that_is_none_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(tmp_path / "records", record() | {"seconds": math.inf})
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_bomb_is_not_unpacked():
+    text = pack(np.zeros(50_000_000, np.uint8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="not 40 bytes"):
+            unpack(text, 40)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

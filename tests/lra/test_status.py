@@ -174,8 +174,7 @@ def test_time_left_is_counted_without_the_first_step(runs: Path, monkeypatch: py
 
 def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
-    directory = runs / "a run"
-    record.write_whole(directory / "config.json", json.dumps(run(0.5).record["config"]))
+    directory = begun(runs, 0)
     seen: list[status.RunStatus] = []
     real = trainer.advance
 

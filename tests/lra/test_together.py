@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lra import api, config, record
+from lra import api, config_file, record
 from lra import train as trainer
 from lra.checkpoint import Checkpoints
 from lra.evaluate import Resident
@@ -131,7 +131,7 @@ def test_each_seed_has_a_record_of_its_own(tiny, tmp_path, monkeypatch):
     for r in both[1:]:
         again, _ = api.evaluate_run(r["id"])
         assert again.correct.sum() == r["test"]["correct"]
-        assert config.from_json(r["config"] | {"mixer": "cosformer"}).seed == r["seed"]
+        assert config_file.from_json(r["config"] | {"mixer": "cosformer"}).seed == r["seed"]
     (tmp_path / both[1]["id"] / "records" / f"{both[1]['id']}.json").unlink()
     begun = tmp_path / both[1]["id"] / "checkpoints" / "latest"
     begun.mkdir()

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from lra import config as cfg
+from lra import config_file
 from lra import record as rec
 from lra.floor_rules import rules
 from lra.floors import floor_record
@@ -123,7 +124,7 @@ def signed(record: dict[str, Any], **config: Any) -> dict[str, Any]:
     changed = copy.deepcopy(record)
     for place, value in config.items():
         changed = set_at(changed, f"config.{place.replace('__', '.')}", value)
-    run = cfg.from_json({"mixer": "cosformer", **changed["config"]})
+    run = config_file.from_json({"mixer": "cosformer", **changed["config"]})
     return changed | {"config_sha256": run.sha256, "id": run.run_id(record["column"]["data_sha256"])}
 
 
@@ -139,6 +140,16 @@ def test_an_honest_record_passes_and_without_its_labels_is_not_verified(
     assert report.verdict == "not verified"
     assert "not at hand" in report.unverified[0]
     assert not (tmp_path / "nothing").exists()  # nothing was prepared for it
+
+
+def test_prepared_data_that_is_none_is_as_good_as_none(
+    data: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRA_PREPARED", str(tmp_path / "prepared"))
+    for number, meta in enumerate(("[" * 100_000, "3", "{", json.dumps({"sha256": data.sha256}))):
+        (tmp_path / "prepared" / f"listops-short-{number}").mkdir(parents=True)
+        (tmp_path / "prepared" / f"listops-short-{number}" / "meta.json").write_text(meta)
+    assert judged(made(data), tmp_path).verdict == "not verified"
 
 
 def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -181,7 +192,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("column.variant", "long", "column.variant: listops has"),
         ("column.protocol", "../x", "column.protocol is '../x'"),
         ("config_sha256", "0" * 64, "config_sha256 is not the hash"),
-        ("config.seed", "0", "config.seed is '0', not of type int"),
+        ("config.seed", "0", "config: seed is '0', not of type int"),
         ("config.model.head", 3, "config: not the configuration of a run"),
         ("config.model.secret", 3, "secret"),
         ("config.train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
@@ -206,7 +217,7 @@ def test_one_flipped_prediction_is_seen_without_the_labels(
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
     record = made(data)
     for place in (4, 5):  # a wrong one and a right one
-        predictions = rec.unpack(record["test"]["predictions"]).copy()
+        predictions = rec.unpack(record["test"]["predictions"], record["test"]["count"]).copy()
         predictions[place] = (predictions[place] + 1) % 10
         report = judged(set_at(record, "test.predictions", rec.pack(predictions)), tmp_path)
         assert report.problems == ("test.confusion is not that of test.predictions and test.correct_bits",)
