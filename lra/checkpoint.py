@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -89,9 +90,16 @@ class Checkpoints:
         """
         manager = self._manager(kind)
         there = [s for s in sorted(manager.all_steps(), reverse=True) if step in (None, s)]
+        expected = flatten(like)
+        found: Mapping[str, Any]
+        progress: dict[str, Any]
         for number in there:
             try:
-                found, progress = self._read(kind, number)
+                described = self._described(kind, number)
+                if _size(described) > 2 * _size(expected):  # another model's, of any size: it is not read
+                    found, progress = described, {}
+                else:
+                    found, progress = self._read(kind, number)
             except PermissionError:
                 raise
             except Exception as error:  # of whatever kind a torn or altered file provokes in orbax and what it uses
@@ -100,12 +108,22 @@ class Checkpoints:
                 print(f"{place}: damaged ({reason}); the checkpoint before it is taken", file=sys.stderr, flush=True)
                 self._damaged.add((kind, number))
                 continue
-            return self._fitted(kind, found, like), progress
+            if other := _difference(found, expected):
+                raise CheckpointError(
+                    f"{self._directory / kind}: {other} in this model; "
+                    "it was written by another version or configuration: delete the run's directory to start anew"
+                )
+            return _fitted(found, like), progress
         if there and step is None:
             raise CheckpointError(
                 f"{self._directory / kind}: every checkpoint was damaged; delete the run's directory to start anew"
             )
         return None
+
+    def _described(self, kind: str, step: int) -> Mapping[str, Any]:
+        """Shape and dtype of each array."""
+        place = (self._directory / kind / str(step) / "state").resolve()
+        return ocp.StandardCheckpointHandler().metadata(place).tree
 
     def _read(self, kind: str, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
@@ -118,24 +136,6 @@ class Checkpoints:
             raise CheckpointError("its content is not what was written")
         return arrays, said["progress"]
 
-    def _fitted(self, kind: str, found: Mapping[str, np.ndarray], like: TrainState) -> TrainState:
-        expected = flatten(like)
-        for name in sorted(expected.keys() | found.keys()):
-            here = [
-                f"{a.shape} {a.dtype}" if a is not None else "missing" for a in (expected.get(name), found.get(name))
-            ]
-            if here[0] != here[1]:
-                raise CheckpointError(
-                    f"{self._directory / kind}: {name} is {here[1]} there and {here[0]} in this model; "
-                    "it was written by another version or configuration: delete the run's directory to start anew"
-                )
-        leaves = [
-            jax.device_put(found[name], leaf.sharding) if isinstance(leaf, jax.Array) else found[name]
-            for name, leaf in expected.items()
-        ]
-        state = jax.tree.unflatten(jax.tree.structure(like._replace(step=0)), leaves)
-        return state._replace(step=int(state.step))
-
     def __enter__(self) -> Checkpoints:
         return self
 
@@ -146,6 +146,29 @@ class Checkpoints:
         finally:
             for manager in self._managers.values():
                 manager.close()
+
+
+def _size(arrays: Mapping[str, Any]) -> int:
+    """Bytes."""
+    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in arrays.values())
+
+
+def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The first array that is not of the same shape and dtype in both; "" if all are."""
+    for name in sorted(expected.keys() | found.keys()):
+        here = [f"{a.shape} {a.dtype}" if a is not None else "missing" for a in (expected.get(name), found.get(name))]
+        if here[0] != here[1]:
+            return f"{name} is {here[1]} there and {here[0]}"
+    return ""
+
+
+def _fitted(found: Mapping[str, np.ndarray], like: TrainState) -> TrainState:
+    leaves = [
+        jax.device_put(found[name], leaf.sharding) if isinstance(leaf, jax.Array) else found[name]
+        for name, leaf in flatten(like).items()
+    ]
+    state = jax.tree.unflatten(jax.tree.structure(like._replace(step=0)), leaves)
+    return state._replace(step=int(state.step))
 
 
 @contextmanager

@@ -78,6 +78,17 @@ def test_whatever_happens_to_a_file_no_wrong_number_is_loaded(damage: str, tmp_p
     assert 3 in steps
 
 
+def test_a_far_larger_one_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros take no room in a file: what comes from elsewhere may claim any size."""
+    saved(tmp_path, 3)
+    monkeypatch.setattr(Checkpoints, "_read", None)
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(CheckpointError, match=r"params/w is \(300, 7\) float32 there and \(3, 7\)"),
+    ):
+        checkpoints.load("latest", state(0, size=3))
+
+
 def test_a_damaged_step_is_written_anew(tmp_path: Path) -> None:
     saved(tmp_path, 3, 8)
     for file in (tmp_path / "latest" / "8").rglob("*"):
