@@ -17,6 +17,7 @@ from lra import config as cfg
 
 SCHEMA = 1
 MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_EXAMPLES, MAX_TOLD = 32 * 2**20, 1_000_000, 12, 10_000_000, 12
+LARGEST = 1e100  # a learning rate may be of any size; what is computed with it must not overflow
 PLAIN = re.compile(r"[A-Za-z0-9_@=+-][A-Za-z0-9._@=+-]{0,199}")
 
 Record = Mapping[str, Any]
@@ -74,8 +75,10 @@ def _odd_values(record: Record) -> list[str]:
         elif isinstance(value, str):
             if not value.isprintable():
                 problems.append(f"{place} has characters that cannot be printed")
-        elif isinstance(value, int | float) and not -(2**63) < value < 2**63:
-            problems.append(f"{place} is {told(value)}, not a finite number")
+        elif isinstance(value, int | float):
+            most = LARGEST if isinstance(value, float) else 2**63
+            if not -most < value < most:
+                problems.append(f"{place} is {told(value)}, not a finite number")
     return [f"more than {MAX_VALUES:,} values"]
 
 
