@@ -22,7 +22,7 @@ WHOLE = record()
 PRINTABLE = st.text(max_size=20).filter(str.isprintable)
 ODD_TEXT = st.text(min_size=1, max_size=20).filter(lambda text: not text.isprintable())
 ODD_NUMBERS = st.sampled_from([math.nan, math.inf, -math.inf])
-NUMBERS = st.integers(-(2**62), 2**62) | st.floats(-1e18, 1e18)
+NUMBERS = st.integers(-(2**62), 2**62) | st.floats(-9e99, 9e99)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | PRINTABLE,
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(PRINTABLE, inside, max_size=3),
