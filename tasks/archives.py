@@ -93,14 +93,25 @@ def _broken(archive: Path, last: str, error: Exception, mend: str) -> DataError:
 
 
 def content(path: Path, most: int, mend: str) -> bytes:
-    """A file of an unpacked archive, at most `most` bytes and one more, by which it is known to be longer.
+    """A file of an unpacked archive.
+
+    Raises:
+      DataError: it cannot be read, or has more than `most` bytes.
+    """
+    if len(found := beginning(path, most + 1, mend)) > most:
+        raise DataError(f"{path}: more than {most:,} bytes; {mend}")
+    return found
+
+
+def beginning(path: Path, size: int, mend: str) -> bytes:
+    """At most `size` bytes of a file of an unpacked archive.
 
     Raises:
       DataError: it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            return file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # the room is taken before it is filled
+            return file.read(min(os.fstat(file.fileno()).st_size, size))  # the room is taken before it is filled
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
 

@@ -155,7 +155,7 @@ def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
 def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
     for name in FILES:
         if (folder / name).is_file():
-            yield name, archives.content(folder / name, (RECORDS + 1) * RECORD_BYTES - 1, CARD.obtain)
+            yield name, archives.beginning(folder / name, (RECORDS + 1) * RECORD_BYTES, CARD.obtain)
 
 
 def _check(where: str, content: bytes) -> None:

@@ -255,6 +255,20 @@ def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
         retrieval.read_pairs(tmp_path, quiet)
 
 
+def test_a_longer_file_than_there_can_be_is_refused_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train/neg/0_3.txt", "train/pos/0_8.txt", "test/neg/0_3.txt", "test/pos/0_8.txt"):
+        (tmp_path / text.FOLDER / name).parent.mkdir(parents=True)
+        (tmp_path / text.FOLDER / name).write_text("well")
+    monkeypatch.setattr(text, "MAX_BYTES", 3)
+    with pytest.raises(DataError, match=r"0_3\.txt: more than 3 bytes"):
+        text.read(tmp_path / text.FOLDER)
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "0.npy").write_text("a row\nanother\n")
+    monkeypatch.setattr(pathfinder_official, "_MAX_METADATA", 6)  # where a row ends
+    with pytest.raises(DataError, match=r"0\.npy: more than 6 bytes"):
+        pathfinder_official.read_rows(tmp_path)
+
+
 def test_a_file_of_pictures_is_read_no_further_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "RECORDS", 2)
     for name in image.FILES:
