@@ -129,7 +129,7 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     places = {seed: rec.runs_directory() / c.run_id(data.sha256) for seed, c in configs.items()}
     records = {}
     for seed, place in places.items():
-        if (complete := place / "records" / f"{place.name}.json").exists():
+        if (complete := rec.whole_record(place)).exists():
             records[seed] = rec.read(complete)
     if missing := [seed for seed in seeds if seed not in records]:
         use_compilation_cache()

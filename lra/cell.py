@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lra.heartbeat import FILE, write_sign
+from lra.record import whole_record
 
 RUN_LRA = Path(__file__).resolve().parent.parent / "run_lra.py"
 
@@ -25,7 +26,7 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        return all((place / "records" / f"{place.name}.json").exists() for place in self.directories)
+        return all(whole_record(place).exists() for place in self.directories)
 
     def failed(self, message: str) -> None:
         """For `status`: why runs of which nothing else is known are not there."""

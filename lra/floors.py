@@ -18,7 +18,7 @@ from typing import Any
 
 from lra.environment import code_state, environment
 from lra.floor_rules import MAJORITY, rules
-from lra.record import SCHEMA, at_chance, now, results_directory, runs_directory, scores, write
+from lra.record import SCHEMA, at_chance, now, results_directory, runs_directory, scores, whole_record, write
 from tasks.core import Card, Prepared
 
 
@@ -73,9 +73,9 @@ def write_floors(prepared: Prepared, card: Card) -> list[Path]:
     paths = []
     for name in rules(card):
         made = floor_id(_column(prepared), name)
-        place = runs_directory() / made / "records"
-        there = [p for p in (results_directory() / "floors" / f"{made}.json", place / f"{made}.json") if p.exists()]
+        mine = whole_record(runs_directory() / made)
+        there = [p for p in (results_directory() / "floors" / mine.name, mine) if p.exists()]
         if not there and name != MAJORITY:
             print(f"{card.name} {prepared.variant}: the floor '{name}'", file=sys.stderr, flush=True)
-        paths.append(there[0] if there else write(place, floor_record(prepared, card, name)))
+        paths.append(there[0] if there else write(mine.parent, floor_record(prepared, card, name)))
     return paths

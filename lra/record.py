@@ -12,7 +12,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def file_name(record: Mapping[str, Any]) -> str:
+    """The name of a record's file. One that is not complete has its status and step in it."""
+    ended = "" if record["status"] == "complete" else f"-{record['status']}-{record['steps']['done']}"
+    return f"{record['id']}{ended}.json"
+
+
+def whole_record(run: Path) -> Path:
+    """Where the record of a complete run lies, or will lie, in the run's directory."""
+    return run / "records" / f"{run.name}.json"
+
+
 def write(directory: Path, record: dict[str, Any]) -> Path:
     """Writes a record under a name of its own, as a whole or not at all.
 
@@ -94,11 +105,9 @@ def write(directory: Path, record: dict[str, Any]) -> Path:
       ValueError: a number in it is not finite; JSON has none of those.
     """
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    status = record["status"]
-    name = record["id"] if status == "complete" else f"{record['id']}-{status}-{record['steps']['done']}"
-    target = directory / f"{name}.json"
+    target = directory / file_name(record)
     directory.mkdir(parents=True, exist_ok=True)
-    scratch = directory / f".{name}.{os.getpid()}.partial"
+    scratch = directory / f".{target.stem}.{os.getpid()}.partial"
     scratch.write_text(text)
     try:
         os.link(scratch, target)  # unlike a rename, refuses to replace

@@ -125,7 +125,7 @@ def _state(directory: Path, sign: dict[str, Any] | None, record: dict[str, Any] 
 
 def _record(directory: Path) -> tuple[dict[str, Any] | None, str]:
     """The record that came furthest, if there is one; and what is wrong with those that cannot be read."""
-    complete = directory / "records" / f"{directory.name}.json"
+    complete = rec.whole_record(directory)
     paths = [complete] if complete.exists() else sorted((directory / "records").glob("[!.]*.json"))
     records, told = [], []
     for path in paths:

@@ -60,15 +60,17 @@ def validate(paths: Sequence[Path] = ()) -> list[Report]:
     known = {path: record for path, (record, problems) in loaded.items() if not problems}
     same: dict[str, list[Path]] = {}
     for path, record in known.items():
-        same.setdefault(_name(record), []).append(path)
+        same.setdefault(rec.file_name(record), []).append(path)
     lookup, reports = cache(truth_at_hand), []
     for path in given:
         record, problems = loaded[path]
         unverified: list[str] = []
         if not problems:
-            if path.name != _name(record):
-                problems.append(f"the file is called {told(path.name)}, the record {_name(record)}")
-            twins = [other for other in same[_name(record)] if other != path and not _is_copy(path, other, known)]
+            if path.name != rec.file_name(record):
+                problems.append(f"the file is called {told(path.name)}, the record {rec.file_name(record)}")
+            twins = [
+                other for other in same[rec.file_name(record)] if other != path and not _is_copy(path, other, known)
+            ]
             problems += [f"id: {_place(other)} is a record of the same run" for other in twins]
             found, unverified = judge(record, lookup, list(known.values()))
             problems += found
@@ -122,12 +124,6 @@ def _files(path: Path) -> list[Path]:
 
 def _json_in(directory: Path) -> list[Path]:
     return sorted(p for p in directory.rglob("*.json") if not p.name.startswith("."))
-
-
-def _name(record: Record) -> str:
-    """The name of a record's file (see `record.write`)."""
-    ended = "" if record["status"] == "complete" else f"-{record['status']}-{record['steps']['done']}"
-    return f"{record['id']}{ended}.json"
 
 
 def _is_copy(path: Path, other: Path, known: Mapping[Path, Record]) -> bool:
