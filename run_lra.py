@@ -25,6 +25,7 @@ from lra import config as cfg
 Task = Literal["listops", "text", "retrieval", "image", "pathfinder"]
 ProtocolName = Literal["quick", "laptop", "small", "lra"]
 Source = Literal["official", "generated", "tfds", "sample"]
+BoardFormat = Literal["table", "md", "csv", "json", "latex", "html"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 
@@ -242,7 +243,7 @@ class Validate:
 class Leaderboard:
     """Show the results: your own runs, and beside them the committed records."""
 
-    format: Literal["table", "md", "csv", "json", "latex", "html"] = "table"
+    format: BoardFormat = "table"
     protocol: ProtocolName | None = None
     """Only this one; without it, all."""
 
@@ -427,7 +428,7 @@ class Data:
         return self.verb.run()
 
 
-def _print_board(form: Literal["table", "md", "csv", "json", "latex", "html"], protocol: str | None) -> None:
+def _print_board(form: BoardFormat, protocol: str | None) -> None:
     from rich.console import Console
 
     from lra import leaderboard, record

@@ -55,7 +55,7 @@ class Checkpoints:
           CheckpointError: this one or the one before could not be written.
         """
         manager = self._manager(kind)
-        self.settle()  # in the order of the calls: a latest never names a best that is not there
+        self.settle()  # what failed in the background is told here, and one kind follows the other
         for number in [n for k, n in self._damaged if k == kind]:
             if is_writer():
                 shutil.rmtree(self._directory / kind / str(number), ignore_errors=True)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from lra.record import write_whole
 
@@ -27,7 +27,7 @@ SignState = Literal["running", "stopped", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class Sign:
-    """What the file says, see `write_sign`."""
+    """What the file says: the state of a run, where it is and when that was, and what is known of it."""
 
     state: SignState
     host: str
@@ -97,8 +97,10 @@ class Heartbeat:
                 )
 
 
-def write_sign(directory: Path, state: SignState, message: str = "", **known: float | None) -> None:
-    """Writes the sign of one run: its state, what is known of it, where it is, and the time now."""
-    sign = {"state": state, "message": message, **known}
-    sign |= {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-    write_whole(directory / FILE, json.dumps(sign, indent=1) + "\n")
+def write_sign(directory: Path, state: SignState, message: str = "", **known: Any) -> None:
+    """Writes the sign of one run, of this process and now.
+
+    known: `step` and what follows it in `Sign`
+    """
+    sign = Sign(state, socket.gethostname(), os.getpid(), time.time(), message, **known)
+    write_whole(directory / FILE, json.dumps(dataclasses.asdict(sign), indent=1) + "\n")

@@ -158,8 +158,8 @@ def plan(sweep: Sweep, data: Mapping[str, str]) -> Plan:
 
 
 def _cell(name: str, words: Sequence[str], configs: Sequence[RunConfig], data_sha256: str) -> Cell:
-    places = [rec.runs_directory() / config.run_id(data_sha256) for config in configs]
-    for place, config in zip(places, configs, strict=True):
+    directories = [rec.runs_directory() / config.run_id(data_sha256) for config in configs]
+    for place, config in zip(directories, configs, strict=True):
         if not (place / "config.json").exists():
             rec.write_whole(place / "config.json", config_file.as_text(config))
-    return Cell(name, tuple(words), tuple(places))
+    return Cell(name, tuple(words), tuple(directories))
