@@ -30,6 +30,7 @@ class Column:
 
     @property
     def key(self) -> tuple[str, str, int, str]:
+        """What tells it from every other; of a record, `leaderboard.column_key`."""
         return self.task, self.variant, self.task_version, self.data_sha256
 
 

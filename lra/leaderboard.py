@@ -51,8 +51,8 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
                 groups[name, version, "tuned"].append(dataclasses.replace(f, trials=trials))
     tracks = get_args(Track)
     ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], tracks.index(g[2])))
-    shown = {_key(f) for runs in groups.values() for f in runs}
-    floors = [f for f in floors if _key(f) in shown]
+    shown = {column_key(f) for runs in groups.values() for f in runs}
+    floors = [f for f in floors if column_key(f) in shown]
     return Board(
         tables=tuple(_table(group, part, groups[group], floors) for group in ordered for part in _parts(groups[group])),
         found=(*(f for group in ordered if group[2] != "tuned" for f in groups[group]), *floors),
@@ -66,7 +66,7 @@ def _trials(run: Found, tunings: Iterable[Found]) -> int:
         r = f.record
         if (
             f.origin == run.origin
-            and (_key(f), r["mixer"]["label"]) == (_key(run), run.record["mixer"]["label"])
+            and (column_key(f), r["mixer"]["label"]) == (column_key(run), run.record["mixer"]["label"])
             and r["learning_rate"] == run.record["config"]["train"]["learning_rate"]
             and all(change.startswith("train.learning_rate=") for change in changes(run.record))
             and all(r["column"][k] == run.record["column"][k] for k in ("protocol", "protocol_version"))
@@ -144,7 +144,7 @@ def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors:
     columns = _columns(finished)
     rows: dict[RowKey, dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
     for f in finished:
-        rows[_row(f)][_key(f)].append(f)
+        rows[_row(f)][column_key(f)].append(f)
     below = _floor_rows(columns, finished, floors)
     marks = Marks(rows, {k: max((f.accuracies[i] or 0.0 for f in below), default=0.0) for i, k in enumerate(columns)})
     made = [
@@ -153,9 +153,9 @@ def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors:
     ]
     made.sort(key=lambda r: (r.origin == "committed", -_standing(r), r.label, r.changes))
     truncated = [f for f in runs if f.record["status"] == "truncated"]
-    truncated.sort(key=lambda f: (f.origin == "committed", _task_order(_key(f)), *_row(f)[1:], f.record["seed"]))
+    truncated.sort(key=lambda f: (f.origin == "committed", _task_order(column_key(f)), *_row(f)[1:], f.record["seed"]))
     everywhere = _columns(runs)
-    reference = {_key(f): f.record["parameters"] for f in finished if f.record["mixer"]["label"] == "softmax"}
+    reference = {column_key(f): f.record["parameters"] for f in finished if f.record["mixer"]["label"] == "softmax"}
     costs = [cost for r in made for cost in _costs(r, columns, rows[r.origin, r.label, r.changes], reference)]
     return Table(
         *group,
@@ -164,7 +164,7 @@ def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors:
         beside=tuple(_columns(beside).values()),
         rows=tuple(made),
         floors=tuple(below),
-        truncated=tuple(_truncated(f, everywhere[_key(f)]) for f in truncated),
+        truncated=tuple(_truncated(f, everywhere[column_key(f)]) for f in truncated),
         costs=tuple(costs),
     )
 
@@ -174,9 +174,9 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
 
     The user's data come first, then those with the most rows; among equals samples are last.
     """
-    columns = {_key(f): f.record["column"] for f in runs}
-    mine = {_key(f) for f in runs if f.origin == "yours"}
-    rows = {key: len({_row(f) for f in runs if _key(f) == key}) for key in columns}
+    columns = {column_key(f): f.record["column"] for f in runs}
+    mine = {column_key(f) for f in runs if f.origin == "yours"}
+    rows = {key: len({_row(f) for f in runs if column_key(f) == key}) for key in columns}
 
     def place(key: Key) -> tuple[Any, ...]:
         return key not in mine, -rows[key], columns[key]["source"].startswith(SAMPLE), _task_order(key)
@@ -184,7 +184,7 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
     part: dict[Key, int] = {}
     for key in sorted(columns, key=place):
         part[key] = sum(other[:2] == key[:2] for other in part)
-    return [[f for f in runs if part[_key(f)] == i] for i in range(max(part.values()) + 1)]
+    return [[f for f in runs if part[column_key(f)] == i] for i in range(max(part.values()) + 1)]
 
 
 def _about(group: Group, runs: Sequence[Found]) -> str:
@@ -200,7 +200,7 @@ def _about(group: Group, runs: Sequence[Found]) -> str:
     return base.about if base.version == version else ""
 
 
-def _key(f: Found) -> Key:
+def column_key(f: Found) -> Key:
     c = f.record["column"]
     return c["task"], c["variant"], c["task_version"], c["data_sha256"]
 
@@ -222,14 +222,14 @@ def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
     """A seed counts once in a cell, however often it was run: by its earliest record, so that nothing can be picked."""
     first: dict[Any, Found] = {}
     for f in sorted(runs, key=lambda f: f.record["created"]):
-        first.setdefault((_row(f), _key(f), f.record["seed"]), f)
+        first.setdefault((_row(f), column_key(f), f.record["seed"]), f)
     return sorted(first.values(), key=lambda f: f.record["seed"])
 
 
 def _columns(runs: Iterable[Found]) -> dict[Key, Column]:
     by_key: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
     for f in runs:
-        by_key[_key(f)].append(f.record)
+        by_key[column_key(f)].append(f.record)
     columns = {}
     for key in sorted(by_key, key=_task_order):
         sources = " or ".join(sorted({r["column"]["source"] for r in by_key[key]}))  # several may give the same data
@@ -277,9 +277,9 @@ def _costs(
 def _floor_rows(columns: Iterable[Key], runs: Sequence[Found], floors: Sequence[Found]) -> list[FloorRow]:
     known: dict[str, dict[Key, float]] = {MAJORITY: {}}
     for f in sorted(runs, key=lambda f: f.record["config"].get("limit") is None):  # whole tests have the last word
-        known[MAJORITY][_key(f)] = f.record["majority_accuracy"]
+        known[MAJORITY][column_key(f)] = f.record["majority_accuracy"]
     for f in sorted(floors, key=lambda f: f.record["created"]):
-        known.setdefault(f.record["mixer"]["label"], {})[_key(f)] = f.record["test"]["accuracy"]
+        known.setdefault(f.record["mixer"]["label"], {})[column_key(f)] = f.record["test"]["accuracy"]
     rows = []
     for name, values in known.items():
         accuracies = tuple(values.get(key) for key in columns)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 36
-STYLES = 24  # of lines and marks: eight colours, three dashes (page.css)
+STYLES = 24  # of lines and marks: eight colours, three dashes (page.css); a style is one of 0 to 23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def curves(
     lines = []
     for name, style, ps in series:
         drawn = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in ps if math.isfinite(x) and math.isfinite(y))
-        lines.append(Line(name, style % STYLES, drawn))
+        lines.append(Line(name, style, drawn))
     return Curves(title, Axes(x_label, y_label, across.ticks(), up.ticks()), tuple(lines))
 
 
@@ -88,7 +88,7 @@ def bubbles(points: Sequence[tuple[str, int, float, float, float, str]], x_label
     up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 24, TOP + 24, least=4.0)
     largest = max(p[4] for p in points)
     drawn = [
-        Bubble(name, style % STYLES, across(math.log2(x)), up(y), 22 * math.sqrt(size / largest), told)
+        Bubble(name, style, across(math.log2(x)), up(y), 22 * math.sqrt(size / largest), told)
         for name, style, x, y, size, told in points
     ]
     powers = range(math.floor(across.low), math.ceil(across.high) + 1)

@@ -10,7 +10,7 @@ from typing import Any
 from lra import board_text as say
 from lra.board import Column
 from lra.comparison import interval
-from lra.leaderboard import hardware
+from lra.leaderboard import column_key, hardware
 from lra.page.charts import Curves, curves
 from lra.page.repeat import caveats, command
 from lra.record import Found
@@ -45,7 +45,6 @@ class RunView:
     tuning: str
     parameters: int
     minutes: float
-    speed: float | None
     peak_mib: float
     hardware: str
     command: str
@@ -66,7 +65,7 @@ def interval_text(of: tuple[float, float] | None) -> str:
 def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
     r = f.record
     column, test, steps = r["column"], r["test"], r["steps"]
-    told = column_of(r)
+    told = Column(*column_key(f), column["source"], None)
     task, variant, source = say.heading(told)
     card = say.card_of(told)
     classes = card.classes if card else ()
@@ -77,13 +76,9 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
     if test:
         accuracy, of_examples = test["accuracy"], interval(test["accuracy"], test["count"])
         shown = CellView(say.percent(accuracy) + "≈" * test["at_chance"], accuracy, interval_text(of_examples))
-    validated = [(p[0], 100 * p[2]) for p in r["validation"]]
-    fitted = [(p[0], 100 * p[2]) for p in r["curve"]]
-    accuracies = curves("accuracy", [("training", 0, fitted), ("validation", 1, validated)], "accuracy, %")
-    losses = [
-        ("training", 0, [(p[0], p[1]) for p in r["curve"]]),
-        ("validation", 1, [(p[0], p[1]) for p in r["validation"]]),
-    ]
+    both = (("training", 0, r["curve"]), ("validation", 1, r["validation"]))
+    losses = [(name, style, [(step, loss) for step, loss, _ in points]) for name, style, points in both]
+    accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
     return RunView(
         number=number,
         title=f"{label} on {task}, {variant}, {protocol}, seed {r['seed']}",
@@ -105,14 +100,11 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
         steps=f"{steps['done']:,}" + (f" of {steps['planned']:,}" if steps["done"] != steps["planned"] else ""),
         steps_done=steps["done"],
         gflops=r["forward_flops"] / 1e9 if r.get("forward_flops") else None,
-        checkpoint={"validation": "best", "last": "last"}.get(
-            r["selection"]["rule"], say.clean(r["selection"]["rule"])
-        ),
+        checkpoint="best" if r["selection"]["rule"] == "validation" else say.clean(r["selection"]["rule"]),
         batch=r["config"].get("train", {}).get("batch_size"),
         tuning=tuning,
         parameters=r["parameters"],
         minutes=r["seconds"] / 60 / r.get("seeds_together", 1),
-        speed=r["steps_per_second"],
         peak_mib=r["peak_bytes"] / 2**20,
         hardware=say.clean(hardware(r)),
         command=command(r),
@@ -121,15 +113,10 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
         environment=json.dumps(r["environment"], indent=1),
         message=say.clean(r.get("message") or ""),
         loss=curves("loss", losses, "loss"),
-        accuracy_curve=accuracies,
+        accuracy_curve=curves("accuracy", accuracies, "accuracy, %"),
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
         confusion=tuple(tuple((n, n / max(1, sum(row))) for n in row) for row in confusion),
     )
-
-
-def column_of(run: Mapping[str, Any]) -> Column:
-    c = run["column"]
-    return Column(c["task"], c["variant"], c["task_version"], c["data_sha256"], c["source"], None)
 
 
 def _selection(selection: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from lra import board_text as say
 from lra.board import Board, Cell, Table
 from lra.board_published import INTRODUCTION, Reproduced, reproduced
-from lra.leaderboard import hardware
+from lra.leaderboard import column_key, hardware
 from lra.page.charts import STYLES, Bubbles, Curves, bubbles, curves
-from lra.page.runs import CellView, RunView, column_of, interval_text, run_view
+from lra.page.runs import CellView, RunView, interval_text, run_view
 from lra.published import Accuracy, accuracy
 from lra.record import Found, Origin
 from tasks import available, load_task
@@ -87,21 +87,20 @@ def page_view(board: Board) -> PageView:
     runs = {(f.origin, f.record["id"]): f for f in board.found if f.record["kind"] == "run"}
     numbers = {place: i for i, place in enumerate(runs, 1)}
     tuned = {
-        (r.origin, run): r.changes[0]
+        place: changes[0]
         for t in board.tables
         if t.track == "tuned"
-        for r in t.rows
-        for cell in r.cells
-        for run in (cell.records if cell else ())
+        for place, changes in _counted(t).items()
+        if changes
     }
-    repeated = runs.keys() - _counted(board)
+    counted = {place for t in board.tables for place in _counted(t)}
+    repeated = [place for place in runs if place not in counted]
     seen: set[Place] = set()
     tables = []
     for t in board.tables:
-        here = {(r.origin, run): None for r in t.rows for cell in r.cells if cell for run in cell.records}
-        here |= {(s.origin, s.record): None for s in t.truncated}
+        here = _counted(t)
         labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
-        styles = {name: i for i, name in enumerate(labels)}
+        styles = {name: i % STYLES for i, name in enumerate(labels)}
         mine = [runs[place] for place in here]
         below = [*here, *(p for p in repeated if _is_of(runs[p], t))]
         tables.append(
@@ -118,7 +117,7 @@ def page_view(board: Board) -> PageView:
                 curves=tuple(_curves(t, mine, styles)),
                 styles=styles,
                 runs=tuple(
-                    run_view(runs[p], numbers[p], tuned.get(p, "none"), counted=p not in repeated)
+                    run_view(runs[p], numbers[p], tuned.get(p, "none"), counted=p in counted)
                     for p in below
                     if p not in seen
                 ),
@@ -138,16 +137,16 @@ def page_view(board: Board) -> PageView:
     )
 
 
-def _counted(board: Board) -> set[Place]:
-    """The records that stand in a cell, or among those that were stopped."""
-    cells = {(r.origin, run) for t in board.tables for r in t.rows for c in r.cells if c for run in c.records}
-    return cells | {(s.origin, s.record) for t in board.tables for s in t.truncated}
+def _counted(t: Table) -> dict[Place, tuple[str, ...]]:
+    """The records that stand in a cell, or among those that were stopped, with the changes of their row."""
+    cells = {(r.origin, run): r.changes for r in t.rows for cell in r.cells if cell for run in cell.records}
+    return cells | {(s.origin, s.record): s.changes for s in t.truncated}
 
 
 def _is_of(f: Found, t: Table) -> bool:
     column = f.record["column"]
     of_protocol = (column["protocol"], column["protocol_version"]) == (t.protocol, t.version)
-    return of_protocol and column_of(f.record).key in {c.key for c in t.columns}
+    return of_protocol and column_key(f) in {c.key for c in t.columns}
 
 
 def _place_text(t: Table, tables: Sequence[Table]) -> str:
@@ -210,7 +209,7 @@ def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
         told = f"{say.clean(r.label)}: {say.cell_text(c)}, {interval_text(c.interval)}"
         name = say.clean(r.label) + (" *" if r.changes else "")
         ends = [place(end) for end in c.interval]
-        marks.append(Mark(name, styles[r.label] % STYLES, place(c.mean), ends[0], ends[1], told))
+        marks.append(Mark(name, styles[r.label], place(c.mean), ends[0], ends[1], told))
     told = f"{say.clean(floor[1])} {say.percent(floor[0])}"
     return Intervals(say.heading(t.columns[n], t.beside)[0], low, high, place(floor[0]), told, tuple(marks))
 
@@ -218,7 +217,7 @@ def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
 def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> Bubbles | None:
     """Mixers that have every column, against softmax on the same hardware: speeds as geometric means of ratios."""
     points = []
-    finished = [f.record for f in runs if f.record["status"] == "complete" and f.record["steps_per_second"]]
+    finished = [f for f in runs if f.record["status"] == "complete" and f.record["steps_per_second"]]
     for r in t.rows:
         means = [c.mean for c in r.cells if c is not None and c.mean is not None]
         if len(means) < len(t.columns) or r.changes:
@@ -226,12 +225,12 @@ def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> Bubb
         ratios, peaks = [], []
         for column in t.columns:
             speeds: dict[str, dict[str, list[float]]] = {r.label: {}, REFERENCE: {}}
-            for run in finished:
-                label = run["mixer"]["label"]
-                if column_of(run).key == column.key and label in speeds:
+            for f in finished:
+                run, label = f.record, f.record["mixer"]["label"]
+                if column_key(f) == column.key and label in speeds:
                     speeds[label].setdefault(hardware(run), []).append(run["steps_per_second"])
                     peaks += [run["peak_bytes"]] if label == r.label else []
-            both = speeds[r.label].keys() & speeds[REFERENCE].keys()
+            both = sorted(speeds[r.label].keys() & speeds[REFERENCE].keys())
             ratios += [statistics.fmean(speeds[r.label][m]) / statistics.fmean(speeds[REFERENCE][m]) for m in both][:1]
         if len(ratios) == len(t.columns):
             speed, mean = statistics.geometric_mean(ratios), 100 * statistics.fmean(means)
@@ -246,7 +245,7 @@ def _curves(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> list[
     """For each column the validation accuracy of every run, the training accuracy where the task has no validation."""
     drawn = []
     for column in dict.fromkeys((*t.columns, *(s.column for s in t.truncated))):
-        here = [f.record for f in runs if column_of(f.record).key == column.key]
+        here = [f.record for f in runs if column_key(f) == column.key]
         what = "validation" if any(r["validation"] for r in here) else "training"
         series = [
             (

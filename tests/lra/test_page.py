@@ -86,6 +86,15 @@ def test_a_second_run_of_a_seed_is_shown_and_does_not_count() -> None:
     assert re.findall(r'data-sort="0.[45]">[^<]*<small>', text) == ['data-sort="0.4">40.0<small>']
 
 
+def test_runs_that_do_not_count_keep_their_order() -> None:
+    """Whatever Python's hashes of texts are in this process."""
+    again = [run(0.5, created=f"2026-02-{day:02}T00:00:00+00:00") for day in range(1, 13)]
+    for n, f in enumerate(again):
+        f.record["id"] += f"-again{n:02}"
+    text = as_html(leaderboard.board([run(0.4), *again]))
+    assert re.findall(r"again(\d\d);", text) == [f"{n:02}" for n in range(12)]
+
+
 def hostile() -> list[Found]:
     """Records all of whose texts are an attack."""
 
