@@ -189,11 +189,17 @@ class Program:
         return jax.tree.map(lambda total, new: total + new[None], totals, part)
 
     def _update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
-        """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient]."""
+        """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient].
+
+        Where loss or norm are not finite the step is not made: the parameters that gave them can be looked at.
+        """
         grads, loss, correct = jax.tree.map(lambda total: total.sum(0), totals)
         metrics = jnp.stack([loss, correct, optax.tree.norm(grads)])
-        updates, opt = self._optimizer.update(grads, opt, params)
-        return optax.apply_updates(params, updates), opt, metrics
+        updates, after = self._optimizer.update(grads, opt, params)
+        made = (optax.apply_updates(params, updates), after)
+        finite = jnp.isfinite(metrics).all()
+        params, opt = jax.tree.map(lambda new, old: jnp.where(finite, new, old), made, (params, opt))
+        return params, opt, metrics
 
     def _steps(
         self,

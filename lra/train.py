@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Literal
 
 import jax
+import numpy as np
 
 from lra.batches import batch_indices
-from lra.checkpoint import Checkpoints
+from lra.checkpoint import Checkpoints, flatten
 from lra.config import RunConfig
 from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
 from lra.heartbeat import Heartbeat
 from lra.hosts import agree, is_writer
 from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
-from lra.program import Program
+from lra.program import Program, TrainState
 from lra.progress import Reporter
 from lra.steps import advance, compile_ahead, dispatch_steps
 from tasks.core import Card, Prepared
@@ -187,7 +188,7 @@ def train_program(
             outcomes = []
             for i, journal in enumerate(journals.each):
                 if journal.failed is not None:
-                    outcomes.append(_diverged(program, program.seeds[i], journal, examples.count))
+                    outcomes.append(_diverged(program, i, program.of_seed(state, i), journal, examples.count))
                     continue
                 reporter.say(
                     f"{config.task} {config.mixer_label} seed {program.seeds[i]}: step {chosen[i].step}, "
@@ -197,12 +198,21 @@ def train_program(
             return outcomes
 
 
-def _diverged(program: Program, seed: int, journal: Journal, count: int) -> Outcome:
+def _diverged(program: Program, number: int, state: TrainState, journal: Journal, count: int) -> Outcome:
+    """state: the seed's, in which no step was made that was not finite (`Program._update`)"""
     assert journal.failed is not None
     step, loss, norm = journal.failed
-    at = batch_indices(seed, step, program.config.train.batch_size, count)
+    norms = {
+        name.removeprefix("params/"): float(np.linalg.norm(np.asarray(array, np.float64)))
+        for name, array in flatten(state).items()
+        if name.startswith("params/")
+    }
+    largest = sorted(norms, key=lambda name: (not math.isnan(norms[name]), -norms[name]))[:3]
+    told = ", ".join(f"{name} {norms[name]:.3g}" for name in largest)
+    at = batch_indices(program.seeds[number], step, program.config.train.batch_size, count)
     message = (
-        f"not a number at step {step}: loss {loss}, gradient norm {norm}; the last checkpoint is kept. "
+        f"not a number at step {step}: loss {loss}, gradient norm {norm}, "
+        f"parameter norm {math.hypot(*norms.values()):.3g} (of {told}); the last checkpoint is kept. "
         f"Try a lower train.learning-rate. The batch: training examples {', '.join(map(str, at))}"
     )
     return Outcome("diverged", step, journal, program.parameters, message=message)

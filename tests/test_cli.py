@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pytest
 
 import lra
 import run_lra
-from lra import record
-from lra.interrupt import RunError
+from lra import record, train
+from lra.interrupt import Interrupted, RunError
 from models.mixers import available
+from tests.soak import COMPARED
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--model.layers", "1"]
@@ -110,6 +112,31 @@ def test_from_python(runs):
     assert said["status"] == "complete"
     assert said["seed"] == 0
     assert [r["id"] for r in lra.records() if r["origin"] == "yours"] == [said["id"]]
+
+
+def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("LRA_PREPARED", str(tmp_path / "prepared"))
+    small = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 6, "train.batch_size": 4}
+
+    def go():
+        return lra.run("listops", "linear", protocol="quick", source="sample", limit=10, overrides=small)
+
+    advance = train.advance
+
+    def vanishing(program, state, *arguments):
+        if state.step == 3:
+            shutil.rmtree(tmp_path / "prepared")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(program, state, *arguments)
+
+    monkeypatch.setattr(train, "advance", vanishing)
+    with pytest.raises(Interrupted, match="step 4 of 6"):
+        go()
+    monkeypatch.setattr(train, "advance", advance)
+    parts = go()
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path / "other"))
+    whole = go()
+    assert [parts[key] for key in COMPARED] == [whole[key] for key in COMPARED]
 
 
 def test_a_run_that_diverged_says_so_again(runs):

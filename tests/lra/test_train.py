@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,13 +132,54 @@ def test_a_time_limit_truncates_and_is_taken_up(tiny, tmp_path):
     assert train(config, CARD, tiny, tmp_path).status == "complete"
 
 
+@pytest.mark.parametrize("days", [3, -3])
+def test_a_clock_that_jumps_changes_nothing(tiny, tmp_path, monkeypatch, days):
+    """As when a machine wakes, or asks for the time: no limit is reached, no time is gained or lost."""
+    want = train(tiny_config(), CARD, tiny, tmp_path / "steady")
+    advance, now = trainer.advance, time.time
+
+    def jumping(*arguments):
+        monkeypatch.setattr(time, "time", lambda: now() + 86_400 * days)
+        return advance(*arguments)
+
+    monkeypatch.setattr(trainer, "advance", jumping)
+    got = train(tiny_config(), CARD, tiny, tmp_path / "jumping", max_minutes=60)
+    assert got.status == "complete"
+    assert (got.journal.curve, got.journal.validation) == (want.journal.curve, want.journal.validation)
+    assert 0 < got.journal.seconds < 3600
+
+
+def test_a_clock_that_jumps_while_a_checkpoint_is_written_loses_nothing(tiny, tmp_path, monkeypatch):
+    """Orbax takes it for a write that does not end."""
+    want = train(tiny_config(), CARD, tiny, tmp_path / "steady")
+    now, jumps = time.time, itertools.count()
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: now() + 86_400 * next(jumps))
+        with pytest.raises(CheckpointError, match=r"could not be written.*the same command goes on"):
+            train(tiny_config(), CARD, tiny, tmp_path / "jumping")
+    got = train(tiny_config(), CARD, tiny, tmp_path / "jumping")
+    assert (got.journal.curve, got.journal.validation) == (want.journal.curve, want.journal.validation)
+
+
 def test_not_a_number_stops_at_its_step(tiny, tmp_path):
     config = tiny_config(**{"train.learning_rate": 1e30})
     outcome = train(config, CARD, tiny, tmp_path)
     assert outcome.status == "diverged"
     assert outcome.test is None
     assert f"not a number at step {outcome.steps_done}" in outcome.message
+    assert re.search(r"parameter norm \d\S+ \(of \S+ \d\S+, \S+ \d", outcome.message)
     assert len(outcome.journal.curve) == outcome.steps_done
+
+
+def test_a_step_that_is_not_finite_is_not_made(tiny):
+    program = Program(tiny_config(), CARD)
+    before = program.init()
+    totals = program.no_totals(before.params)
+    kept = jax.device_get(before[1:])
+    params, opt, metrics = program.update(before.params, before.opt, totals._replace(loss=totals.loss + jnp.nan))
+    assert jnp.isnan(metrics[0])
+    for a, b in zip(leaves((kept[0], kept[2])), leaves((params, opt)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_bfloat16_computes_so_and_keeps_the_rest_in_float32(tiny):
@@ -192,6 +238,8 @@ def test_seeds_differ_in_parameters_batches_and_dropout(tiny, monkeypatch):
 EIGHT_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
+import jax
+import jax.numpy as jnp
 import numpy as np
 from lra import batches
 from lra.evaluate import Resident, evaluate
