@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lra.batches import MicroBatch, batch_indices, cut, side_by_side
@@ -48,35 +47,21 @@ def gradient(program: Program, state: TrainState, examples: Resident) -> Totals:
 
 
 def compile_ahead(program: Program, state: TrainState, examples: Resident) -> None:
-    """Compiles the programs of a step side by side: each compiles on one core, most of the time.
+    """Compiles the programs of a step: each on another core, while the next is traced here.
 
-    On an accelerator they are compiled when they are first run, for here each runs once, all at the same time.
+    Tracing is Python's, and threads that trace at the same time only wait for each other. On an accelerator they are
+    compiled when they are first run.
     """
     if jax.default_backend() != "cpu" or dispatch_steps(program, examples) > 1 or jax.process_count() > 1:
         return
-
-    def gradient_of(bucket: int) -> None:
-        rows = np.zeros((*np.shape(program.dropout_key), program.micro_batch), np.int32)
-        weights = np.zeros(program.micro_batch, np.float32)
-        program.add_gradient(
-            program.no_totals(state.params),
-            state.params,
-            state.rest,
-            examples.arrays,
-            program.dropout_key,
-            np.uint32(0),
-            rows,
-            rows,
-            weights,
-            bucket=bucket,
-        )
-
-    def update() -> None:
-        params, opt = jax.tree.map(jnp.copy, (state.params, state.opt))
-        program.update(params, opt, program.no_totals(state.params))
-
+    totals = program.no_totals(state.params)
+    rows = np.zeros((*np.shape(program.dropout_key), program.micro_batch), np.int32)
+    weights = np.zeros(program.micro_batch, np.float32)
+    arrays = (totals, state.params, state.rest, examples.arrays, program.dropout_key, np.uint32(0), rows, rows, weights)
     with ThreadPoolExecutor() as pool:
-        under_way = [pool.submit(update), *(pool.submit(gradient_of, bucket) for bucket in examples.buckets[::-1])]
+        under_way = [pool.submit(program.update.lower(state.params, state.opt, totals).compile)]
+        for bucket in examples.buckets[::-1]:
+            under_way.append(pool.submit(program.add_gradient.lower(*arrays, bucket=bucket).compile))
     for done in under_way:
         done.result()
 
