@@ -68,6 +68,7 @@ def checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> I
     long = Subject(mixer, options, dataclasses.replace(DIMS, max_len=1100), **LONG)
     for name in LONG_CHECKS:
         yield f"{name}, long", unoptimised()(partial(contract.QUICK[name], long))
+    yield "encoder", unoptimised()(partial(contract.encoder, subject))
     yield "a new process", partial(new_process, subject)
     yield "growth", partial(growth_with_length, subject)
     yield "parameters", partial(parameters, subject)

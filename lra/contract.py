@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, probe_of, unmoved
@@ -23,13 +24,14 @@ KEY_BIAS = re.compile(r"\['key\w*'\]\['bias'\]")
 
 def shapes(subject: Subject) -> str:
     probe = probe_of(subject, "float32")
+    _ = probe.aside  # begins now
     longest = subject.dims.max_len
     for length in (longest, subject.length, 1):
         x, mask = subject.inputs(length)
         y = probe.results(x, mask)
         if y.shape != x.shape or y.dtype != x.dtype:
             raise Broken(f"x {x.dtype}{list(x.shape)} gives {y.dtype}{list(y.shape)}; the result must be like x")
-        if not jnp.isfinite(y).all():
+        if not np.isfinite(np.asarray(y)).all():
             raise Broken(f"not finite at L = {length}")
     return f"L = 1, {subject.length}, {longest} = max_len"
 
@@ -37,12 +39,12 @@ def shapes(subject: Subject) -> str:
 def padding_content(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
         x, mask = probe.inputs()
-        wild = 1e3 * jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
-        other = probe.everything(jnp.where(mask[..., None], x, wild), mask, subject.keys)
+        wild = 1e3 * np.cos(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+        other = probe.everything(np.where(mask[..., None], x, wild), mask, subject.keys)
         for what, want in probe.base.items():
             yield what, other[what], want
         x_gradient = probe.base["gradients of x"]
-        yield "gradients at padding", jnp.where(mask[..., None], 0, x_gradient) + x_gradient, x_gradient
+        yield "gradients at padding", np.where(mask[..., None], 0, x_gradient) + x_gradient, x_gradient
 
     return unmoved(subject, comparison, "Mask x, k, v or the weights before whatever mixes over L.")
 
@@ -52,7 +54,7 @@ def padding_amount(subject: Subject) -> str:
         wide = probe.everything(*probe.inputs(subject.dims.max_len), subject.keys)
         for what, want in probe.base.items():
             got = wide[what]
-            yield what, got[:, : subject.length] if isinstance(got, jax.Array) else got, want
+            yield what, got[:, : subject.length] if isinstance(got, np.ndarray) else got, want
 
     return unmoved(
         subject, comparison, "Take sizes from dims.max_len or from mask.sum(1), never from x.shape[1]; draw by place."
@@ -65,14 +67,14 @@ def rest_of_the_batch(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
         x, mask = probe.inputs()
         for i in range(len(subject.lengths)):
-            here = jnp.arange(len(subject.lengths)) == i
+            here = np.arange(len(subject.lengths)) == i
             others = probe.everything(
-                jnp.where(here[:, None, None], x, 1e3 * x[::-1, ::-1]),
-                jnp.where(here[:, None], mask, jnp.roll(mask, 1, 0)),
+                np.where(here[:, None, None], x, 1e3 * x[::-1, ::-1]),
+                np.where(here[:, None], mask, np.roll(mask, 1, 0)),
                 jnp.where(here, subject.keys, subject.keys[::-1]),
             )
             for what, want in probe.base.items():
-                if isinstance(want, jax.Array):
+                if isinstance(want, np.ndarray):
                     yield f"example {i} among others: {what}", others[what][i], want[i]
 
     return unmoved(subject, comparison, "Reduce over L, heads or features, never over the batch axis.")
@@ -81,10 +83,10 @@ def rest_of_the_batch(subject: Subject) -> str:
 def empty_example(subject: Subject) -> str:
     probe = probe_of(subject, "float32")
     x, mask = probe.inputs()
-    mask = mask.at[1].set(False)
-    everything = {"results at padding": probe.results(x, mask), **probe.everything(x, mask, subject.keys)}
+    mask[1] = False
+    everything = {"results at padding": np.asarray(probe.results(x, mask)), **probe.everything(x, mask, subject.keys)}
     for what, values in everything.items():
-        if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
             raise Broken(f"{what} are not finite where an example is all padding: guard what divides by its length")
     return "finite"
 
@@ -93,12 +95,12 @@ def gradients(subject: Subject) -> str:
     """Every parameter learns. The bias of keys adds one number to all logits of a query."""
     of_params = probe_of(subject, "float32").base["gradients of parameters"]
     sizes = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(of_params)}
-    largest = max((float(jnp.abs(leaf).max()) for leaf in sizes.values()), default=0.0)
+    largest = max((float(np.abs(leaf).max()) for leaf in sizes.values()), default=0.0)
     idle = []
     for place, leaf in sizes.items():
-        if leaf.dtype != jnp.float32 or not jnp.isfinite(leaf).all():
+        if leaf.dtype != jnp.float32 or not np.isfinite(leaf).all():
             raise Broken(f"the gradient of {place} is not " + ("finite" if leaf.dtype == jnp.float32 else "float32"))
-        if float(jnp.abs(leaf).max()) <= 1e-7 * largest:
+        if float(np.abs(leaf).max()) <= 1e-7 * largest:
             idle.append(place)
     if others := [place for place in idle if not KEY_BIAS.search(place)]:
         raise Broken(f"no gradient reaches {', '.join(others)}: use it, or make it a Buffer")
@@ -107,10 +109,7 @@ def gradients(subject: Subject) -> str:
 
 def jit_equals_eager(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        _ = probe.encoder  # compiles in the background, for the check after the next, while this one dispatches
-        x, mask = probe.inputs()
-        y = jnp.where(mask[..., None], probe.raw(x, mask, subject.keys), 0)
-        yield "results without jit", y, probe.base["results in training"]
+        yield "results without jit", probe.aside[0].result(), probe.base["results in training"]
 
     return unmoved(subject, comparison, "Is anything decided by a value outside of jax, or by a global state?")
 
@@ -128,25 +127,40 @@ def keys(subject: Subject) -> str:
 
 
 def micro_batches(subject: Subject) -> str:
-    """The gradient of a whole encoder with dropout: in micro-batches, and as one padded batch with remat."""
+    """Each example alone, padded to no more than the longest, its forward pass made again for the gradient."""
 
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        plain, remat = (program.result() for program in probe.encoder)
-        parts = [plain(*probe.encoder_inputs(i, i + 1, max(subject.lengths))) for i in range(len(subject.lengths))]
-        summed = jax.tree.map(lambda *gradients: sum(gradients), *jax.device_get(parts))
-        want = remat(*probe.encoder_inputs())
-        yield "gradients of micro-batches, against one rematerialised batch,", summed, want
+        x, mask = probe.inputs(max(subject.lengths))
+        gradients = probe.aside[1].result()
+        alone = [gradients(x[i : i + 1], mask[i : i + 1], subject.keys[i : i + 1]) for i in range(len(x))]
+        for i, (y, _, of_x) in enumerate(alone):
+            for what, got in (("results in training", y), ("gradients of x", of_x)):
+                yield f"example {i} alone: {what}", got[0], probe.base[what][i, : x.shape[1]]
+        summed = jax.tree.map(lambda *parts: sum(parts), *(of_params for _, of_params, _ in alone))
+        yield "gradients of parameters, in micro-batches of one,", summed, probe.base["gradients of parameters"]
 
     return unmoved(subject, comparison, "If padding changes nothing: draw by the example's key and the place alone.")
+
+
+def encoder(subject: Subject) -> str:
+    """The same of a whole encoder with dropout, as the trainer has it."""
+
+    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
+        plain, remat = probe.encoder(remat=False), probe.encoder(remat=True)
+        parts = [plain(*probe.encoder_inputs(i, i + 1, max(subject.lengths))) for i in range(len(subject.lengths))]
+        summed = jax.tree.map(lambda *gradients: sum(gradients), *jax.device_get(parts))
+        yield "gradients of micro-batches, against one rematerialised batch,", summed, remat(*probe.encoder_inputs())
+
+    return unmoved(subject, comparison, "The mixer alone passes: does it keep anything from one call for the next?")
 
 
 def bfloat16(subject: Subject) -> str:
     probe, half = probe_of(subject, "float32"), Probe(subject, "bfloat16")
     x, mask = half.inputs()  # the same numbers for both: rounding them may move a position to another bucket
-    got, want = half.outputs(x, mask), probe.outputs(x.astype(jnp.float32), mask)
+    got, want = half.outputs(x, mask), probe.outputs(x.astype(np.float32), mask)
     if got.dtype != jnp.bfloat16:
         raise Broken(f"with dims.dtype bfloat16 the result is {got.dtype}")
-    error = jnp.sqrt(((got.astype(jnp.float32) - want) ** 2).sum() / (want**2).sum())
+    error = np.sqrt(((got.astype(np.float32) - want) ** 2).sum() / (want**2).sum())
     if not error <= 0.05:
         raise Broken(f"bfloat16 is {error:.1%} away from float32 (rms): compute softmax, sums and norms in float32")
     return f"{error:.1%} from float32 (rms)"
@@ -159,9 +173,9 @@ def nnx_modes(subject: Subject) -> str:
     probe = probe_of(subject, "float32")
     x, mask = probe.inputs()
     with nnx.set_graph_mode(False):
-        graph, params, rest = subject.make()
-        y = jax.jit(lambda params, x, mask: nnx.merge(graph, params, rest)(x, mask))(params, x, mask)
-    moved = distance(jnp.where(mask[..., None], y, 0), probe.base["results in evaluation"])
+        graph, rest = subject.graph(), probe.rest
+        y = jax.jit(lambda params, x, mask: nnx.merge(graph, params, rest)(x, mask))(probe.params, x, mask)
+    moved = distance(np.where(mask[..., None], y, 0), probe.base["results in evaluation"])
     if moved > TOLERANCES["float32"]:
         raise Broken(f"in flax's tree mode results move by {moved:.1e} of their largest value")
     return "graph and tree"
@@ -174,9 +188,9 @@ QUICK: dict[str, Callable[[Subject], str]] = {
     "rest of the batch": rest_of_the_batch,
     "an example of padding": empty_example,
     "gradients": gradients,
-    "jit": jit_equals_eager,
     "keys": keys,
-    "micro-batches, remat": micro_batches,
     "bfloat16": bfloat16,
     "NNX modes": nnx_modes,
+    "jit": jit_equals_eager,
+    "micro-batches, remat": micro_batches,
 }

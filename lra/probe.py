@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from lra.devices import compiler_options
 from models import mixers
 from models.core import Dims
 from models.encoder import Classifier, EncoderConfig
@@ -41,21 +43,24 @@ class Subject:
     lengths: tuple[int, ...] = (97, 41, 1)
     length: int = 111
 
-    def make(self, seed: int = 0, **dims: Any) -> tuple[nnx.GraphDef, PyTree, PyTree]:
-        """The mixer as graph, parameters and what is not trained."""
+    def graph(self, dtype: Any = jnp.float32) -> nnx.GraphDef:
+        """The mixer without its arrays."""
+        return split(nnx.eval_shape(lambda: self._made(0, dtype)))[0]
 
-        def made() -> Any:
-            sizes = dataclasses.replace(self.dims, **dims)
-            return mixers.build(self.mixer.cls, sizes, self.options, _rngs(seed))
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def arrays(self, seed: int = 0) -> tuple[PyTree, PyTree]:
+        """Parameters, and what is not trained: the same for every dtype of the computation."""
+        return jax.jit(lambda: split(self._made(seed, jnp.float32))[1:], compiler_options=compiler_options())()
 
-        params, rest = jax.jit(lambda: split(made())[1:])()
-        return split(nnx.eval_shape(made))[0], params, rest
+    def _made(self, seed: int, dtype: Any) -> Any:
+        dims = dataclasses.replace(self.dims, dtype=jnp.dtype(dtype))
+        return mixers.build(self.mixer.cls, dims, self.options, _rngs(seed))
 
-    def inputs(self, length: int | None = None, dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
+    def inputs(self, length: int | None = None, dtype: Any = jnp.float32) -> tuple[np.ndarray, np.ndarray]:
         """x [B, L, D] and mask [B, L]. The same numbers at the same places for every L."""
         shape = (len(self.lengths), self.dims.max_len, self.dims.d_model)
         x = np.random.default_rng(3).standard_normal(shape, np.float32)[:, : length or self.length].astype(dtype)
-        return jnp.asarray(x), jnp.asarray(np.arange(x.shape[1])[None, :] < np.array(self.lengths)[:, None])
+        return x, np.arange(x.shape[1])[None, :] < np.array(self.lengths)[:, None]
 
     @property
     def keys(self) -> jax.Array:
@@ -81,14 +86,16 @@ def _widened(params: PyTree, dtype: jnp.dtype) -> PyTree:
 class Probe:
     """One mixer in one dtype, with its compiled functions."""
 
-    def __init__(self, subject: Subject, dtype: str, seed: int = 0, **dims: Any) -> None:
+    def __init__(self, subject: Subject, dtype: str, seed: int = 0) -> None:
         self.subject, self.dtype = subject, jnp.dtype(dtype)
-        self.graph, params, self.rest = subject.make(seed, dtype=self.dtype, **dims)
+        self.graph = subject.graph(self.dtype)
+        params, self.rest = subject.arrays(seed)
         self.params = _widened(params, self.dtype)
-        self.results = jax.jit(self.raw)
-        self.gradients = jax.jit(self._gradients)
+        self._jit = partial(jax.jit, compiler_options=compiler_options())
+        self.results = self._jit(self.raw)
+        self.gradients = self._jit(partial(self._gradients, self.apply))
 
-    def inputs(self, length: int | None = None) -> tuple[jax.Array, jax.Array]:
+    def inputs(self, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         return self.subject.inputs(length, self.dtype)
 
     def apply(self, params: PyTree, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
@@ -97,16 +104,48 @@ class Probe:
     def raw(self, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         return self.apply(self.params, x, mask, keys)
 
-    def outputs(self, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def outputs(self, x: np.ndarray, mask: np.ndarray, keys: jax.Array | None = None) -> np.ndarray:
         """Results at real positions, zero elsewhere."""
-        return jnp.where(mask[..., None], self.results(x, mask, keys), 0)
+        y = np.asarray(self.results(x, mask, keys))
+        return np.where(mask[..., None], y, np.zeros((), y.dtype))
 
-    def _gradients(self, x: jax.Array, mask: jax.Array, keys: jax.Array) -> tuple[jax.Array, PyTree, jax.Array]:
+    @functools.cached_property
+    def aside(self) -> tuple[Future[np.ndarray], Future[Callable[..., tuple[jax.Array, PyTree, jax.Array]]]]:
+        """What another core does beside the checks until they want it, for most of a check is compilation:
+
+        results in training without jit, zero elsewhere, of which each operation is compiled alone; and `gradients` with
+        the forward pass made again, compiled for one example [1, longest].
+        """
+
+        def eager() -> np.ndarray:
+            with self._precision():
+                x, mask = map(jnp.asarray, self.inputs())
+                y = np.asarray(self.raw(x, mask, self.subject.keys))
+                return np.where(mask[..., None], y, np.zeros((), y.dtype))
+
+        def rematerialised() -> Callable[..., tuple[jax.Array, PyTree, jax.Array]]:
+            with self._precision():
+                x, mask = self.inputs(max(self.subject.lengths))
+                gradients = self._jit(partial(self._gradients, jax.checkpoint(self.apply)))
+                return gradients.lower(x[:1], mask[:1], self.subject.keys[:1]).compile()
+
+        pool = ThreadPoolExecutor(1)
+        under_way = pool.submit(eager), pool.submit(rematerialised)
+        pool.shutdown(wait=False)
+        return under_way
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """A thread has its own."""
+        return wide() if self.dtype == jnp.float64 else contextlib.nullcontext()
+
+    def _gradients(
+        self, apply: Callable[..., jax.Array], x: jax.Array, mask: jax.Array, keys: jax.Array
+    ) -> tuple[jax.Array, PyTree, jax.Array]:
         """Results, and the gradients of a weighted sum of their squares over the real positions: parameters, x."""
         weights = jnp.linspace(0.5, 1.5, x.shape[-1], dtype=x.dtype)[None, None]
 
         def loss(params: PyTree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = jnp.where(mask[..., None], self.apply(params, x, mask, keys), 0)
+            y = jnp.where(mask[..., None], apply(params, x, mask, keys), 0)
             return (y**2 * weights).sum(), y
 
         (_, y), (of_params, of_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(self.params, x)
@@ -116,8 +155,9 @@ class Probe:
     def base(self) -> dict[str, Any]:
         return self.everything(*self.inputs(), self.subject.keys)
 
-    def everything(self, x: jax.Array, mask: jax.Array, keys: jax.Array) -> dict[str, Any]:
-        y, of_params, of_x = self.gradients(x, mask, keys)
+    def everything(self, x: np.ndarray, mask: np.ndarray, keys: jax.Array) -> dict[str, Any]:
+        """Arrays of numpy: an operation of JAX outside of jit would be compiled for itself."""
+        y, of_params, of_x = jax.device_get(self.gradients(x, mask, keys))
         return {
             "results in evaluation": self.outputs(x, mask),
             "results in training": y,
@@ -151,26 +191,14 @@ class Probe:
         params, rest = jax.jit(lambda: split(self._classifier(remat=False))[1:])()
         return _widened(params, self.dtype), rest
 
-    @functools.cached_property
-    def encoder(self) -> tuple[Future[Any], Future[Any]]:
-        """The gradients of an encoder (`encoder_inputs`), compiling side by side: of one example, of all with remat."""
+    def encoder(self, *, remat: bool) -> Callable[..., PyTree]:
+        """The gradients of an encoder, a function of `encoder_inputs`."""
+        graph = split(nnx.eval_shape(lambda: self._classifier(remat=remat)))[0]
 
-        def lowered(*inputs: Any, remat: bool) -> Any:
-            graph = split(nnx.eval_shape(lambda: self._classifier(remat=remat)))[0]
+        def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
+            return (nnx.merge(graph, params, self._encoder_state[1])(ids, keys=keys) ** 2).sum()
 
-            def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
-                return (nnx.merge(graph, params, self._encoder_state[1])(ids, keys=keys) ** 2).sum()
-
-            return jax.jit(jax.grad(loss)).lower(*inputs)
-
-        programs = (
-            lowered(*self.encoder_inputs(0, 1, max(self.subject.lengths)), remat=False),
-            lowered(*self.encoder_inputs(), remat=True),
-        )
-        pool = ThreadPoolExecutor()
-        plain, remat = (pool.submit(program.compile) for program in programs)
-        pool.shutdown(wait=False)
-        return plain, remat
+        return self._jit(jax.grad(loss))
 
 
 def distance(got: PyTree, want: PyTree) -> float:
@@ -191,7 +219,7 @@ def unmoved(subject: Subject, comparison: Comparison, advice: str) -> str:
     """The largest difference among what should be equal: in float32 or, failing that, in float64."""
     seen: dict[str, float] = {}
     for dtype, tolerance in TOLERANCES.items():
-        with _wide() if dtype == "float64" else contextlib.nullcontext():
+        with wide() if dtype == "float64" else contextlib.nullcontext():
             moved = {what: distance(got, want) for what, got, want in comparison(probe_of(subject, dtype))}
         worst = max(moved.values())
         if worst <= tolerance:
@@ -218,6 +246,6 @@ def unoptimised() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def _wide() -> contextlib.AbstractContextManager[Any]:
+def wide() -> contextlib.AbstractContextManager[Any]:
     home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
     return home.enable_x64(True)
