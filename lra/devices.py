@@ -16,9 +16,8 @@ from jax.sharding import Mesh
 
 from lra.config import ConfigError
 
-# What jaxlib 0.10 chooses otherwise (`benchmarks/README.md`): YNNPACK, whose reductions make the trainer's step slower;
-# and emitters of fusions that take twice as long to compile and give programs that are no faster.
-CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_use_fusion_emitters": False}
+# The reductions of YNNPACK, which jaxlib 0.10 chooses, make the trainer's step slower; "" leaves that library out.
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def use_every_core() -> None:
@@ -62,11 +61,12 @@ def places() -> list[dict[str, str]]:
 
 
 @cache
-def compiler_options() -> dict[str, str | bool]:
-    """Options of `jax.jit` for this backend: those that its version knows."""
-    known: dict[str, str | bool] = {}
-    for name, value in CPU_OPTIONS.items() if jax.default_backend() == "cpu" else ():
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            jax.jit(lambda: 0, compiler_options={name: value})()
-            known[name] = value
-    return known
+def compiler_options() -> dict[str, str]:
+    """Options of `jax.jit` for this backend; none where its version does not know them."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS)()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return CPU_OPTIONS

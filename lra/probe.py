@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lra.devices import compiler_options
 from models import mixers
 from models.core import Dims
 from models.encoder import Classifier, EncoderConfig
@@ -50,7 +49,7 @@ class Subject:
     @functools.lru_cache(maxsize=2)  # noqa: B019
     def arrays(self, seed: int = 0) -> tuple[PyTree, PyTree]:
         """Parameters, and what is not trained: the same for every dtype of the computation."""
-        return jax.jit(lambda: split(self._made(seed, jnp.float32))[1:], compiler_options=compiler_options())()
+        return jax.jit(lambda: split(self._made(seed, jnp.float32))[1:])()
 
     def _made(self, seed: int, dtype: Any) -> Any:
         dims = dataclasses.replace(self.dims, dtype=jnp.dtype(dtype))
@@ -91,9 +90,8 @@ class Probe:
         self.graph = subject.graph(self.dtype)
         params, self.rest = subject.arrays(seed)
         self.params = _widened(params, self.dtype)
-        self._jit = partial(jax.jit, compiler_options=compiler_options())
-        self.results = self._jit(self.raw)
-        self.gradients = self._jit(partial(self._gradients, self.apply))
+        self.results = jax.jit(self.raw)
+        self.gradients = jax.jit(partial(self._gradients, self.apply))
 
     def inputs(self, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         return self.subject.inputs(length, self.dtype)
@@ -126,7 +124,7 @@ class Probe:
         def rematerialised() -> Callable[..., tuple[jax.Array, PyTree, jax.Array]]:
             with self._precision():
                 x, mask = self.inputs(max(self.subject.lengths))
-                gradients = self._jit(partial(self._gradients, jax.checkpoint(self.apply)))
+                gradients = jax.jit(partial(self._gradients, jax.checkpoint(self.apply)))
                 return gradients.lower(x[:1], mask[:1], self.subject.keys[:1]).compile()
 
         pool = ThreadPoolExecutor(1)
@@ -198,7 +196,7 @@ class Probe:
         def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
             return (nnx.merge(graph, params, self._encoder_state[1])(ids, keys=keys) ** 2).sum()
 
-        return self._jit(jax.grad(loss))
+        return jax.jit(jax.grad(loss))
 
 
 def distance(got: PyTree, want: PyTree) -> float:

@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Most of a test is compilation, and what it compiles runs for milliseconds. Here and in the processes that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Half of the time of compilation, as `lra.devices` has it for programs. XLA ends a process at a flag it does not know.
+# Without optimisations the old emitters compile in half the time. XLA ends a process at a flag that it does not know.
 EMITTERS = "xla_cpu_use_fusion_emitters"
 
 
