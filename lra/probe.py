@@ -44,14 +44,9 @@ class Subject:
 
     def graph(self, dtype: Any = jnp.float32) -> nnx.GraphDef:
         """The mixer without its arrays."""
-        return split(nnx.eval_shape(lambda: self._made(0, dtype)))[0]
+        return split(nnx.eval_shape(lambda: self.made(dtype)))[0]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019
-    def arrays(self, seed: int = 0) -> tuple[PyTree, PyTree]:
-        """Parameters, and what is not trained: the same for every dtype of the computation."""
-        return jax.jit(lambda: split(self._made(seed, jnp.float32))[1:])()
-
-    def _made(self, seed: int, dtype: Any) -> Any:
+    def made(self, dtype: Any, seed: int = 0) -> Any:
         dims = dataclasses.replace(self.dims, dtype=jnp.dtype(dtype))
         return mixers.build(self.mixer.cls, dims, self.options, _rngs(seed))
 
@@ -72,6 +67,12 @@ def split(made: Any) -> tuple[nnx.GraphDef, PyTree, PyTree]:
     return graph, states[0], states[1]
 
 
+@functools.lru_cache(maxsize=2)
+def _arrays(subject: Subject, seed: int) -> tuple[PyTree, PyTree]:
+    """Parameters, and what is not trained: float32 whatever is computed in."""
+    return jax.jit(lambda: split(subject.made(jnp.float32, seed))[1:])()
+
+
 def _rngs(seed: int = 0) -> nnx.Rngs:
     """A generator that compiles quickly: most of a check is compilation."""
     return nnx.Rngs(params=jax.random.key(seed, impl="unsafe_rbg"))
@@ -88,7 +89,7 @@ class Probe:
     def __init__(self, subject: Subject, dtype: str, seed: int = 0) -> None:
         self.subject, self.dtype = subject, jnp.dtype(dtype)
         self.graph = subject.graph(self.dtype)
-        params, self.rest = subject.arrays(seed)
+        params, self.rest = _arrays(subject, seed)
         self.params = _widened(params, self.dtype)
         self.results = jax.jit(self.raw)
         self.gradients = jax.jit(partial(self._gradients, self.apply))
