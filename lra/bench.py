@@ -13,9 +13,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from loky.process_executor import TerminatedWorkerError
 
@@ -31,12 +31,10 @@ from lra.interrupt import Interrupted
 from lra.record import now
 from lra.typed import mistyped
 from models import mixers
-from tasks.core import process_pool
+from tasks.core import in_a_process
 
 LONGEST = 65_536
 SCHEMA = 1
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,14 +196,6 @@ def measured_apart(config: RunConfig, seconds: float) -> Cell:
         killed = "SIGKILL" in str(error)
         reason = "its process was killed; for memory, most likely" if killed else f"its process died: {error}"
         return Cell(config.mixer_label, config.max_len, "failed", " ".join(reason.split()))
-
-
-def in_a_process(function: Callable[..., T], *arguments: Any) -> T:
-    pool = process_pool(1)
-    try:
-        return pool.submit(function, *arguments).result()
-    finally:
-        pool.shutdown(kill_workers=True)
 
 
 def summary(cell: Cell) -> str:

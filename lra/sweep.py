@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+import jax
+
 from lra import config as cfg
 from lra import config_file, slurm, tuning
 from lra import record as rec
@@ -23,7 +25,7 @@ from lra.interrupt import RunError
 from lra.local import run_cells
 from lra.progress import data_progress
 from tasks import load_task
-from tasks.core import DataError
+from tasks.core import DataError, in_a_process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +63,14 @@ def suite(sweep: Sweep) -> list[str]:
       ConfigError, DataError: before the first run starts.
       Interrupted: by Ctrl-C or SIGTERM; the runs under way have saved their state.
     """
+    jax.config.update("jax_platforms", "cpu")  # JAX on a GPU would take most of its memory from the runs
     data = prepare_data(sweep)
-    first = plan(sweep, data)
-    failed = run_cells(first.cells, places())
+    first, devices = plan(sweep, data), in_a_process(places)
+    failed = run_cells(first.cells, devices)
     if not first.undecided:
         return failed
     second = plan(sweep, data)
-    failed += run_cells([cell for cell in second.cells if cell not in first.cells], places())
+    failed += run_cells([cell for cell in second.cells if cell not in first.cells], devices)
     return failed + second.undecided
 
 

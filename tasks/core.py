@@ -26,7 +26,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import loky
 import numpy as np
@@ -38,6 +38,7 @@ SAMPLE, GENERATED, OFFICIAL, TFDS = "sample", "generated", "official", "tfds"
 KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}  # of the arrays of a split
 
 Progress = Callable[[str, int, int], None]  # (what, done, total); total 0 = not known
+T = TypeVar("T")
 
 
 class DataError(Exception):
@@ -185,6 +186,15 @@ def process_pool(workers: int) -> loky.ProcessPoolExecutor:
     """Worker processes that do not run the caller's `__main__` again (a user's script needs no guard) and
     inherit no threads (jax may be running here)."""
     return loky.ProcessPoolExecutor(max_workers=workers)
+
+
+def in_a_process(function: Callable[..., T], *arguments: Any) -> T:
+    """`function(*arguments)` in a process that ends with it, and gives back what it holds of memory and devices."""
+    pool = process_pool(1)
+    try:
+        return pool.submit(function, *arguments).result()
+    finally:
+        pool.shutdown(kill_workers=True)
 
 
 def quiet(what: str, done: int, total: int) -> None:

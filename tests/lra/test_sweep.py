@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 
 import run_lra
 from lra import cell as cells
-from lra import status, sweep
+from lra import record, status, sweep
 from lra.cell import Cell
 from lra.devices import places
 from lra.interrupt import Interrupted
@@ -161,6 +162,24 @@ def test_all_data_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LRA_DATA", str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"(?s)text: no official files.*image: no official files"):
         sweep.suite(Sweep(["text", "image"], ["cosformer"], protocol="small"))
+
+
+def test_devices_are_left_to_the_runs(runs: Path) -> None:
+    """What stays alive beside the runs starts no JAX on a GPU, which would take most of its memory."""
+    script = (
+        "import jax, os; from lra import sweep; from lra.sweep import Sweep\n"
+        "sweep.run_cells = lambda cells, places: [f'{os.getpid()} {len(cells)} {places}']\n"
+        "sweep.places = os.getpid\n"
+        "(said,) = sweep.suite(Sweep(['listops'], ['linear'], protocol='quick'))\n"
+        "parent, cells, asked = said.split()\n"
+        "assert (cells, jax.config.jax_platforms) == ('1', 'cpu'), said\n"
+        "assert parent != asked, said\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=record.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_command_says_what_to_run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
