@@ -28,7 +28,7 @@ from lra.record import ROOT
 
 RUN = [
     *("train", "--task", "listops", "--mixer", "cosformer", "--protocol", "quick", "--source", "sample"),
-    *("--limit", "50", "--train.batch-size", "8", "--train.eval-every", "20", "--train.steps", "2000"),
+    *("--limit", "50", "--train.batch-size", "8", "--train.eval-every", "20", "--train.steps", "500"),
     *("--model.layers", "1", "--model.d-model", "16", "--model.qkv-dim", "16", "--model.mlp-dim", "16"),
     *("--model.dropout", "0.1", "--model.attention-dropout", "0.1", "--max-len", "64"),
 ]
@@ -75,7 +75,7 @@ def main() -> int:
         while result(here) is None:
             process, begun = start(here), time.monotonic()
             try:
-                process.wait(took * draw.uniform(0.2, 1.0) if kills < args.rounds else None)
+                process.wait(took * draw.uniform(0.3, 1.0) if kills < args.rounds else None)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
