@@ -128,6 +128,9 @@ def row_seeds(keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Ar
     return threefry(words[..., 0], words[..., -1], row, head)
 
 
+PLACE = 0x9E3779B9  # a step along the axis, in `drop`
+
+
 @partial(jax.jit, static_argnums=(1, 3))
 def drop(x: jax.Array, rate: float, seeds: Sequence[jax.Array], axis: int) -> jax.Array:
     """Zero with probability `rate`, else x / (1 - rate): a function of two seeds and of the place along `axis`.
@@ -140,7 +143,7 @@ def drop(x: jax.Array, rate: float, seeds: Sequence[jax.Array], axis: int) -> ja
     function of github.com/skeeto/hash-prospector.
     """
     seed0, seed1 = seeds
-    bits = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(0x9E3779B9) + seed0
+    bits = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(PLACE) + seed0
     bits = (bits ^ bits >> 16) * jnp.uint32(0x21F0AAAD)
     bits = ((bits ^ bits >> 15) + seed1) * jnp.uint32(0x735A2D97)
     keep = bits ^ bits >> 15 >= jnp.uint32(round(rate * 2**32))

@@ -1,12 +1,12 @@
-"""Softmax attention (Vaswani et al., 2017, arXiv:1706.03762), computed in blocks of queries.
+"""Softmax attention (Vaswani et al., 2017, arXiv:1706.03762), computed in blocks of queries and chunks of keys.
 
     y_i = sum_j a_ij v_j,    a_i = softmax_j(q_i . k_j / sqrt(K)) over the real keys j
 
-A block of queries sees all keys at once, so its softmax is the plain one. No L x L array exists: as in FlashAttention
-(Dao et al., 2022, arXiv:2205.14135) the backward pass keeps the logarithm of each query's sum and computes the
-weights anew, the dropped ones too. Memory is linear in L; time is not.
+No L x L array exists: as in FlashAttention (Dao et al., 2022, arXiv:2205.14135) sums over the keys are kept relative to
+the largest logit so far, and the backward pass keeps the logarithm of each query's sum and computes the weights anew,
+the dropped ones too. Memory is linear in L; time is not.
 
-Within a block weights are [B, H, Lk, S], queries last: then every product is one of rows by columns, and maximum and
+Weights are [B, H, J, S], J keys by S queries: then every product is one of rows by columns, and maximum and
 sum go over rows, the forms in which XLA is fastest on a CPU.
 
 Padded keys are masked, padded queries are not (the reference suite masks both, which makes the rows of
@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.core import QKVAttention, drop, row_seeds
+from models.core import PLACE, QKVAttention, drop, row_seeds
 
 COMPLEXITY = ("L^2", "L")
-BLOCK = 128  # queries: weights that a CPU's cache holds at lengths of some thousands; fewer make products thin
+BLOCK = 128  # queries; fewer make products thin
+CHUNK = 1024  # keys; the weights of a block for many more of them leave a CPU's cache
 
 
 def softmax_attention(
@@ -64,9 +65,6 @@ class _How(NamedTuple):
     precision: Any
 
 
-Pair = tuple[jax.Array, jax.Array]
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(how: _How, *arrays: Any) -> jax.Array:
     return _forward(how, *arrays)[0]
@@ -76,49 +74,63 @@ def _forward(
     how: _How, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None
 ) -> tuple[jax.Array, tuple[Any, ...]]:
     """The result, and what the backward pass needs, among it log_sum [N, B, H, S]."""
-    key, value = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 3, 1)  # [B, H, Lk, K], [B, H, V, Lk]
-    blocks = _cut(q, how.block)
+    blocks, wide = _cut(q, how.block), jnp.promote_types(q.dtype, jnp.float32)
+    count, b, h, _, size = blocks.shape
+    seeds = _seeds(how.rate, keys, blocks)
 
-    def step(carry: None, now: tuple[jax.Array, Any]) -> tuple[None, Pair]:
-        q, seeds = now
-        logits = _logits(key, q, mask)
-        top = logits.max(2)
-        top = jnp.where(top == -jnp.inf, 0, top)
-        weights = jnp.exp(logits - top[:, :, None])
-        total = weights.sum(2)
-        total = jnp.where(total == 0, 1, total)
-        y = _product("bhvj,bhji->bhvi", value, _drop(weights, how.rate, seeds)) / total[:, :, None]
-        return carry, (y, top + jnp.log(total))
+    def chunk(carry: Any, chunk: _Keys) -> tuple[Any, None]:
+        value = chunk.value.swapaxes(2, 3)
 
-    _, (y, log_sum) = _scan(step, None, (blocks, _seeds(how.rate, keys, blocks)))
-    y = _join(y, q.shape[1]).astype(v.dtype)
+        def step(_: None, now: tuple[Any, ...]) -> tuple[None, tuple[jax.Array, ...]]:
+            """The largest logit so far, and what is summed relative to it."""
+            q, seeds, (top, total, y) = now
+            logits = _logits(chunk, q)
+            largest = jnp.maximum(top, logits.max(2))
+            finite = jnp.where(largest == -jnp.inf, 0, largest)
+            fade, weights = jnp.exp(top - finite), jnp.exp(logits - finite[:, :, None])
+            y = y * fade[:, :, None] + _product("bhvj,bhji->bhvi", value, _drop(weights, how.rate, seeds, chunk))
+            return None, (largest, total * fade + weights.sum(2), y)
+
+        return _scan(step, None, (blocks, seeds, carry))[1], None
+
+    none = jnp.zeros((count, b, h, size), wide)
+    begin = none - jnp.inf, none, jnp.zeros((count, b, h, v.shape[-1], size), wide)
+    (top, total, y), _ = _scan(chunk, begin, _chunks(k, v, mask))
+    total = jnp.where(total == 0, 1, total)
+    log_sum = jnp.where(top == -jnp.inf, 0, top) + jnp.log(total)
+    y = _join(y / total[:, :, :, None], q.shape[1]).astype(v.dtype)
     return y, (q, k, v, mask, keys, y, log_sum)
 
 
 def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Array | None, ...]:
     """With w = exp(logits - log_sum) and its dropped form d: dv = d dy; dlogits = d (v . dy) - w (y . dy)."""
     q, k, v, mask, keys, y, log_sum = kept
-    key, value = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    key_columns = key.swapaxes(2, 3)
     wide, scale = log_sum.dtype, 1 / math.sqrt(q.shape[-1])
-    blocks = _cut(q, how.block)
+    blocks, y_blocks, dy_blocks = (_cut(x, how.block) for x in (q, y, dy))
+    means = (y_blocks.astype(wide) * dy_blocks.astype(wide)).sum(3)  # of a query's v . dy under its weights
+    seeds = _seeds(how.rate, keys, blocks)
 
-    def step(carry: Pair, now: tuple[Any, ...]) -> tuple[Pair, jax.Array]:
-        dk, dv = carry
-        q, y, dy, log_sum, seeds = now
-        weights = jnp.exp(_logits(key, q, mask) - log_sum[:, :, None])
-        dropped = _drop(weights, how.rate, seeds)
-        dv = dv + _product("bhji,bhiv->bhjv", dropped, dy.swapaxes(2, 3))
-        mean = (y.astype(wide) * dy.astype(wide)).sum(2)  # of a query's v . dy under its weights
-        dlogits = dropped * _product("bhjv,bhvi->bhji", value, dy) - weights * mean[:, :, None]
-        dk = dk + _product("bhji,bhik->bhjk", dlogits, q.swapaxes(2, 3))
-        return (dk, dv), _product("bhkj,bhji->bhki", key_columns, dlogits)
+    def chunk(dq: jax.Array, chunk: _Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        columns = chunk.key.swapaxes(2, 3)
+
+        def step(carry: tuple[jax.Array, jax.Array], now: tuple[Any, ...]) -> tuple[Any, jax.Array]:
+            dk, dv = carry
+            q, dy, mean, log_sum, seeds, dq = now
+            weights = jnp.exp(_logits(chunk, q) - log_sum[:, :, None])
+            dropped = _drop(weights, how.rate, seeds, chunk)
+            dv = dv + _product("bhji,bhiv->bhjv", dropped, dy.swapaxes(2, 3))
+            dlogits = dropped * _product("bhjv,bhvi->bhji", chunk.value, dy) - weights * mean[:, :, None]
+            dk = dk + _product("bhji,bhik->bhjk", dlogits, q.swapaxes(2, 3))
+            return (dk, dv), dq + _product("bhkj,bhji->bhki", columns, dlogits)
+
+        nothing = (jnp.zeros(chunk.key.shape, wide), jnp.zeros(chunk.value.shape, wide))
+        of_keys, dq = _scan(step, nothing, (blocks, dy_blocks, means, log_sum, seeds, dq))
+        return dq, of_keys
 
     with jax.default_matmul_precision(how.precision):
-        nothing = (jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide))
-        inputs = (blocks, _cut(y, how.block), _cut(dy, how.block), log_sum, _seeds(how.rate, keys, blocks))
-        (dk, dv), dq = _scan(step, nothing, inputs)
-    dq, dk, dv = _join(dq * scale, q.shape[1]), (dk * scale).swapaxes(1, 2), dv.swapaxes(1, 2)
+        dq, of_keys = _scan(chunk, jnp.zeros(blocks.shape, wide), _chunks(k, v, mask))
+    dk, dv = (x.transpose(1, 0, 3, 2, 4).reshape(len(x[0]), -1, *x.shape[2::2])[:, : k.shape[1]] for x in of_keys)
+    dq, dk = _join(dq * scale, q.shape[1]), dk * scale
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, None
 
 
@@ -132,6 +144,29 @@ def _cut(x: jax.Array, block: int) -> jax.Array:
     size = length if count == 1 else -(-length // (16 * count)) * 16  # whole vectors
     x = jnp.pad(x, ((0, 0), (0, count * size - length), (0, 0), (0, 0)))
     return x.reshape(b, count, size, h, width).transpose(1, 0, 3, 4, 2)
+
+
+class _Keys(NamedTuple):
+    """Some keys: key [B, H, J, K], value [B, H, J, V], mask [B, J], and the place of the first; or C times all that."""
+
+    key: jax.Array
+    value: jax.Array
+    mask: jax.Array
+    first: jax.Array
+
+
+def _chunks(k: jax.Array, v: jax.Array, mask: jax.Array) -> _Keys:
+    """All keys, in chunks of equal size."""
+    length = k.shape[1]
+    count = -(-length // CHUNK)
+    size = length if count == 1 else -(-length // (16 * count)) * 16
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (0, count * size - length), *[(0, 0)] * (x.ndim - 2)])
+        return x.reshape(len(x), count, size, *x.shape[2:]).swapaxes(0, 1)
+
+    key, value = (cut(x).swapaxes(2, 3) for x in (k, v))
+    return _Keys(key, value, cut(mask), size * jnp.arange(count, dtype=jnp.uint32))
 
 
 def _seeds(rate: float, keys: jax.Array | None, blocks: jax.Array) -> list[jax.Array] | None:
@@ -148,11 +183,11 @@ def _join(x: jax.Array, length: int) -> jax.Array:
     return x.transpose(1, 0, 4, 2, 3).reshape(b, count * size, h, width)[:, :length]
 
 
-def _scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, blocks: tuple[Any, ...]) -> tuple[Any, Any]:
-    """`jax.lax.scan`; one block needs no loop."""
-    if len(blocks[0]) > 1:
-        return jax.lax.scan(step, carry, blocks)
-    carry, made = step(carry, jax.tree.map(lambda x: x[0], blocks))
+def _scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, parts: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan`; one part needs no loop."""
+    if len(parts[0]) > 1:
+        return jax.lax.scan(step, carry, parts)
+    carry, made = step(carry, jax.tree.map(lambda x: x[0], parts))
     return carry, jax.tree.map(lambda x: x[None], made)
 
 
@@ -163,15 +198,18 @@ def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(equation, a.astype(narrow), b.astype(narrow), preferred_element_type=wide)
 
 
-def _logits(key: jax.Array, q: jax.Array, mask: jax.Array) -> jax.Array:
-    """key [B, H, Lk, K], q [B, H, K, S], mask [B, Lk] -> [B, H, Lk, S], -inf at masked keys: there exp gives 0."""
-    logits = _product("bhjk,bhki->bhji", key, q) / math.sqrt(q.shape[2])
-    return jnp.where(mask[:, None, :, None], logits, -jnp.inf)
+def _logits(chunk: _Keys, q: jax.Array) -> jax.Array:
+    """q [B, H, K, S] -> [B, H, J, S], -inf at masked keys: there exp gives 0."""
+    logits = _product("bhjk,bhki->bhji", chunk.key, q) / math.sqrt(q.shape[2])
+    return jnp.where(chunk.mask[:, None, :, None], logits, -jnp.inf)
 
 
-def _drop(weights: jax.Array, rate: float, seeds: list[jax.Array] | None) -> jax.Array:
-    """weights [B, H, Lk, S] without those that `attention_dropout` drops."""
-    return weights if seeds is None else drop(weights, rate, [x[:, :, None] for x in seeds], axis=2)
+def _drop(weights: jax.Array, rate: float, seeds: list[jax.Array] | None, chunk: _Keys) -> jax.Array:
+    """weights [B, H, J, S] without those that `attention_dropout` drops of the whole matrix."""
+    if seeds is None:
+        return weights
+    first, second = (x[:, :, None] for x in seeds)
+    return drop(weights, rate, [first + chunk.first * jnp.uint32(PLACE), second], axis=2)
 
 
 class Softmax(QKVAttention):

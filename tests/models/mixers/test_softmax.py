@@ -12,6 +12,7 @@ import pytest
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from models.core import attention_dropout
+from models.mixers import softmax
 from models.mixers.softmax import BLOCK, softmax_attention
 from tests.models.mixers.reference import dense, dense_weights, values_and_gradients
 
@@ -55,10 +56,32 @@ def dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: in
     return softmax_attention(q, k, v, mask, dropout_rate=RATE, keys=keys(), block=block)
 
 
+@pytest.fixture
+def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few keys at a time, with a rest: in the second and third example some chunks have no real key."""
+    monkeypatch.setattr(softmax, "CHUNK", 24)
+
+
 @pytest.mark.parametrize(("lq", "lk"), SHAPES)
 @pytest.mark.usefixtures("x64")
 def test_blocks_are_the_definition(lq: int, lk: int) -> None:
     assert_equal(functools.partial(softmax_attention, block=16), whole, lq, lk)
+
+
+@pytest.mark.parametrize(("lq", "lk"), SHAPES)
+@pytest.mark.usefixtures("x64", "chunks")
+def test_chunks_of_keys_are_the_definition(lq: int, lk: int) -> None:
+    assert_equal(functools.partial(softmax_attention, block=16), whole, lq, lk)
+    assert_equal(dropped, whole_dropped, lq, lk)
+
+
+@pytest.mark.usefixtures("chunks")
+def test_an_example_without_keys_gives_zeros_in_chunks() -> None:
+    q, k, v, dy, mask = arrays(40, 60, np.float32)
+    got = values_and_gradients(functools.partial(softmax_attention, mask=mask.at[1].set(False), block=16), q, k, v, dy)
+    for a in got:
+        assert jnp.isfinite(a).all()
+        assert not a[1].any()
 
 
 @pytest.mark.usefixtures("x64")
@@ -95,6 +118,7 @@ def test_padding_changes_nothing_and_alone_gives_zeros(block: int) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.usefixtures("chunks")
 def test_large_logits(sign: int) -> None:
     """Far beyond the range of exp, above and below: the nearest real key takes all."""
     q, k, v, _, mask = arrays(40, 40, np.float32)
