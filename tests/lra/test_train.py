@@ -238,8 +238,6 @@ def test_seeds_differ_in_parameters_batches_and_dropout(tiny, monkeypatch):
 EIGHT_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
-import jax
-import jax.numpy as jnp
 import numpy as np
 from lra import batches
 from lra.evaluate import Resident, evaluate
