@@ -78,7 +78,7 @@ def _forward(
     count, b, h, _, size = blocks.shape
     seeds = _seeds(how.rate, keys, blocks)
 
-    def chunk(carry: Any, chunk: _Keys) -> tuple[Any, None]:
+    def over(carry: Any, chunk: _Keys) -> tuple[Any, None]:
         value = chunk.value.swapaxes(2, 3)
 
         def step(_: None, now: tuple[Any, ...]) -> tuple[None, tuple[jax.Array, ...]]:
@@ -95,7 +95,7 @@ def _forward(
 
     none = jnp.zeros((count, b, h, size), wide)
     begin = none - jnp.inf, none, jnp.zeros((count, b, h, v.shape[-1], size), wide)
-    (top, total, y), _ = _scan(chunk, begin, _chunks(k, v, mask))
+    (top, total, y), _ = _scan(over, begin, _chunks(k, v, mask))
     total = jnp.where(total == 0, 1, total)
     log_sum = jnp.where(top == -jnp.inf, 0, top) + jnp.log(total)
     y = _join(y / total[:, :, :, None], q.shape[1]).astype(v.dtype)
@@ -110,7 +110,7 @@ def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Arra
     means = (y_blocks.astype(wide) * dy_blocks.astype(wide)).sum(3)  # of a query's v . dy under its weights
     seeds = _seeds(how.rate, keys, blocks)
 
-    def chunk(dq: jax.Array, chunk: _Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def over(dq: jax.Array, chunk: _Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         columns = chunk.key.swapaxes(2, 3)
 
         def step(carry: tuple[jax.Array, jax.Array], now: tuple[Any, ...]) -> tuple[Any, jax.Array]:
@@ -128,8 +128,8 @@ def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Arra
         return dq, of_keys
 
     with jax.default_matmul_precision(how.precision):
-        dq, of_keys = _scan(chunk, jnp.zeros(blocks.shape, wide), _chunks(k, v, mask))
-    dk, dv = (x.transpose(1, 0, 3, 2, 4).reshape(len(x[0]), -1, *x.shape[2::2])[:, : k.shape[1]] for x in of_keys)
+        dq, of_keys = _scan(over, jnp.zeros(blocks.shape, wide), _chunks(k, v, mask))
+    dk, dv = (_whole(x, k.shape[1]) for x in of_keys)
     dq, dk = _join(dq * scale, q.shape[1]), dk * scale
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, None
 
@@ -137,11 +137,16 @@ def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Arra
 _attend.defvjp(_forward, _backward)
 
 
+def _parts(length: int, most: int) -> tuple[int, int]:
+    """Number and size of equal parts: whole vectors, unless one is enough."""
+    count = -(-length // most)
+    return count, length if count == 1 else -(-length // (16 * count)) * 16
+
+
 def _cut(x: jax.Array, block: int) -> jax.Array:
     """[B, L, H, K] -> [N, B, H, K, S]: N blocks of S positions, zeros beyond L."""
     b, length, h, width = x.shape
-    count = -(-length // block)
-    size = length if count == 1 else -(-length // (16 * count)) * 16  # whole vectors
+    count, size = _parts(length, block)
     x = jnp.pad(x, ((0, 0), (0, count * size - length), (0, 0), (0, 0)))
     return x.reshape(b, count, size, h, width).transpose(1, 0, 3, 4, 2)
 
@@ -158,8 +163,7 @@ class _Keys(NamedTuple):
 def _chunks(k: jax.Array, v: jax.Array, mask: jax.Array) -> _Keys:
     """All keys, in chunks of equal size."""
     length = k.shape[1]
-    count = -(-length // CHUNK)
-    size = length if count == 1 else -(-length // (16 * count)) * 16
+    count, size = _parts(length, CHUNK)
 
     def cut(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, [(0, 0), (0, count * size - length), *[(0, 0)] * (x.ndim - 2)])
@@ -167,6 +171,12 @@ def _chunks(k: jax.Array, v: jax.Array, mask: jax.Array) -> _Keys:
 
     key, value = (cut(x).swapaxes(2, 3) for x in (k, v))
     return _Keys(key, value, cut(mask), size * jnp.arange(count, dtype=jnp.uint32))
+
+
+def _whole(x: jax.Array, length: int) -> jax.Array:
+    """[C, B, H, J, K] -> [B, L, H, K]: undoes `_chunks`."""
+    count, b, h, size, width = x.shape
+    return x.transpose(1, 0, 3, 2, 4).reshape(b, count * size, h, width)[:, :length]
 
 
 def _seeds(rate: float, keys: jax.Array | None, blocks: jax.Array) -> list[jax.Array] | None:
