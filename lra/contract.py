@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, probe_of, unmoved
+from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, probe_of, real, unmoved
 
 KEY_BIAS = re.compile(r"\['key\w*'\]\['bias'\]")
 
@@ -175,7 +175,7 @@ def nnx_modes(subject: Subject) -> str:
     with nnx.set_graph_mode(False):
         graph, rest = subject.graph(), probe.rest
         y = jax.jit(lambda params, x, mask: nnx.merge(graph, params, rest)(x, mask))(probe.params, x, mask)
-    moved = distance(np.where(mask[..., None], y, 0), probe.base["results in evaluation"])
+    moved = distance(real(np.asarray(y), mask), probe.base["results in evaluation"])
     if moved > TOLERANCES["float32"]:
         raise Broken(f"in flax's tree mode results move by {moved:.1e} of their largest value")
     return "graph and tree"

@@ -105,8 +105,7 @@ class Probe:
 
     def outputs(self, x: np.ndarray, mask: np.ndarray, keys: jax.Array | None = None) -> np.ndarray:
         """Results at real positions, zero elsewhere."""
-        y = np.asarray(self.results(x, mask, keys))
-        return np.where(mask[..., None], y, np.zeros((), y.dtype))
+        return real(np.asarray(self.results(x, mask, keys)), mask)
 
     @functools.cached_property
     def aside(self) -> tuple[Future[np.ndarray], Future[Callable[..., tuple[jax.Array, PyTree, jax.Array]]]]:
@@ -117,13 +116,12 @@ class Probe:
         """
 
         def eager() -> np.ndarray:
-            with self._precision():
-                x, mask = map(jnp.asarray, self.inputs())
-                y = np.asarray(self.raw(x, mask, self.subject.keys))
-                return np.where(mask[..., None], y, np.zeros((), y.dtype))
+            with _precision(self.dtype):
+                x, mask = self.inputs()
+                return real(np.asarray(self.raw(jnp.asarray(x), jnp.asarray(mask), self.subject.keys)), mask)
 
         def rematerialised() -> Callable[..., tuple[jax.Array, PyTree, jax.Array]]:
-            with self._precision():
+            with _precision(self.dtype):  # a thread has its own
                 x, mask = self.inputs(max(self.subject.lengths))
                 gradients = jax.jit(partial(self._gradients, jax.checkpoint(self.apply)))
                 return gradients.lower(x[:1], mask[:1], self.subject.keys[:1]).compile()
@@ -132,10 +130,6 @@ class Probe:
         under_way = pool.submit(eager), pool.submit(rematerialised)
         pool.shutdown(wait=False)
         return under_way
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        """A thread has its own."""
-        return wide() if self.dtype == jnp.float64 else contextlib.nullcontext()
 
     def _gradients(
         self, apply: Callable[..., jax.Array], x: jax.Array, mask: jax.Array, keys: jax.Array
@@ -200,6 +194,11 @@ class Probe:
         return jax.jit(jax.grad(loss))
 
 
+def real(y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """y [B, L, ...] at real positions, zero elsewhere."""
+    return np.where(mask[..., None], y, np.zeros((), y.dtype))
+
+
 def distance(got: PyTree, want: PyTree) -> float:
     """Largest difference in units of its array's largest value; for small arrays, of 1/1000 of all arrays' largest."""
     pairs = list(zip(jax.tree.leaves(jax.device_get(got)), jax.tree.leaves(jax.device_get(want)), strict=True))
@@ -218,7 +217,7 @@ def unmoved(subject: Subject, comparison: Comparison, advice: str) -> str:
     """The largest difference among what should be equal: in float32 or, failing that, in float64."""
     seen: dict[str, float] = {}
     for dtype, tolerance in TOLERANCES.items():
-        with wide() if dtype == "float64" else contextlib.nullcontext():
+        with _precision(dtype):
             moved = {what: distance(got, want) for what, got, want in comparison(probe_of(subject, dtype))}
         worst = max(moved.values())
         if worst <= tolerance:
@@ -245,6 +244,9 @@ def unoptimised() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def wide() -> contextlib.AbstractContextManager[Any]:
+def _precision(dtype: Any) -> contextlib.AbstractContextManager[Any]:
+    """JAX keeps float64 where that is what is computed in."""
+    if jnp.dtype(dtype) != np.float64:
+        return contextlib.nullcontext()
     home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
     return home.enable_x64(True)

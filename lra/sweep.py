@@ -65,7 +65,10 @@ def suite(sweep: Sweep) -> list[str]:
     """
     jax.config.update("jax_platforms", "cpu")  # JAX on a GPU would take most of its memory from the runs
     data = prepare_data(sweep)
-    first, devices = plan(sweep, data), in_a_process(places)
+    first = plan(sweep, data)
+    if not (first.cells or first.undecided):
+        return []
+    devices = in_a_process(places)
     failed = run_cells(first.cells, devices)
     if not first.undecided:
         return failed
