@@ -10,6 +10,7 @@ is the gradient of the batch padded to the full length, at a fraction of the ari
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -104,6 +105,15 @@ def cut(indices: np.ndarray, lengths: np.ndarray, micro: int, buckets: tuple[int
             )
         )
     return plan
+
+
+def stack(parts: Sequence[MicroBatch], size: int) -> tuple[np.int32, list[np.ndarray]]:
+    """How many micro-batches there are, and their indices, places and weights [size, ...], zero beyond the last."""
+    arrays = []
+    for name in ("indices", "places", "weights"):
+        each = np.stack([getattr(part, name) for part in parts])
+        arrays.append(np.pad(each, [(0, size - len(parts))] + [(0, 0)] * (each.ndim - 1)))
+    return np.int32(len(parts)), arrays
 
 
 def side_by_side(plans: list[list[MicroBatch]]) -> list[MicroBatch]:

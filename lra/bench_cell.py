@@ -18,13 +18,14 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from lra.batches import stack
 from lra.bench_memory import Peak, limit_bytes, needed_bytes
 from lra.config import RunConfig
 from lra.devices import use_every_core
 from lra.evaluate import Resident, evaluate
 from lra.flops import flops
 from lra.program import DEALT, Program, TrainState
-from lra.steps import gradient
+from lra.steps import gradient, micro_batches
 from lra.train import evaluation_size
 from tasks import load_task
 from tasks.core import Split
@@ -110,19 +111,19 @@ class Subject:
         _, *parts = jax.eval_shape(program.init)
         params, rest, self.opt = (shapes(part, program.everywhere) for part in parts)
         totals = shapes(jax.eval_shape(program.no_totals, params), NamedSharding(program.mesh, DEALT))
-        few, bucket = np.zeros(program.micro_batch, np.int32), {"bucket": length}
-        held = (totals, params, rest, self.batch.arrays)
-        place = (program.dropout_key, np.uint32(0), few, few, few.astype(np.float32))
+        count, batch = stack(micro_batches(program, 0, self.batch), program.parts)
+        bucket = {"bucket": length}
+        held = (totals, params, rest, self.batch.arrays, program.dropout_key, np.uint32(0))
         rows = np.zeros(self.evaluation_micro, np.int32)
         self.functions = {
             "no totals": Function(program.no_totals, (params,)),
-            "gradient": Function(program.add_gradient, (*held, *place), bucket),
+            "gradient": Function(program.add_gradient, (*held, count, *batch), bucket),
             "update": Function(program.update, (params, self.opt, totals)),
             "predict": Function(program.predict, (params, rest, self.batch.arrays, rows), bucket),
         }
 
     def flops(self) -> float:
-        """Of a training step. The program of a micro-batch is counted for one device."""
+        """Of a training step. Of the loop over micro-batches one is counted, for one device."""
         return self._parts * self.functions["gradient"].flops() + self.functions["update"].flops()
 
     def moved_bytes(self, compiled: Mapping[str, Any]) -> float:
@@ -132,8 +133,8 @@ class Subject:
 
     @property
     def _parts(self) -> int:
-        """Runs of the program of a micro-batch, on each device, in a step."""
-        return self.program.config.train.batch_size // self.program.micro_batch * self.program.devices
+        """Micro-batches of a step, on all devices."""
+        return self.program.parts * self.program.devices
 
     def train(self, state: TrainState) -> TrainState:
         params, opt, metrics = self.program.update(state.params, state.opt, gradient(self.program, state, self.batch))

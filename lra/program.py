@@ -53,6 +53,7 @@ class Program:
     mesh:        the devices; parameters and data are on each, the examples of a micro-batch are dealt out
     devices:     that examples are dealt to, each of them one or several that share the positions
     micro_batch: examples that are computed together, on all devices
+    parts:       micro-batches of a step
     rows:        how the examples of a micro-batch lie in indices and places, and in predictions
     """
 
@@ -82,9 +83,11 @@ class Program:
         self.micro_batch = plan.micro_batch or self.devices * micro_batch_size(
             plan.batch_size // self.devices, config.max_len, accelerator
         )
+        self.parts = plan.batch_size // self.micro_batch
         jit = partial(jax.jit, compiler_options=compiler_options())
-        rows = self.rows
-        self._add = self._dealt(self._add_gradient, (DEALT, *(EVERYWHERE,) * 5, rows, rows, DEALT), DEALT)
+        rows, several = self.rows, PartitionSpec(None, *self.rows)
+        specs = (DEALT, *(EVERYWHERE,) * 6, several, several, PartitionSpec(None, "data"))
+        self._add = self._dealt(self._add_gradients, specs, DEALT)
         self.no_totals = jit(self._no_totals, out_shardings=dealt)
         self.add_gradient = jit(self._add, static_argnames="bucket", donate_argnums=0)
         self.update = jit(self._update, out_shardings=self.everywhere, donate_argnums=(0, 1))
@@ -157,6 +160,32 @@ class Program:
 
         return Totals(jax.tree.map(lambda p: zeros(p.shape), params), zeros(()), zeros(()))
 
+    def _add_gradients(
+        self,
+        totals: Totals,
+        params: PyTree,
+        rest: PyTree,
+        data: DeviceSplit,
+        dropout_key: jax.Array,
+        step: jax.Array,
+        count: jax.Array | None,
+        indices: jax.Array,
+        places: jax.Array,
+        weights: jax.Array,
+        *,
+        bucket: int,
+    ) -> Totals:
+        """Adds a device's part of the first `count` micro-batches of [n, m]; None: of all.
+
+        They are one dispatch, for after each of them the devices would wait for the slowest.
+        """
+
+        def part(n: jax.Array, totals: Totals) -> Totals:
+            micro = (indices[n], places[n], weights[n])
+            return self._add_gradient(totals, params, rest, data, dropout_key, step, *micro, bucket=bucket)
+
+        return jax.lax.fori_loop(0, len(indices) if count is None else count, part, totals)
+
     def _add_gradient(
         self,
         totals: Totals,
@@ -220,11 +249,8 @@ class Program:
 
         def one(carry: tuple[PyTree, PyTree, jax.Array], batch: PyTree) -> tuple[Any, jax.Array]:
             params, opt, step = carry
-
-            def part(totals: Totals, micro: tuple[jax.Array, ...]) -> tuple[Totals, None]:
-                return self._add(totals, params, rest, data, dropout_key, step, *micro, bucket=bucket), None
-
-            totals, _ = jax.lax.scan(part, self._no_totals(params), batch)
+            held = (params, rest, data, dropout_key, step)
+            totals = self._add(self._no_totals(params), *held, None, *batch, bucket=bucket)
             params, opt, metrics = self._update(params, opt, totals)
             return (params, opt, step + 1), metrics
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
-from lra.batches import MicroBatch, batch_indices, cut, side_by_side
+from lra.batches import MicroBatch, batch_indices, cut, side_by_side, stack
 from lra.evaluate import Resident
 from lra.program import Program, Totals, TrainState
 
@@ -26,19 +27,10 @@ def micro_batches(program: Program, step: int, examples: Resident) -> list[Micro
 def gradient(program: Program, state: TrainState, examples: Resident) -> Totals:
     """Gradient and metrics of the batch of a step: the sum over its micro-batches."""
     totals = program.no_totals(state.params)
-    for part in micro_batches(program, state.step, examples):
-        totals = program.add_gradient(
-            totals,
-            state.params,
-            state.rest,
-            examples.arrays,
-            program.dropout_key,
-            np.uint32(state.step),
-            part.indices,
-            part.places,
-            part.weights,
-            bucket=part.bucket,
-        )
+    held = (state.params, state.rest, examples.arrays, program.dropout_key, np.uint32(state.step))
+    for bucket, parts in itertools.groupby(micro_batches(program, state.step, examples), lambda part: part.bucket):
+        count, arrays = stack(list(parts), program.parts)
+        totals = program.add_gradient(totals, *held, count, *arrays, bucket=bucket)
     if program.mesh.size > 1 and jax.default_backend() == "cpu":
         # The update is a collective, and XLA aborts a process whose devices wait 40 s for each other: on a busy
         # machine one core can be that far ahead, if both may be.
@@ -55,13 +47,14 @@ def compile_ahead(program: Program, state: TrainState, examples: Resident) -> No
     if jax.default_backend() != "cpu" or dispatch_steps(program, examples) > 1 or jax.process_count() > 1:
         return
     totals = program.no_totals(state.params)
-    rows = np.zeros((*np.shape(program.dropout_key), program.micro_batch), np.int32)
-    weights = np.zeros(program.micro_batch, np.float32)
-    arrays = (totals, state.params, state.rest, examples.arrays, program.dropout_key, np.uint32(0), rows, rows, weights)
+    count, batch = stack(micro_batches(program, state.step, examples), program.parts)
+    held = (state.params, state.rest, examples.arrays, program.dropout_key, np.uint32(0))
     with ThreadPoolExecutor() as pool:
         under_way = [pool.submit(program.update.lower(state.params, state.opt, totals).compile)]
         for bucket in examples.buckets[::-1]:
-            under_way.append(pool.submit(program.add_gradient.lower(*arrays, bucket=bucket).compile))
+            under_way.append(
+                pool.submit(program.add_gradient.lower(totals, *held, count, *batch, bucket=bucket).compile)
+            )
     for done in under_way:
         done.result()
 
@@ -82,11 +75,7 @@ def advance(program: Program, state: TrainState, examples: Resident, steps: int)
         params, opt, metrics = program.update(state.params, state.opt, gradient(program, state, examples))
         return TrainState(state.step + 1, params, state.rest, opt), metrics[None]
     plans = [micro_batches(program, state.step + n, examples) for n in range(steps)]
-    batches = (
-        np.stack([[part.indices for part in plan] for plan in plans]),
-        np.stack([[part.places for part in plan] for plan in plans]),
-        np.stack([[part.weights for part in plan] for plan in plans]),
-    )
+    batches = tuple(np.stack(arrays) for arrays in zip(*(stack(plan, program.parts)[1] for plan in plans), strict=True))
     params, opt, metrics = program.steps(
         state.params,
         state.opt,

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Block, Dims, Mixer, dropout, fold
+from models.core import Block, Dims, Mixer, dropout, fold, gelu
 
 MakeMixer = Callable[[Dims, int, nnx.Rngs], Mixer]  # (dims, layer, rngs)
 
@@ -110,7 +110,7 @@ class MixerBlock(Block):
         """x [B, L, D], mask [B, L], keys [B] or None -> [B, L, D]."""
         y = self.mixer(self.mixer_norm(x), mask, keys=fold(keys, 0))
         x = x + dropout(y, self.rate, fold(keys, 1))
-        y = dropout(jax.nn.gelu(self.expand(self.mlp_norm(x)), approximate=False), self.rate, fold(keys, 2))
+        y = dropout(gelu(self.expand(self.mlp_norm(x))), self.rate, fold(keys, 2))
         return x + dropout(self.contract(y), self.rate, fold(keys, 3))
 
 

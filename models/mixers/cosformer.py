@@ -2,8 +2,8 @@
 
     y_i = sum_j w_ij v_j / max(sum_j w_ij, eps),    w_ij = relu(q_i) . relu(k_j) cos(pi/2 (i - j) / M)
 
-With a_i = pi/2 i/M, cos(a_i - a_j) = cos a_i cos a_j + sin a_i sin a_j: features of width 2K, whose sum over j
-is one state of size 2K x V, so time and memory are linear in L. All angles lie in (0, pi/2]: every term of
+With a_i = pi/2 i/M, cos(a_i - a_j) = cos a_i cos a_j + sin a_i sin a_j: the sums over j are two states of size
+K x V, so time and memory are linear in L. All angles lie in (0, pi/2]: every term of
 the denominator is non-negative and nothing cancels. There is no 1/sqrt(K). No L x L matrix exists whose
 entries could be dropped: the protocol's attention dropout does not apply.
 
@@ -17,9 +17,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from models.core import Dims, QKVAttention
+from models.core import Dims, QKVAttention, state_of
 
 COMPLEXITY = ("L", "L")
 CHUNK = 128  # of the causal form: weights are CHUNK x CHUNK, states are kept once per chunk
@@ -73,11 +74,15 @@ def cosformer_attention(
 
 
 def _bidirectional(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -> jax.Array:
-    """q, k non-negative, k zero where padded, all [B, H, L, K]; angles are unit * (1..L)."""
-    q, k = _turn(q, unit), _turn(k, unit)
-    state = jnp.einsum("bhjk,bhjv->bhkv", k, v)
-    total = jnp.einsum("bhik,bhk->bhi", q, k.sum(2))
-    return jnp.einsum("bhik,bhkv->bhiv", q, state) / jnp.maximum(total, eps)[..., None]
+    """q, k non-negative, k zero where padded, all [B, H, L, K]; angles are unit * (1..L).
+
+    Values are turned in the place of keys, and results in that of queries: nothing of width 2K is written.
+    """
+    y, total = jnp.zeros_like(q, shape=(*q.shape[:3], v.shape[-1])), jnp.zeros_like(q[..., :1])
+    for of_query, of_key in zip(_turns(q, unit), _turns(k, unit), strict=True):
+        y += jnp.einsum("bhik,bhkv->bhiv", q, state_of(k, v * of_key)) * of_query
+        total += jnp.einsum("bhik,bhk->bhi", q, (k * of_key).sum(2))[..., None] * of_query
+    return y / jnp.maximum(total, eps)
 
 
 def _causal(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -> jax.Array:
@@ -98,7 +103,7 @@ def _causal(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -
         q, k, v = chunk
         near = jnp.where(past, jnp.einsum("bhik,bhjk->bhij", q, k), 0)
         y = jnp.einsum("bhij,bhjv->bhiv", near, v) + jnp.einsum("bhik,bhkv->bhiv", q, state)
-        return state + jnp.einsum("bhjk,bhjv->bhkv", k, v), y
+        return state + state_of(k, v), y
 
     state = jnp.zeros((b, h, 2 * width, v.shape[-1]), v.dtype)
     _, y = jax.lax.scan(step, state, (chunks(_turn(q, unit)), chunks(_turn(k, unit)), chunks(v)))
@@ -108,8 +113,13 @@ def _causal(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -
 
 def _turn(x: jax.Array, unit: float) -> jax.Array:
     """[B, H, L, K] -> [B, H, L, 2K]: x_i cos(unit i), x_i sin(unit i), i from 1."""
-    angle = unit * jnp.arange(1, x.shape[2] + 1, dtype=x.dtype)[None, None, :, None]
-    return jnp.concatenate([x * jnp.cos(angle), x * jnp.sin(angle)], -1)
+    return jnp.concatenate([x * turn for turn in _turns(x, unit)], -1)
+
+
+def _turns(x: jax.Array, unit: float) -> list[np.ndarray]:
+    """cos(unit i) and sin(unit i), [1, 1, L, 1]: constants, for XLA would compute them for each element of x."""
+    angle = unit * np.arange(1, x.shape[2] + 1)[None, None, :, None]
+    return [np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)]
 
 
 class CosFormer(QKVAttention):

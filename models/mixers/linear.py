@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention
+from models.core import Dims, QKVAttention, state_of
 
 COMPLEXITY = ("L", "L")
 
@@ -24,7 +24,7 @@ def linear_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, 
     q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     q = jax.nn.elu(q) + 1
     k = jnp.where(mask[:, None, :, None], jax.nn.elu(k) + 1, 0)
-    state = jnp.einsum("bhjk,bhjv->bhkv", k, v)
+    state = state_of(k, v)
     total = jnp.einsum("bhik,bhk->bhi", q, k.sum(2)) + eps
     y = jnp.einsum("bhik,bhkv->bhiv", q, state) / total[..., None]
     return y.swapaxes(1, 2).astype(dtype)

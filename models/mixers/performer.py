@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, QKVAttention
+from models.core import Buffer, Dims, QKVAttention, state_of
 
 COMPLEXITY = ("L", "L")
 EPS = {"softmax": 1e-6, "relu": 1e-3}
@@ -76,7 +76,7 @@ def performer_attention(
     else:
         q, k = jax.nn.relu(q), jax.nn.relu(k)
     q, k = q + eps, jnp.where(keep, k + eps, 0)
-    state = jnp.einsum("bhjm,bhjv->bhmv", k, v)
+    state = state_of(k, v)
     total = jnp.einsum("bhim,bhm->bhi", q, k.sum(2))[..., None]
     y = jnp.einsum("bhim,bhmv->bhiv", q, state) / jnp.where(total > 0, total, 1)
     return y.swapaxes(1, 2).astype(dtype)

@@ -18,6 +18,7 @@ SCRIPT = """
 import sys
 import jax
 import numpy as np
+from lra.batches import stack
 from lra.evaluate import Resident, evaluate
 from lra.program import Program
 from lra.steps import gradient, micro_batches
@@ -43,11 +44,10 @@ for shards in (1, 4):
     long = {"max_len": 4096, "train.batch_size": 1, "train.length_shards": shards}
     program = Program(tiny_config(mixer, **long), CARD)
     state, split = program.init(), Resident.of(tiny_split(40, 1), program)
-    few = np.zeros(program.micro_batch, np.int32)
+    count, batch = stack(micro_batches(program, 0, split), program.parts)
     totals = program.no_totals(state.params)
     lowered = program.add_gradient.lower(
-        totals, state.params, state.rest, split.arrays, program.dropout_key, np.uint32(0), few, few,
-        few.astype(np.float32), bucket=4096,
+        totals, state.params, state.rest, split.arrays, program.dropout_key, np.uint32(0), count, *batch, bucket=4096,
     )
     needed[shards] = lowered.compile().memory_analysis().temp_size_in_bytes
 print(needed)
