@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, dropout, fold, projection
+from models.core import Dims, dropout, fold, gelu, projection
 
 COMPLEXITY = ("L", "L")
 
@@ -128,7 +128,7 @@ class LRU(nnx.Module):
         y = self.d[...][None, None] * u + _read(linear_recurrence(decay, inputs), c[0])
         if len(c) == 2:
             y = y + _read(linear_recurrence(decay, inputs[:, ::-1])[:, ::-1], c[1])
-        y = jax.nn.gelu(y, approximate=False).astype(self.dims.dtype)
+        y = gelu(y).astype(self.dims.dtype)
         return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(keys, 0))))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from flax import nnx
 
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Dims, dropout, fold, projection
+from models.core import Dims, dropout, fold, gelu, projection
 
 COMPLEXITY = ("L log L", "L")
 
@@ -98,7 +98,7 @@ class S4D(nnx.Module):
         kernel = self.kernel(x.shape[1], wide)
         backward = kernel[:, 1, :-1] if kernel.shape[1] == 2 else None
         y = long_convolution(u, kernel[:, 0], backward) + self.d[...][None, None] * u
-        y = jax.nn.gelu(y, approximate=False).astype(self.dims.dtype)
+        y = gelu(y).astype(self.dims.dtype)
         return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(keys, 0))))
 
     def kernel(self, length: int, dtype: jnp.dtype) -> jax.Array:

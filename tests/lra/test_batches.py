@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra.batches import MAX_BUCKETS, batch_indices, best_edges, choose_buckets, cut, micro_batch_size
+from lra.batches import MAX_BUCKETS, batch_indices, best_edges, choose_buckets, cut, micro_batch_size, stack
 
 
 def test_epochs_follow_each_other_without_a_gap():
@@ -83,3 +83,12 @@ def test_a_cut_holds_every_example_once(lengths, micro):
 def test_micro_batches_divide_the_batch(batch, length, size):
     assert micro_batch_size(batch, length, accelerator=False) == size
     assert batch % micro_batch_size(batch, length, accelerator=True) == 0
+
+
+def test_stacked_micro_batches_are_followed_by_nothing():
+    parts = cut(np.arange(10, 15, dtype=np.int32), np.array([3, 9, 5, 4, 8]), 2, (4, 9))
+    count, (indices, places, weights) = stack(parts, 4)
+    assert (count, count.dtype) == (3, np.int32)
+    np.testing.assert_array_equal(indices, [[11, 14], [12, 13], [10, 10], [0, 0]])
+    np.testing.assert_array_equal(places, [[1, 4], [2, 3], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(weights, [[1, 1], [1, 1], [1, 0], [0, 0]])

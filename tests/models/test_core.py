@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.special import ndtr
 
 from models import core
 from models.core import Dims, QKVAttention, fold, masked_softmax, threefry
@@ -126,6 +127,29 @@ class TakeValues(QKVAttention):
     def attend(self, q, k, v, mask, keys):  # type: ignore[no-untyped-def]
         assert q.shape == k.shape == v.shape == (2, 5, 3, 4)
         return v * jnp.arange(1.0, 4.0)[None, None, :, None]
+
+
+def test_state_of_keys_and_values_has_the_gradient_of_its_sum() -> None:
+    k, v, weights = (
+        jax.random.normal(jax.random.key(n), (2, 3, *tail)) for n, tail in enumerate([(7, 4), (7, 5), (4, 5)])
+    )
+
+    def plain(k: jax.Array, v: jax.Array) -> jax.Array:
+        return (k[..., :, None] * v[..., None, :]).sum(2)
+
+    want = jax.grad(lambda k, v: (plain(k, v) * weights).sum(), (0, 1))(k, v)
+    got = jax.grad(lambda k, v: (core.state_of(k, v) * weights).sum(), (0, 1))(k, v)
+    for a, b in zip((core.state_of(k, v), *got), (plain(k, v), *want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2**-6)])
+def test_gelu_is_the_exact_one(dtype: str, tolerance: float) -> None:
+    x = jnp.linspace(-8, 8, 1_001).astype(dtype)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(np.asarray(core.gelu(x), np.float64), wide * ndtr(wide), atol=tolerance)
+    slope = ndtr(wide) + wide * np.exp(-(wide**2) / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(np.asarray(jax.vmap(jax.grad(core.gelu))(x), np.float64), slope, atol=tolerance)
 
 
 @pytest.mark.parametrize("bias", [False, True])
