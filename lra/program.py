@@ -160,29 +160,17 @@ class Program:
 
         return Totals(jax.tree.map(lambda p: zeros(p.shape), params), zeros(()), zeros(()))
 
-    def _add_gradients(
-        self,
-        totals: Totals,
-        params: PyTree,
-        rest: PyTree,
-        data: DeviceSplit,
-        dropout_key: jax.Array,
-        step: jax.Array,
-        count: jax.Array | None,
-        indices: jax.Array,
-        places: jax.Array,
-        weights: jax.Array,
-        *,
-        bucket: int,
-    ) -> Totals:
-        """Adds a device's part of the first `count` micro-batches of [n, m]; None: of all.
+    def _add_gradients(self, totals: Totals, *arguments: Any, bucket: int) -> Totals:
+        """`_add_gradient` for the first `count` of several micro-batches [n, m]; None: for all.
 
         They are one dispatch, for after each of them the devices would wait for the slowest.
+        arguments: params, rest, data, dropout key, step, count, indices, places, weights
         """
+        *held, count, indices, places, weights = arguments
+        add: Callable[..., Totals] = self._add_gradient
 
         def part(n: jax.Array, totals: Totals) -> Totals:
-            micro = (indices[n], places[n], weights[n])
-            return self._add_gradient(totals, params, rest, data, dropout_key, step, *micro, bucket=bucket)
+            return add(totals, *held, indices[n], places[n], weights[n], bucket=bucket)
 
         return jax.lax.fori_loop(0, len(indices) if count is None else count, part, totals)
 
