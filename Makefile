@@ -13,7 +13,7 @@ test: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder  # on 2 cores: some tests wait for their processes
 
 # Every mixer put to its whole contract: long inputs, a new process, growth with the length.
 check: install

@@ -34,6 +34,14 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.register_profile("exploring", deadline=None)
 settings.load_profile("repeatable")
 
+# Files are dealt to workers in this order: were one of these the last, it would have the machine to itself.
+LONGEST = ("hosts", "every_mixer", "contract", "train", "step_costs", "cli", "together", "slurm", "length_shards")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

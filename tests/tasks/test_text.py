@@ -235,8 +235,19 @@ def histograms(documents: list[bytes]) -> np.ndarray:
     return np.stack([np.bincount(np.frombuffer(d, np.uint8), minlength=256) / len(d) for d in documents])
 
 
+@pytest.fixture(scope="module")
+def sample_reviews() -> dict[str, list[tuple[bytes, int]]]:
+    return samples.reviews()
+
+
 @pytest.mark.parametrize("variant", ["full", "cut"])
-def test_sample_is_more_than_a_bag_of_bytes(variant: str, tmp_path: Path) -> None:
+def test_sample_is_more_than_a_bag_of_bytes(
+    variant: str,
+    tmp_path: Path,
+    sample_reviews: dict[str, list[tuple[bytes, int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(samples, "reviews", lambda progress: sample_reviews)
     parts = {part.split: part.examples for part in text.build(variant, SAMPLE, tmp_path)}
     assert list(parts) == ["train", "test"]
     assert np.bincount(parts["test"].labels).tolist() == [500, 500]
@@ -248,10 +259,9 @@ def test_sample_is_more_than_a_bag_of_bytes(variant: str, tmp_path: Path) -> Non
     assert 0.6 < score < 0.85
 
 
-def test_sample_is_fixed() -> None:
-    reviews = samples.reviews()
-    assert text.content_sha256(reviews)[:16] == "9a506ffbf5a803f5"
-    assert max(len(review) for review, _ in reviews["train"]) < text.CARD.variants["full"].max_bytes
+def test_sample_is_fixed(sample_reviews: dict[str, list[tuple[bytes, int]]]) -> None:
+    assert text.content_sha256(sample_reviews)[:16] == "9a506ffbf5a803f5"
+    assert max(len(review) for review, _ in sample_reviews["train"]) < text.CARD.variants["full"].max_bytes
 
 
 def test_real_reviews(data_dir: Path) -> None:
