@@ -39,8 +39,8 @@ LONGEST = ("hosts", "every_mixer", "contract", "train", "step_costs", "cli", "to
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = [f"test_{name}" for name in LONGEST]
-    items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session")
