@@ -471,9 +471,12 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[List, subcommand("list")]
         | Annotated[Data, subcommand("data")]
     )
-    command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
     try:
-        return command.run()
+        try:
+            command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
+            return command.run()
+        finally:
+            sys.stdout.flush()  # what fails when Python ends is a traceback
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -60,6 +60,18 @@ def only_record(runs: Path) -> dict:
     return record.read(path)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
+def test_a_reader_that_has_seen_enough_is_not_told_of_a_traceback(words):
+    end, pipe = os.pipe()
+    os.close(end)
+    try:
+        done = subprocess.run([sys.executable, str(ROOT / "run_lra.py"), *words], stdout=pipe, stderr=subprocess.PIPE)
+    finally:
+        os.close(pipe)
+    assert done.stderr == b""
+    assert done.returncode == 1
+
+
 def test_killed_at_any_moment_it_goes_on_and_evaluates_to_its_number(runs):
     words = ["train", *TINY, "--mixer", "cosformer", "--train.steps", "40", "--train.eval-every", "10"]
     running = subprocess.Popen(
