@@ -472,11 +472,8 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Data, subcommand("data")]
     )
     try:
-        try:
-            command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
-            return command.run()
-        finally:
-            sys.stdout.flush()  # what fails when Python ends is a traceback
+        command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
+        return command.run()
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -500,4 +497,5 @@ def _theirs() -> tuple[type[Exception], ...]:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a closed pipe is told in `main`, not after it
     sys.exit(main())
