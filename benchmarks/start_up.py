@@ -16,10 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHILD = """
-import sys, time
+import runpy, sys, time
 sys.path.insert(0, {root!r})
 from lra import api, train
-from lra.interrupt import Interrupted
 real = train.advance
 
 def first(*arguments):
@@ -30,8 +29,8 @@ def first(*arguments):
 
 train.advance = first
 api.rec.ROOT = type(api.rec.ROOT)({cache!r})
-import run_lra
-run_lra.main(["train", "--task", {task!r}, "--mixer", {mixer!r}, "--protocol", "small", "--seed", "{seed}"])
+sys.argv = ["run_lra.py", "train", "--task", {task!r}, "--mixer", {mixer!r}, "--protocol", "small", "--seed", "{seed}"]
+runpy.run_path({root!r} + "/run_lra.py", run_name="__main__")
 """
 
 

@@ -50,11 +50,11 @@ def compile_ahead(program: Program, state: TrainState, examples: Resident) -> No
     count, batch = stack(micro_batches(program, state.step, examples), program.parts)
     held = (state.params, state.rest, examples.arrays, program.dropout_key, np.uint32(0))
     with ThreadPoolExecutor() as pool:
-        under_way = [pool.submit(program.update.lower(state.params, state.opt, totals).compile)]
-        for bucket in examples.buckets[::-1]:
-            under_way.append(
-                pool.submit(program.add_gradient.lower(totals, *held, count, *batch, bucket=bucket).compile)
-            )
+        under_way = [
+            pool.submit(program.add_gradient.lower(totals, *held, count, *batch, bucket=bucket).compile)
+            for bucket in examples.buckets[::-1]
+        ]
+        under_way.append(pool.submit(program.update.lower(state.params, state.opt, totals).compile))  # soon done
     for done in under_way:
         done.result()
 
