@@ -68,7 +68,7 @@ def near_share(layer: np.ndarray) -> float:
     """Of the sum of absolute weights, what lies within `NEAR` positions of the query."""
     place = np.arange(layer.shape[-1])
     near = np.abs(place[:, None] - place[None, :]) <= NEAR
-    return float(np.abs(layer)[:, near].sum() / np.abs(layer).sum())
+    return float(np.divide(np.abs(layer)[:, near].sum(), np.abs(layer).sum()))
 
 
 def draw(runs: Sequence[str], example: int, path: Path) -> list[str]:

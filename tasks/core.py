@@ -144,6 +144,11 @@ class Split:
         return self.data[self.offsets[d] : self.offsets[d + 1]].tobytes()
 
     @property
+    def majority(self) -> int:
+        """The most frequent label, the smallest of several."""
+        return int(np.argmax(np.bincount(self.labels)))
+
+    @property
     def lengths(self) -> np.ndarray:
         """Bytes of each example, [N] or [N, 2]."""
         return np.diff(self.offsets)[self.items]

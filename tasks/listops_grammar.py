@@ -232,7 +232,7 @@ def _shapes(rng: np.random.RandomState, grammar: Grammar) -> tuple[list[np.ndarr
     levels = []
     for depth in range(1, grammar.max_depth + 1):
         if depth < grammar.max_depth:
-            draw = rng.randint(0, 4 * choices, len(tree), np.uint8)
+            draw = rng.randint(0, 4 * choices, len(tree), dtype=np.uint8)
             arity = np.where(draw < choices, draw + np.uint8(2), np.uint8(0))
         else:
             arity = np.zeros(len(tree), np.uint8)

@@ -33,7 +33,7 @@ class Stamp:
     def of(cls, pictures: np.ndarray, frame: int, least: int = 1) -> Stamp:
         """uint8 [states, S, S]: the cells with `least` or more."""
         half = pictures.shape[-1] // 2
-        width = int((pictures >= least).sum((1, 2)).max())
+        width = int(np.max(np.sum(pictures >= least, (1, 2))))
         offset = np.zeros((len(pictures), width), np.int64)
         value = np.zeros((len(pictures), width), np.uint8)
         for i, picture in enumerate(pictures):

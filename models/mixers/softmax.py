@@ -55,7 +55,7 @@ def softmax_attention(
       [B, Lq, H, V], dtype of v. Zeros where an example has no real key.
     """
     # The backward pass is traced when the caller's `jax.default_matmul_precision` is over: it takes it along.
-    how = _How(dropout_rate, block, jax.config.jax_default_matmul_precision)  # type: ignore[attr-defined]
+    how = _How(dropout_rate, block, jax.config.jax_default_matmul_precision)  # type: ignore[attr-defined, unused-ignore]
     return _attend(how, q, k, v, mask, keys)
 
 
