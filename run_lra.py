@@ -498,6 +498,6 @@ def _theirs() -> tuple[type[Exception], ...]:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(50_000)  # imports and tracing make what stays; looking for garbage among it cost each start 0.8 s
+    gc.set_threshold(50_000)  # imports and tracing make what stays: to look for garbage among it is lost time
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a closed pipe is told in `main`, not after it
     sys.exit(main())

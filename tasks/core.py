@@ -145,8 +145,8 @@ class Split:
 
     @property
     def majority(self) -> int:
-        """The most frequent label, the smallest of several."""
-        return int(np.argmax(np.bincount(self.labels)))
+        """The most frequent label, the smallest of several; 0 of none."""
+        return int(np.argmax(np.bincount(self.labels, minlength=1)))
 
     @property
     def lengths(self) -> np.ndarray:
