@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from rich import box
@@ -18,6 +19,7 @@ from rich.text import Text
 from tasks.core import GENERATED, OFFICIAL, SAMPLE, Card, DataError, Prepared, Split
 
 IMAGES = ("image", "pathfinder")
+_HASH = 16  # bytes of a document's hash
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,7 @@ def verify(prepared: Prepared, card: Card) -> Report:
     reports = []
     documents, inputs = _hashes(prepared.splits["train"]) if "train" in prepared.splits else ([], [])
     train = set(documents), set(inputs)
+    leanings = _leanings(inputs, prepared.splits["train"].labels) if card.pairs and inputs else {}
     for name, split in prepared.splits.items():
         report = _report(name, split, card, sizes.get(name) if judged else None, train)
         problems += _faults(report, split, prepared, card)
@@ -90,6 +93,8 @@ def verify(prepared: Prepared, card: Card) -> Report:
         if report.shared_inputs:
             what = f"{report.shared_inputs:,} of {report.examples:,} inputs of {name} are also in train"
             (problems if unique else notes).append(what)
+        if leanings and name != "train":
+            notes += _known_documents(name, split, leanings)
         reports.append(report)
     digest = "".join(f"{r.split}:{r.sha256}\n" for r in sorted(reports, key=lambda r: r.split))
     if (found := hashlib.sha256(digest.encode()).hexdigest()) != prepared.sha256:
@@ -177,11 +182,39 @@ def image_side(split: Split) -> int:
 def _hashes(split: Split) -> tuple[list[bytes], list[bytes]]:
     """Of every document that is used, and of every example's input (two hashes end to end for a pair)."""
     documents = {
-        d: hashlib.blake2b(split.document(d), digest_size=16).digest() for d in np.unique(split.items).tolist()
+        d: hashlib.blake2b(split.document(d), digest_size=_HASH).digest() for d in np.unique(split.items).tolist()
     }
     items = split.items if split.items.ndim == 2 else split.items[:, None]
     inputs = [b"".join(documents[d] for d in row) for row in items.tolist()]
     return list(documents.values()), inputs
+
+
+def _leanings(inputs: Iterable[bytes], labels: np.ndarray) -> dict[bytes, int]:
+    """Of every document (by hash) of pairs labelled 0 or 1: its pairs of label 1 less those of label 0."""
+    leanings: dict[bytes, int] = {}
+    for pair, label in zip(inputs, labels.tolist(), strict=True):
+        for document in (pair[:_HASH], pair[_HASH:]):
+            leanings[document] = leanings.get(document, 0) + (1 if label else -1)
+    return leanings
+
+
+def _known_documents(name: str, split: Split, leanings: Mapping[bytes, int]) -> list[str]:
+    """What learning the training split's documents by heart, without comparing any two, is worth on another split.
+
+    Far above 50 % is a leak. Far below it, as where every document was given as many pairs of label 1 as of
+    label 0 before the pairs were split, a model that learns by heart falls below chance.
+    """
+    _, inputs = _hashes(split)
+    known = sum(pair[:_HASH] in leanings or pair[_HASH:] in leanings for pair in inputs)
+    votes = np.array([leanings.get(pair[:_HASH], 0) + leanings.get(pair[_HASH:], 0) for pair in inputs])
+    lean = votes != 0
+    if not lean.any():
+        return []
+    right = ((votes > 0) == split.labels)[lean].mean()
+    return [
+        f"{known:,} of {len(split):,} pairs of {name} have a document of train; the label that it had more often "
+        f"there is right for {100 * right:.1f} % of {lean.sum():,} pairs, ties left out"
+    ]
 
 
 def _report(

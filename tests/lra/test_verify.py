@@ -73,6 +73,18 @@ def test_overlap_is_counted_by_content_and_is_a_fault_where_duplicates_are_ruled
     assert copied.notes == report.problems
 
 
+def test_what_pairs_of_known_documents_give_away_is_told() -> None:
+    # In train a stands twice with label 1 and once with 0, b once with each, c twice with 0, d once with 1.
+    texts = [letter.encode() for letter in "abcdxyz"]
+    train = Split.from_documents(texts, [1, 1, 0, 0], [[0, 1], [3, 0], [0, 2], [2, 1]])
+    # a+x is told rightly, c+y, d+a and d+c wrongly; b+x is a tie; nothing is known of x+y and y+x.
+    test = Split.from_documents(texts, [1, 1, 0, 1, 1, 1, 0], [[0, 4], [2, 5], [3, 0], [1, 4], [3, 2], [4, 5], [5, 4]])
+    report = verify(prepared(retrieval.CARD, {"train": train, "test": test}, "sample"), retrieval.CARD)
+    [note] = [note for note in report.notes if "document of train" in note]
+    assert "5 of 7 pairs of test" in note
+    assert "right for 25.0 % of 4 pairs" in note
+
+
 def test_an_overlap_of_pairs_is_one_of_ordered_pairs() -> None:
     documents = [b"a", b"b", b"c"]
     splits = {
