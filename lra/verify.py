@@ -78,11 +78,13 @@ def verify(prepared: Prepared, card: Card) -> Report:
     problems += [f"split {name} does not belong here" for name in prepared.splits if name not in sizes]
     notes: list[str] = []
     reports = []
-    documents, inputs = _hashes(prepared.splits["train"]) if "train" in prepared.splits else ([], [])
+    hashes = {name: _hashes(split) for name, split in prepared.splits.items()}
+    documents, inputs = hashes.get("train", ([], []))
     train = set(documents), set(inputs)
-    leanings = _leanings(inputs, prepared.splits["train"].labels) if card.pairs and inputs else {}
+    pairs = "train" in hashes and prepared.splits["train"].items.ndim == 2
+    leanings = _leanings(inputs, prepared.splits["train"].labels) if pairs else {}
     for name, split in prepared.splits.items():
-        report = _report(name, split, card, sizes.get(name) if judged else None, train)
+        report = _report(name, split, card, sizes.get(name) if judged else None, hashes[name], train)
         problems += _faults(report, split, prepared, card)
         if report.expected not in (None, report.examples):
             problems.append(f"{name} has {report.examples:,} examples, not {report.expected:,}")
@@ -93,8 +95,8 @@ def verify(prepared: Prepared, card: Card) -> Report:
         if report.shared_inputs:
             what = f"{report.shared_inputs:,} of {report.examples:,} inputs of {name} are also in train"
             (problems if unique else notes).append(what)
-        if leanings and name != "train":
-            notes += _known_documents(name, split, leanings)
+        if pairs and name != "train" and split.items.ndim == 2:
+            notes += _known_documents(name, split.labels, hashes[name][1], leanings)
         reports.append(report)
     digest = "".join(f"{r.split}:{r.sha256}\n" for r in sorted(reports, key=lambda r: r.split))
     if (found := hashlib.sha256(digest.encode()).hexdigest()) != prepared.sha256:
@@ -198,31 +200,35 @@ def _leanings(inputs: Iterable[bytes], labels: np.ndarray) -> dict[bytes, int]:
     return leanings
 
 
-def _known_documents(name: str, split: Split, leanings: Mapping[bytes, int]) -> list[str]:
+def _known_documents(name: str, labels: np.ndarray, inputs: list[bytes], leanings: Mapping[bytes, int]) -> list[str]:
     """What learning the training split's documents by heart, without comparing any two, is worth on another split.
 
     Far above 50 % is a leak. Far below it, as where every document was given as many pairs of label 1 as of
     label 0 before the pairs were split, a model that learns by heart falls below chance.
     """
-    _, inputs = _hashes(split)
     known = sum(pair[:_HASH] in leanings or pair[_HASH:] in leanings for pair in inputs)
     votes = np.array([leanings.get(pair[:_HASH], 0) + leanings.get(pair[_HASH:], 0) for pair in inputs])
     lean = votes != 0
     if not lean.any():
         return []
-    right = ((votes > 0) == split.labels)[lean].mean()
+    right = ((votes > 0) == labels)[lean].mean()
     return [
-        f"{known:,} of {len(split):,} pairs of {name} have a document of train; the label that it had more often "
+        f"{known:,} of {len(inputs):,} pairs of {name} have a document of train; the label that it had more often "
         f"there is right for {100 * right:.1f} % of {lean.sum():,} pairs, ties left out"
     ]
 
 
 def _report(
-    name: str, split: Split, card: Card, expected: int | None, train: tuple[set[bytes], set[bytes]]
+    name: str,
+    split: Split,
+    card: Card,
+    expected: int | None,
+    hashes: tuple[list[bytes], list[bytes]],
+    train: tuple[set[bytes], set[bytes]],
 ) -> SplitReport:
     shared_inputs = shared_documents = 0
     if name != "train":
-        documents, inputs = _hashes(split)
+        documents, inputs = hashes
         shared_documents = len(set(documents) & train[0])
         shared_inputs = sum(i in train[1] for i in inputs)
     lengths = split.lengths
