@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from lra.board import Board, Table
-from lra.board_text import NONE, md, md_grid
+from lra.board_markdown import md, md_grid
+from lra.board_text import NONE
 from lra.published import Accuracy, accuracy
 from tasks import available, load_task
 
