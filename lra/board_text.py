@@ -29,7 +29,10 @@ STANDING: Mapping[Verdict, str] = {
 }
 PARAMETER_SLACK = 0.1  # Tay et al. (2021), section 3.2
 BLOCK_MARK = "[block]"  # as `models.mixers.label` writes it
-COMPARISON = "paired t test over common seeds, 95 %, corrected for the number of rows"
+COMPARISON = (
+    "Compared with the best row of several seeds in its column and origin (paired t test over common seeds, 95 %, "
+    "corrected for the number of rows)"
+)
 MEANING: Mapping[Verdict, str] = {
     "not significantly different": "not significantly different",
     "significantly worse": "significantly worse",
@@ -188,7 +191,7 @@ def mark_sentences(rows: Sequence[Row], stopped: Sequence[Truncated] = ()) -> li
     if BELOW in marks:
         sentences.append(f"{BELOW}: not above the best trivial baseline of its column, which has no sequence model.")
     if meanings := [f"{STANDING[v]} {meaning}" for v, meaning in MEANING.items() if STANDING[v] in marks]:
-        sentences.append(f"Compared with the best row of several seeds in its column and origin ({COMPARISON}): {'; '.join(meanings)}.")
+        sentences.append(f"{COMPARISON}: {'; '.join(meanings)}.")
     if MIXED in marks:
         sentences.append(f"{MIXED}: the seeds were run with different code or on different hardware.")
     if any(c.diverged for c in cells):

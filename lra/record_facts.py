@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lra import config as cfg
@@ -86,7 +85,7 @@ def retired(record: Mapping[str, Any]) -> list[str]:
 def mixer_version(name: str) -> int | None:
     """Return the version that a mixer of the project declares, 1 without one; None for any other name."""
     # To be replaced by models.mixers.version_of.
-    path = {p.stem: p for p in Path(ROOT / "models" / "mixers").glob("[!_]*.py")}.get(name)
+    path = {p.stem: p for p in (ROOT / "models" / "mixers").glob("[!_]*.py")}.get(name)
     if path is None:
         return None
     declared = re.search(r"^VERSION = (\d+)$", path.read_text("utf-8"), re.MULTILINE)
