@@ -11,7 +11,7 @@ from typing import Any
 
 from lra.board import Board
 from lra.board_text import clean
-from lra.record import ROOT, Found, chance, is_at_chance, predicts_one_class
+from lra.record import ROOT, Found, chance, has_process_memory, is_at_chance, predicts_one_class
 from lra.record_facts import computing_code
 
 CSV_HEAD = (
@@ -19,7 +19,7 @@ CSV_HEAD = (
     *("protocol", "protocol_version", "modified", "mixer", "options", "mixer_sha256", "seed"),
     *("steps_done", "steps_planned", "accuracy", "correct", "count", "loss"),
     *("chance", "at_chance", "one_class", "majority_accuracy"),
-    *("selection", "selected_step", "parameters", "seconds", "steps_per_second", "peak_bytes"),
+    *("selection", "selected_step", "parameters", "seconds", "steps_per_second", "peak_bytes", "peak_of_process"),
     *("backend", "device", "device_count", "cores", "python", "jax", "flax"),
     *("config_sha256", "code_sha256", "computing_sha256", "git_commit", "git_clean", "message"),
 )
@@ -57,6 +57,7 @@ def _facts(f: Found) -> dict[str, Any]:
         "selected_step": selection.get("step"),
         "code_sha256": r["code"]["sha256"],
         "computing_sha256": computing_code(r),
+        "peak_of_process": has_process_memory(r) if r["kind"] == "run" else None,
         "git_commit": r["code"]["git_commit"],
         "git_clean": r["code"]["git_clean"],
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import hashlib
 import html
+import io
 import json
 import re
 import shlex
@@ -86,7 +88,10 @@ def test_memory_of_other_measures_is_not_mixed() -> None:
     text = as_html(leaderboard.board(earlier))
     assert "the area is the peak memory of the whole process, interpreter and compiler included." in text
     assert text.count("<small>process</small>") == 2
-    text = as_html(leaderboard.board([*earlier, *later, *unknown]))
+    mixed = leaderboard.board([*earlier, *later, *unknown])
+    rows = csv.DictReader(io.StringIO(str(leaderboard.render(mixed, "csv"))))
+    assert [row["peak_of_process"] for row in rows] == ["True"] * 2 + ["False"] * 3
+    text = as_html(mixed)
     assert "the area is the peak memory of training steps, without the interpreter and the compiler." in text
     assert re.findall(r"speed, (\d+) MiB", text) == ["80", "20"]
     assert len(re.findall(r'<td class="number">–</td><td>A Processor', text)) == 1
