@@ -278,6 +278,10 @@ def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
         pair=model.pair,
         bias=model.bias,
         embed_std=model.embed_std,
+        position_std=model.position_std,
+        init=model.init,
+        norm_eps=model.norm_eps,
+        gelu=model.gelu,
         dtype=jnp.dtype(model.dtype),
         remat=config.train.remat,
     )

@@ -14,11 +14,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+Init = Literal["xavier", "lecun", "torch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Dims:
     hidden_dropout: rate of activations, for a mixer that has layers within itself; what a mixer returns is
                     dropped by the encoder
     bias:           of the projections
+    init:           how linear layers start, see `linear_layer`
+    norm_eps:       epsilon of LayerNorm, for what stands in the place of a whole `Block`
     dtype:          of the computation; parameters are float32
     """
 
@@ -42,6 +46,8 @@ class Dims:
     dropout: float = 0.0
     hidden_dropout: float = 0.0
     bias: bool = False
+    init: Init = "xavier"
+    norm_eps: float = 1e-6
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -195,10 +201,33 @@ def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> 
     return x0, x1
 
 
+def linear_layer(
+    d_in: int, d_out: int, *, init: Init, bias: bool = True, dtype: Any = jnp.float32, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """Return a linear layer that computes in `dtype`.
+
+    Args:
+      init: xavier = xavier-uniform weights; lecun = normal weights of variance 1 / d_in, truncated at two deviations
+        (flax's default); both with zero biases. torch = weights and biases uniform in +-1 / sqrt(d_in), as
+        torch.nn.Linear starts them
+    """
+
+    def uniform(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        limit = 1 / math.sqrt(d_in)
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    zeros = nnx.initializers.zeros_init()
+    kernel_init, bias_init = {
+        "xavier": (nnx.initializers.xavier_uniform(), zeros),
+        "lecun": (nnx.initializers.lecun_normal(), zeros),
+        "torch": (uniform, uniform),
+    }[init]
+    return nnx.Linear(d_in, d_out, use_bias=bias, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs)
+
+
 def projection(dims: Dims, d_in: int, d_out: int, *, bias: bool, rngs: nnx.Rngs) -> nnx.Linear:
-    """A dense layer as the encoder makes them: xavier-uniform, computing in `dims.dtype`."""
-    init = nnx.initializers.xavier_uniform()
-    return nnx.Linear(d_in, d_out, use_bias=bias, dtype=dims.dtype, kernel_init=init, rngs=rngs)
+    """Return a linear layer as the protocol starts them, computing in `dims.dtype`."""
+    return linear_layer(d_in, d_out, init=dims.init, bias=bias, dtype=dims.dtype, rngs=rngs)
 
 
 def project(x: jax.Array, *layers: nnx.Linear) -> list[jax.Array]:
