@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lra.board import Board, Cell, Column, Cost, Table, Truncated
+from lra.published import export
 from lra.record import ROOT, Found, Origin
 from tasks import available, load_task
 from tasks.core import Card
@@ -34,6 +35,7 @@ CSV_HEAD = (
     *("selection", "selected_step", "parameters", "seconds", "steps_per_second", "peak_bytes"),
     *("backend", "device", "device_count", "cores", "python", "jax", "flax"),
     *("config_sha256", "code_sha256", "git_commit", "git_clean", "message"),
+    *("deviation", "form", "quoted_in", "family", "averaging"),  # of published figures only
 )
 
 
@@ -234,12 +236,15 @@ def _md_column(column: Column) -> str:
 
 
 def as_csv(board: Board) -> str:
-    """One line per record, in the order of the board: every fact but curve, confusion and predictions."""
+    """One line per record, in the order of the board, then one per published figure (`export.lines`).
+
+    A record's line has every fact but curve, confusion and predictions. A published line has the publication as its
+    source and, as its protocol, the one that follows the publication.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_HEAD, lineterminator="\n")
     writer.writeheader()
-    for f in board.found:
-        facts = _facts(f)
+    for facts in (*map(_facts, board.found), *export.lines()):
         writer.writerow({name: _csv(facts.get(name)) for name in CSV_HEAD})
     return text.getvalue().removesuffix("\n")
 
@@ -277,6 +282,6 @@ def _csv(value: object) -> object:
 
 
 def as_json(board: Board) -> str:
-    """The board itself: tables, columns, rows and cells, with the accuracy of every seed."""
+    """The board itself (tables, columns, rows, cells, the accuracy of every seed) and the published tables."""
     tables = [{"label": t.label, **dataclasses.asdict(t)} for t in board.tables]
-    return json.dumps({"tables": tables}, indent=1)
+    return json.dumps({"tables": tables, "published": export.values()}, indent=1)

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from lra import board_text as say
 from lra.board import Board, Cell, Table
-from lra.board_published import INTRODUCTION, Reproduced, reproduced
+from lra.board_published import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
 from lra.leaderboard import column_key, hardware
 from lra.page.charts import STYLES, Bubbles, Curves, bubbles, curves
+from lra.page.reported import PublishedView, published_view
 from lra.page.runs import CellView, RunView, interval_text, run_view
-from lra.published import Accuracy, accuracy
+from lra.published import accuracy
 from lra.record import Found, Origin
 from tasks import available, load_task
 
@@ -78,7 +79,8 @@ class PageView:
     tables: tuple[TableView, ...]
     introduction: str
     reproduced: tuple[Reproduced, ...]
-    published: tuple[Accuracy, ...]
+    no_pairs: str
+    published: tuple[PublishedView, ...]
     titles: Mapping[str, str]
 
 
@@ -132,7 +134,8 @@ def page_view(board: Board) -> PageView:
         tables=tuple(tables),
         introduction=INTRODUCTION,
         reproduced=tuple(reproduced(board)),
-        published=tuple(accuracy()),
+        no_pairs=NO_PAIRS.replace("`", ""),
+        published=tuple(map(published_view, accuracy())),
         titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
     )
 
