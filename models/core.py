@@ -100,25 +100,51 @@ def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Ar
     return jnp.where(mask, weights, 0)
 
 
-@jax.custom_vjp
-def state_of(k: jax.Array, v: jax.Array) -> jax.Array:
-    """sum_j k_j v_j^T, [B, H, K, V], of k [B, H, L, K] and v [B, H, L, V]: what linear attention knows of its keys.
+def matmul_precision() -> Any:
+    """Return the precision of matrix products that `jax.default_matmul_precision` has set, for a custom gradient.
 
-    JAX's own gradient of it comes out as [B, H, K, L], and transposing that costs a CPU more than the product.
+    JAX traces the backward function of a `jax.custom_vjp` only when it transposes the program. By then the caller's
+    context may be over, so the function has to keep the precision and to enter the context again.
     """
-    return jnp.einsum("bhjk,bhjv->bhkv", k, v)
+    return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined, unused-ignore]
 
 
-def _state_forward(k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return state_of(k, v), (k, v)
+def state_of(k: jax.Array, v: jax.Array) -> jax.Array:
+    """Compute sum_j k_j v_j^T, the state that linear attention keeps of its keys and values.
+
+    The gradient is written by hand: JAX's own comes out as [B, H, K, L], and on a CPU the transposition of that costs
+    more than the product. It has the matmul precision of the forward pass.
+
+    Args:
+      k: [B, H, L, K]
+      v: [B, H, L, V]
+
+    Returns:
+      [B, H, K, V]
+    """
+    return _state_of(matmul_precision(), k, v)
 
 
-def _state_backward(kept: tuple[jax.Array, jax.Array], d_state: jax.Array) -> tuple[jax.Array, jax.Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _state_of(precision: Any, k: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.einsum("bhjk,bhjv->bhkv", k, v, precision=precision)
+
+
+def _state_forward(precision: Any, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _state_of(precision, k, v), (k, v)
+
+
+def _state_backward(
+    precision: Any, kept: tuple[jax.Array, jax.Array], d_state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     k, v = kept
-    return jnp.einsum("bhjv,bhkv->bhjk", v, d_state), jnp.einsum("bhjk,bhkv->bhjv", k, d_state)
+    return (
+        jnp.einsum("bhjv,bhkv->bhjk", v, d_state, precision=precision),
+        jnp.einsum("bhjk,bhkv->bhjv", k, d_state, precision=precision),
+    )
 
 
-state_of.defvjp(_state_forward, _state_backward)
+_state_of.defvjp(_state_forward, _state_backward)
 
 
 def gelu(x: jax.Array) -> jax.Array:
