@@ -20,7 +20,14 @@ PROTOCOLS = {
         expected=measured(35.8),
     ),
     "small": small(
-        "listops", max_len=2_000, batch_size=32, learning_rate=1e-4, warmup=1_000, eval_every=500, softmax=38.37
+        "listops",
+        max_len=2_000,
+        batch_size=32,
+        learning_rate=1e-4,
+        warmup=1_000,
+        eval_every=500,
+        softmax=38.37,
+        options={"bigbird": {"random_span": 640}},
     ),
     "lra": lra(
         "listops",

@@ -23,6 +23,7 @@ PROTOCOLS = {
         warmup=800,
         eval_every=1_000,
         softmax=80.69,
+        options={"bigbird": {"random_span": 1024}, "reformer": {"buckets": 128}},
         pair="nli",
     ),
     "lra": lra(

@@ -170,13 +170,13 @@ def lra_forms(
 # ---- small
 
 
-# Skyformer's `extra_attn_config`, the same on every task (src/config.py).
+# Skyformer's `extra_attn_config` (src/config.py) on the tasks of 1,024 tokens; docs/mixers.md says why lengths matter.
 SMALL_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "bigbird": {"drop_weights": False},
     "linformer": {"rank": 128},
     "nystromformer": {"landmarks": 128, "taps": None, "segments": "padded", "drop_weights": False},
-    "performer": {"features": 128},
-    "reformer": {"rounds": 2},
+    "performer": {"features": 128, "eps": 1e-4},
+    "reformer": {"rounds": 2, "across_buckets": True, "duplicates": True},
 }
 
 
@@ -189,9 +189,14 @@ def small(
     warmup: int,
     eval_every: int,
     softmax: float,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     pair: Pair = None,
 ) -> Protocol:
-    """Return the protocol of Skyformer: two layers of width 64, 50,000 steps."""
+    """Return the protocol of Skyformer: two layers of width 64, 50,000 steps.
+
+    Args:
+      options: of mixers that have more than `SMALL_OPTIONS` on this task
+    """
     return Protocol(
         task=task,
         name="small",
@@ -235,7 +240,10 @@ def small(
             select_after=0.2,
             matmul_precision="highest",
         ),
-        forms={mixer: Form(options, source="src/config.py") for mixer, options in SMALL_OPTIONS.items()},
+        forms={
+            mixer: Form({**usual, **(options or {}).get(mixer, {})}, source="src/config.py")
+            for mixer, usual in SMALL_OPTIONS.items()
+        },
         expected={"softmax": Expected(softmax, 2.0, SKYFORMER_PAPER)},
     )
 

@@ -21,7 +21,16 @@ PROTOCOLS = {
         minutes=f"28 {BUSY_CORE}",
         expected=measured(64.7),
     ),
-    "small": small("text", max_len=4_000, batch_size=32, learning_rate=1e-4, warmup=80, eval_every=500, softmax=61.95),
+    "small": small(
+        "text",
+        max_len=4_000,
+        batch_size=32,
+        learning_rate=1e-4,
+        warmup=80,
+        eval_every=500,
+        softmax=61.95,
+        options={"bigbird": {"random_span": 1024}, "reformer": {"buckets": 128}},
+    ),
     "lra": lra(
         "text",
         max_len=1_000,
