@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from decimal import Decimal
 from pathlib import Path
 
@@ -141,24 +140,26 @@ def test_a_figure_is_found_by_its_form_alone() -> None:
 
 
 @pytest.mark.parametrize("t", COMPARED, ids=lambda t: t.protocol)
-def test_what_a_protocol_expects_is_published(t: Accuracy) -> None:
-    for task in t.columns:
-        figures = {float(r.figures[task]) for r in t.rows}
-        assert {expected.score for expected in cfg.protocol(task, t.protocol).expected.values()} <= figures, task
+@pytest.mark.parametrize("task", FIVE)
+def test_an_expected_score_is_the_published_one(t: Accuracy, task: str) -> None:
+    of_cosformer = next((r.figures[task] for r in t.rows if r.name == "cosFormer"), None)  # its form is not published
+    for label, expected in cfg.protocol(task, t.protocol).expected.items():
+        figure = of_cosformer if label == "cosformer" else t.reported(label, task)
+        assert expected.score == float(figure), label
 
 
-@pytest.mark.skipif("forms" not in {f.name for f in dataclasses.fields(cfg.Protocol)}, reason="protocols have no forms")
 @pytest.mark.parametrize("t", COMPARED, ids=lambda t: t.protocol)
 def test_the_forms_of_a_protocol_are_those_of_its_source(t: Accuracy) -> None:
     """Every form of a protocol has the label of a row; every row with options is the form of its mixer.
 
     A mixer has one form. Where a source has two rows of a mixer, one of them without options, that one is meant by
-    the mixer's name, and the other is reached by its options.
+    the mixer's name, and the other is reached by its options. Skyformer's Linformer has the rank of its source, and
+    is compared with nothing, because the source never trains its projections.
     """
     for task in t.columns:
         forms = {name: mixers.label(name, form.options) for name, form in cfg.protocol(task, t.protocol).forms.items()}
         labels = {r.labels[task] for r in t.rows if task in r.labels}
-        assert set(forms.values()) <= labels
+        assert set(forms.values()) - {"linformer(rank=128)"} <= labels
         assert {label for label in labels if parsed(label)[1] and parsed(label)[0] not in labels} <= set(forms.values())
 
 
