@@ -50,11 +50,11 @@ def forms(protocols: Sequence[Protocol]) -> list[tuple[str, str, str, str, str]]
 
 
 def text(value: Any) -> str:
-    """Return a value as the page prints it: `4,000`, `0.0001`, `1024, 512`, `rank=16 init=xavier`, `none`."""
+    """Return a value as the page prints it: `4,000`, `0.0001`, `512, 256`, `rank=1024 init=xavier`, `none`."""
     if value is None or value in ((), {}):
         return "none"
     if isinstance(value, Mapping):
-        return " ".join(f"{name}={text(one)}" for name, one in value.items())
+        return " ".join(f"{name}={text(one).replace(',', '')}" for name, one in value.items())  # as it can be typed
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     if isinstance(value, bool):
