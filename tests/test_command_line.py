@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 import run_lra
-from lra import api, hosts, sweep
+from lra import api, config_file, hosts, sweep
 from lra import config as cfg
 from lra.config import Model, RunConfig, Slurm, Train
 from lra.sweep import Sweep
+from tasks.core import DataError
 from tests.lra.distinct import changed_fields, distinct
 
 Calls = list[dict[str, Any]]
@@ -74,6 +76,9 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
     wanted |= {"source": "tfds", "limit": 17, "mixer_options": {"block": 32, "num_random": 2}, "modified": True}
     wanted |= {"mixer_label": "bigbird(block=32, num_random=2)", "protocol_version": base.version}
     assert {name: getattr(config, name) for name in wanted} == wanted
+    again = config_file.from_json(json.loads(config_file.as_text(config)))
+    assert again == config
+    assert changed_fields(again, config) == {}
 
 
 @pytest.mark.parametrize("task", cfg.TASKS)
@@ -105,6 +110,24 @@ def test_all_options_of_a_suite_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     seen.clear()
     assert run_lra.main(["suite", *words("", wanted)]) == 1
     assert seen == [wanted, "table", "lra"]
+    seen.clear()
+    run_lra.main(["suite", "--protocol", "quick"])
+    assert seen[0] == Sweep(cfg.TASKS, ("cosformer", "softmax"), "quick", seeds=1, max_minutes=None)
+
+
+@pytest.mark.parametrize("verb", ["prepare", "verify"])
+def test_data_of_all_tasks(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def prepare(*arguments: Any, **_: Any) -> None:
+        asked.append(arguments)
+        raise DataError("missing") if verb == "prepare" else Stop
+
+    monkeypatch.setattr("lra.data.prepare", prepare)
+    with contextlib.suppress(Stop):
+        run_lra.main(["data", verb])
+    tasks = cfg.TASKS if verb == "prepare" else cfg.TASKS[:1]
+    assert asked == [(task, "full", None) for task in tasks]
 
 
 def recorder(function: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
@@ -132,9 +155,18 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
         "lra.reproduction.reproduce",
         {"task": "text", "mixer": "fnet", "protocol": "lra", "seeds": 2, "max_minutes": 3.5},
     ),
+    (
+        "repro text fnet",
+        "lra.reproduction.reproduce",
+        {"task": "text", "mixer": "fnet", "protocol": "small", "seeds": 3, "max_minutes": None},
+    ),
     ("submit a-run", "lra.submission.submit", {"run_name": "a-run"}),
     ("validate a.json b", "lra.validation.validate", {"paths": (Path("a.json"), Path("b"))}),
+    ("validate", "lra.validation.validate", {"paths": ()}),
     ("leaderboard --protocol laptop --format csv", "lra.leaderboard.board", {"protocol": "laptop"}),
+    ("leaderboard", "lra.leaderboard.board", {"protocol": None}),
+    ("check", "lra.check.check_all", {"names": (), "options": (), "quick": False}),
+    ("attention a", "lra.attention.draw", {"runs": ("a",), "example": 0, "path": Path("attention.png")}),
     (
         "check fnet local --mixer-options window=8 --quick",
         "lra.check.check_all",
@@ -146,6 +178,14 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
         {
             **{"names": ("fnet", "lru"), "lengths": (64, 128), "protocol": "lra", "batch_size": 3},
             **{"dtype": "bfloat16", "seconds": 4.5, "directory": Path("out")},
+        },
+    ),
+    (
+        "bench",
+        "lra.bench.bench",
+        {
+            **{"names": (), "lengths": (1024, 2048, 3072, 4096), "protocol": None, "batch_size": 32},
+            **{"dtype": "float32", "seconds": 60.0},
         },
     ),
     (
@@ -194,6 +234,7 @@ def test_all_options_of_a_command_arrive(
 @pytest.mark.parametrize(
     ("line", "place", "wanted"),
     [
+        ("leaderboard", "lra.leaderboard.render", {"format": "table"}),
         ("leaderboard --format latex", "lra.leaderboard.render", {"format": "latex"}),
         ("data export image there --format lra", "lra.export.export", {"directory": Path("there"), "format": "lra"}),
         ("data export image there", "lra.export.export", {"directory": Path("there"), "format": "tfds"}),

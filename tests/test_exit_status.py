@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import run_lra
-from lra import api, bench, bench_report, check, record, reproduction, sweep, verify
+from lra import api, attention, bench, bench_report, check, record, reproduction, sweep, verify
 from lra import train as trainer
 from lra.bench_cell import Cell, Speed
 from lra.bench_roofline import Roofline
@@ -142,6 +142,7 @@ def test_a_run_and_its_evaluation(said: Said, runs: Path, untrained: Callable[[f
     assert status("evaluate", made["id"]) == 0
     assert status("evaluate", str(runs / made["id"])) == 0
     assert_fails(said, "evaluate", "nothing", because="nothing")
+    assert_fails(said, "attention", made["id"], "--example", "1000000", because="1000000")
     assert_fails(said, "attention", "nothing", because="nothing")
     made["test"]["correct"] += 1
     path.write_text(json.dumps(made))
@@ -152,6 +153,12 @@ def test_a_run_and_its_evaluation(said: Said, runs: Path, untrained: Callable[[f
     assert_fails(said, "evaluate", made["id"])
     path.unlink()
     assert_fails(said, "evaluate", made["id"], because="record")
+
+
+def test_a_picture_of_weights(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "draw", lambda *_: ["a line"])
+    assert status("attention", "a-run", "--output", "a.png") == 0
+    assert said()[0].splitlines() == ["a line", "a.png"]
 
 
 def test_a_run_that_diverges(said: Said, runs: Path, untrained: Callable[[float], None]) -> None:

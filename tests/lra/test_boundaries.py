@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from lra import record
+from lra.api import configure
 from lra.batches import batch_indices, best_edges, choose_buckets, cut, epoch_order, micro_batch_size
 from lra.board import Board, Cell
 from lra.comparison import interval, paired
+from lra.config import ConfigError
 from lra.journal import CURVE_POINTS, Journal
 from lra.leaderboard import board, render
 from lra.reproduction import judge
+from lra.steps import dispatch_steps
 from lra.train import train
 from lra.validation import validate
 from tasks.core import Prepared
@@ -158,6 +163,47 @@ def test_a_score_exactly_at_its_tolerance_passes(accuracy: float, passes: bool) 
     assert judge([run(accuracy).record], expected).passes is passes
 
 
+def test_the_mean_over_seeds_is_judged_and_no_other_average() -> None:
+    """36, 36 and 42 have the mean 38, the median 36 and the middle 39."""
+    found = [run(a, seed=seed).record for seed, a in enumerate((0.36, 0.36, 0.42))]
+    for score, passes in ((38.0, True), (36.0, False), (39.0, False)):
+        assert judge(found, dataclasses.replace(EXPECTED, score=score, tolerance=0.5)).passes is passes
+
+
+# ---- configurations
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("max_len", "model.layers", "model.d_model", "model.heads", "model.qkv_dim", "model.mlp_dim"),
+        *("train.steps", "train.batch_size", "train.eval_every", "train.micro_batch", "train.dispatch_steps"),
+    ],
+)
+def test_a_size_is_at_least_one(place: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(ConfigError, match=place):
+            tiny_config("linear", **{place: value})
+    tiny_config("linear", **({"model.qkv_dim": 2} if place == "model.qkv_dim" else {place: 1}))
+
+
+@pytest.mark.parametrize("field", ["limit", "seed"])
+def test_a_limit_is_at_least_one_and_a_seed_at_least_zero(field: str) -> None:
+    least = {"limit": 1, "seed": 0}[field]
+    assert getattr(configure("listops", "linear", protocol="quick", **{field: least}), field) == least
+    with pytest.raises(ConfigError, match=field):
+        configure("listops", "linear", protocol="quick", **{field: least - 1})
+
+
+@pytest.mark.parametrize("rate", ["model.dropout", "model.attention_dropout"])
+def test_a_rate_of_dropout_is_below_one(rate: str) -> None:
+    tiny_config("linear", **{rate: 0.0})
+    tiny_config("linear", **{rate: 0.99})
+    for value in (1.0, -0.01):
+        with pytest.raises(ConfigError, match="dropout"):
+            tiny_config("linear", **{rate: value})
+
+
 # ---- batches
 
 
@@ -198,6 +244,21 @@ def test_a_micro_batch_on_a_cpu_has_at_most_1024_tokens_and_divides_the_batch(
     batch: int, length: int, micro: int
 ) -> None:
     assert micro_batch_size(batch, length, accelerator=False) == micro
+
+
+@pytest.mark.parametrize(("every", "at_once"), [(500, 10), (32, 16), (7, 7), (17, 1), (1, 1), (48, 16), (30, 15)])
+def test_on_a_gpu_the_steps_of_a_dispatch_divide_those_between_validations(
+    monkeypatch: pytest.MonkeyPatch, every: int, at_once: int
+) -> None:
+    """At most 16, where all examples are of one length; else one."""
+    program: Any = types.SimpleNamespace(config=tiny_config("linear", **{"train.eval_every": every}))
+    one, two = (types.SimpleNamespace(buckets=buckets) for buckets in ((8,), (4, 8)))
+    assert dispatch_steps(program, one) == dispatch_steps(program, two) == 1  # type: ignore[arg-type]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert dispatch_steps(program, one) == at_once  # type: ignore[arg-type]
+    assert dispatch_steps(program, two) == 1  # type: ignore[arg-type]
+    program.config = tiny_config("linear", **{"train.dispatch_steps": 3})
+    assert dispatch_steps(program, two) == 3  # type: ignore[arg-type]
 
 
 # ---- runs
