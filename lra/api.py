@@ -16,7 +16,7 @@ from lra.checkpoint import Checkpoints
 from lra.config import ConfigError, Protocol, RunConfig, selection_rule
 from lra.data import prepare
 from lra.devices import use_every_core
-from lra.environment import code_state, environment, peak_bytes
+from lra.environment import code_state, environment
 from lra.evaluate import Evaluation, Resident, evaluate
 from lra.hosts import is_writer
 from lra.interrupt import Interrupted, RunError
@@ -197,7 +197,7 @@ def make_record(
     """
     journal, test = outcome.journal, outcome.test
     labels = data.splits["test"].labels[: config.limit]
-    chance = float((labels == data.splits["train"].majority).mean())
+    chance = rec.largest_share(labels)
     result: dict[str, Any] = {}
     if test is not None:
         result = {
@@ -239,14 +239,15 @@ def make_record(
             "best_step": journal.best_step,
         },
         "test": result,
-        "majority_accuracy": chance,
+        "chance": chance,
+        "majority_accuracy": float((labels == data.splits["train"].majority).mean()),
         "validation": journal.validation,
         "curve": journal.curve,
         "message": outcome.message,
         "seeds_together": together,
         "seconds": journal.seconds,
         "steps_per_second": outcome.steps_per_second,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": outcome.peak_bytes,
         "environment": environment(),
         "code": code_state(),
     }
@@ -327,6 +328,8 @@ def summary(record: dict[str, Any]) -> str:
         f"test accuracy {test['accuracy']:.2%} ({test['correct']} of {test['count']}), {record['status']} after "
         f"{steps['done']:,} of {steps['planned']:,} steps, {record['seconds'] / 60:.1f} min"
     )
-    if test["at_chance"]:
-        line += f"\nThis is chance: always naming the most frequent class gives {record['majority_accuracy']:.2%}."
+    if rec.is_at_chance(test):
+        line += f"\nThis is chance: the largest class has {rec.chance(test):.2%} of the test labels."
+    if rec.predicts_one_class(test):
+        line += "\nThe model predicts the same class for every test example."
     return line

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from lra import config as cfg
 from lra.board import Board, Column, Table
-from lra.board_text import card_of, md, md_grid
+from lra.board_markdown import md, md_grid
+from lra.board_text import card_of
 from lra.published import Accuracy, accuracy
 from tasks import available, load_task
 from tasks.core import SAMPLE

@@ -20,12 +20,15 @@ CURVE_POINTS = 200
 class Journal:
     """The course of one run.
 
-    steps: of the whole run
-    first_selectable: first step whose validation may select the checkpoint that is tested; None: the last is tested
-    curve: [step, loss, accuracy], means over the training batches since the point before
-    validation: [step, loss, accuracy]
-    seconds: of training so far, in all processes that worked on the run
-    failed: step, loss and gradient norm of the first step that was not finite; nothing is written after it
+    Attributes:
+      steps: of the whole run
+      first_selectable: first step whose validation may select the checkpoint that is tested; None: the last is tested
+      curve: [step, loss, accuracy], means over the steps since the point before, on training batches
+      sums: of loss and accuracy since the last point of the curve, and the number of steps
+      validation: [step, loss, accuracy]
+      seconds: so far, in all processes that worked on it; with compilation, evaluations and checkpoints
+      timed_steps, timed_seconds: steps whose time is known without these, and that time (`lra.meter`)
+      failed: step, loss and gradient norm of the first step that was not finite; nothing is written after it
     """
 
     steps: int
@@ -34,6 +37,8 @@ class Journal:
     sums: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])
     validation: list[list[float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
     failed: tuple[int, float, float] | None = None
 
     def write(self, step: int, loss: float, accuracy: float, norm: float) -> None:
@@ -55,6 +60,11 @@ class Journal:
             self.validation.append([step, loss, accuracy])
         else:
             self.failed = (step, loss, math.nan)
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """The speed of training, without compilation, evaluations and checkpoints; None if no step was timed."""
+        return self.timed_steps / self.timed_seconds if self.timed_seconds else None
 
     @property
     def best_step(self) -> int | None:
@@ -93,6 +103,12 @@ class Journals:
             for step, row in enumerate(np.asarray(metrics).reshape(len(metrics), -1, 3), first):
                 for journal, values in zip(self.each, row, strict=True):
                     journal.write(step, *map(float, values))
+
+    def count(self, steps: int, seconds: float) -> None:
+        """Takes steps whose time is known."""
+        for journal in self.each:
+            journal.timed_steps += steps
+            journal.timed_seconds += seconds
 
     @property
     def going_on(self) -> list[Journal]:

@@ -66,6 +66,32 @@ def test_a_number_of_the_board_stands_on_the_page_with_its_interval_and_run() ->
         assert f"seed {seed}" in section[0]
 
 
+def test_a_cell_has_its_difference_from_the_best_row() -> None:
+    text = as_html(leaderboard.board([run(0.4), run(0.3, mixer="softmax")]))
+    low, high = -0.1 - 1.96 * 0.3 / 1000**0.5, -0.1 + 1.96 * 0.3 / 1000**0.5  # one in ten is right in the best alone
+    (found,) = re.findall(r"<small>−(\d+\.\d) \(−(\d+\.\d) to −(\d+\.\d)\)</small>", text)
+    assert [float(x) for x in found] == pytest.approx([10.0, -100 * low, -100 * high], abs=0.15)
+
+
+def test_memory_of_other_measures_is_not_mixed() -> None:
+    """Earlier records have the memory of the process, half a gigabyte of it the interpreter's."""
+
+    def of(mixer: str, mib: int, **other: Any) -> Found:
+        return run(0.4, mixer=mixer, peak_bytes=mib * 2**20, **other)
+
+    new = {"chance": 0.2}
+    earlier = [of("softmax", 600), of("cosformer", 550)]
+    later = [of("softmax", 80, seed=1, **new), of("cosformer", 20, seed=1, **new)]
+    unknown = [run(0.4, mixer="lru", peak_bytes=None, chance=0.2)]
+    text = as_html(leaderboard.board(earlier))
+    assert "the area is the peak memory of the whole process, interpreter and compiler included." in text
+    assert text.count("<small>process</small>") == 2
+    text = as_html(leaderboard.board([*earlier, *later, *unknown]))
+    assert "the area is the peak memory of training steps, without the interpreter and the compiler." in text
+    assert re.findall(r"speed, (\d+) MiB", text) == ["80", "20"]
+    assert len(re.findall(r'<td class="number">–</td><td>A Processor', text)) == 1
+
+
 def test_each_run_has_one_section_and_each_link_an_end() -> None:
     tags = Tags(as_html(leaderboard.board(found())))
     ids = tags.ids()
@@ -110,7 +136,9 @@ def hostile() -> list[Found]:
         r = json.loads(json.dumps(f.record))
         kept = {k: r[k] for k in ("kind", "status", "test", "created")}
         config, numbers = r.get("config"), {"commit": "0" * 40}
+        named = {k: r["column"][k] for k in ("task", "protocol")}  # nothing else is read as a record
         r = poisoned(r) | kept | ({"config": poisoned(config) | {"train": config["train"]}} if config else {})
+        r["column"] |= named
         r["id"], r["code"]["git_commit"] = f"{HOSTILE}{seed}", numbers["commit"]
         if r["kind"] == "run":
             r["mixer"] = {"name": HOSTILE, "label": HOSTILE + str(seed), "options": {HOSTILE: HOSTILE}, "sha256": None}
