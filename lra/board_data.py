@@ -11,6 +11,7 @@ from typing import Any
 
 from lra.board import Board
 from lra.board_text import clean
+from lra.published import export
 from lra.record import ROOT, Found, chance, has_process_memory, is_at_chance, predicts_one_class
 from lra.record_facts import computing_code
 
@@ -22,16 +23,20 @@ CSV_HEAD = (
     *("selection", "selected_step", "parameters", "seconds", "steps_per_second", "peak_bytes", "peak_of_process"),
     *("backend", "device", "device_count", "cores", "python", "jax", "flax"),
     *("config_sha256", "code_sha256", "computing_sha256", "git_commit", "git_clean", "message"),
+    *("deviation", "form", "quoted_in", "family", "averaging"),  # of published figures only
 )
 
 
 def as_csv(board: Board) -> str:
-    """Return one line per record, in the order of the board: every fact but curve, confusion and predictions."""
+    """Return one line per record, in the order of the board, then one per published figure (`export.lines`).
+
+    A record's line has every fact but curve, confusion and predictions. A published line has the publication as its
+    source and, as its protocol, the one that follows the publication.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_HEAD, lineterminator="\n")
     writer.writeheader()
-    for f in board.found:
-        facts = _facts(f)
+    for facts in (*map(_facts, board.found), *export.lines()):
         writer.writerow({name: _csv(facts.get(name)) for name in CSV_HEAD})
     return text.getvalue().removesuffix("\n")
 
@@ -79,6 +84,6 @@ def _csv(value: object) -> object:
 
 
 def as_json(board: Board) -> str:
-    """Return the board itself: tables, columns, rows and cells, with the accuracy and the marks of every seed."""
+    """Return the board itself (tables, columns, rows, cells, marks, every seed) and the published tables."""
     tables = [{"label": t.label, **dataclasses.asdict(t)} for t in board.tables]
-    return json.dumps({"tables": tables, "retired": len(board.retired)}, indent=1)
+    return json.dumps({"tables": tables, "retired": len(board.retired), "published": export.values()}, indent=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ class Journal:
 
     Attributes:
       steps: of the whole run
+      first_selectable: first step whose validation may select the checkpoint that is tested; None: the last is tested
       curve: [step, loss, accuracy], means over the steps since the point before, on training batches
       sums: of loss and accuracy since the last point of the curve, and the number of steps
       validation: [step, loss, accuracy]
@@ -30,6 +32,7 @@ class Journal:
     """
 
     steps: int
+    first_selectable: int | None = 1
     curve: list[list[float]] = dataclasses.field(default_factory=list)
     sums: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])
     validation: list[list[float]] = dataclasses.field(default_factory=list)
@@ -65,9 +68,21 @@ class Journal:
 
     @property
     def best_step(self) -> int | None:
-        """The step of the best validation; of equals, the earliest."""
-        best = max(self.validation, key=lambda point: point[2], default=None)
-        return None if best is None else int(best[0])
+        """The step of the best validation among those that may select; of equals, the earliest."""
+        return best_step(self.validation, self.first_selectable)
+
+
+def best_step(validation: Sequence[Sequence[float]], first_selectable: int | None) -> int | None:
+    """Return the step of the best validation from `first_selectable` on; of equals the earliest, None if there is none.
+
+    Args:
+      validation: [step, loss, accuracy] with growing steps
+    """
+    if first_selectable is None:
+        return None
+    points = [point for point in validation if point[0] >= first_selectable]
+    best = max(points, key=lambda point: point[2], default=None)
+    return None if best is None else int(best[0])
 
 
 class Journals:

@@ -17,7 +17,7 @@ from lra import record as rec
 from lra.config_file import from_json
 from lra.floor_rules import COUNTED, FITTED
 from lra.floors import floor_id
-from lra.journal import CURVE_POINTS
+from lra.journal import CURVE_POINTS, best_step
 from lra.record_facts import COPY, changes, mixer_version, protocol_of, retired
 from lra.record_shape import Record, told
 from tasks import load_task
@@ -54,10 +54,11 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
     limit = None
     if kind == "run":
         config, wrong = _config(record)
-        problems += wrong + _course(record)
+        problems += wrong + _course(record, config)
         limit = config.limit if config else None
-        if today and record["selection"]["rule"] != card.selection:
-            problems.append(f"selection.rule is {told(record['selection']['rule'])}, the task says {card.selection}")
+        rule = cfg.selection_rule(card.selection, config.train) if config else card.selection
+        if today and record["selection"]["rule"] != rule:
+            problems.append(f"selection.rule is {told(record['selection']['rule'])}, task and protocol say {rule}")
     elif record["id"] != (name := floor_id(column, record["mixer"]["name"])):
         problems.append(f"id is not that of this trivial baseline, {name}")
     elif record["mixer"]["name"] in FITTED:
@@ -159,8 +160,8 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str]]:
     return config, problems
 
 
-def _course(record: Record) -> list[str]:
-    """Steps, curve, validation and selection against one another."""
+def _course(record: Record, config: cfg.RunConfig | None) -> list[str]:
+    """Compare steps, curve, validation and selection with one another."""
     done, planned, status = record["steps"]["done"], record["steps"]["planned"], record["status"]
     problems = []
     if done > planned or (status != "diverged" and (done == planned) != (status == "complete")):
@@ -170,17 +171,18 @@ def _course(record: Record) -> list[str]:
             problems.append(f"{name} has steps outside of 1 to {done}")
     if len(record["curve"]) > CURVE_POINTS:
         problems.append(f"curve has {len(record['curve'])} points, more than {CURVE_POINTS}")
-    best, selection = _best(record)[0], record["selection"]
+    selection = record["selection"]
+    first = cfg.first_selectable(selection["rule"], config.train) if config else 1
+    best = best_step(record["validation"], first)
     chosen = None if status == "diverged" else done if best is None else best
     if (selection.get("best_step"), selection.get("step")) != (best, chosen):
         problems.append(f"selection: by its validation the best step is {best}, the tested one {chosen}")
     return problems
 
 
-def _best(run: Record) -> tuple[int | None, float | None]:
-    """Step and accuracy of the best validation."""
-    best = max(run["validation"], key=lambda point: point[2], default=(None, None, None))
-    return best[0], best[2]
+def _best_accuracy(run: Record) -> float | None:
+    """Return the accuracy of the best validation."""
+    return max((accuracy for _, _, accuracy in run["validation"]), default=None)
 
 
 def _tuning(record: Record) -> Iterator[str]:
@@ -208,7 +210,7 @@ def _trials_here(record: Record, known: Sequence[Record]) -> tuple[list[str], li
         run = runs.get(trial["run"])
         if run is None:
             missing.append(f"trials: the record of {trial['run']} is not here")
-        elif trial["validation"] != (_best(run)[1] if run["status"] == "complete" else None):
+        elif trial["validation"] != (_best_accuracy(run) if run["status"] == "complete" else None):
             problems.append(f"trials: the record of {trial['run']} has another validation accuracy")
     return problems, missing
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints, flatten
-from lra.config import RunConfig
+from lra.config import RunConfig, first_selectable
 from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
 from lra.heartbeat import Heartbeat
 from lra.hosts import agree, is_writer
@@ -95,7 +95,8 @@ def train_program(
         evaluation_micro, at_once = evaluation_size(program), dispatch_steps(program, examples)
 
         # ── where to go on ──────────────────────────────────────────────────────────────────────────────
-        state, journals = program.init(), Journals([Journal(plan.steps) for _ in seeds])
+        selectable = first_selectable(card.selection, plan)
+        state, journals = program.init(), Journals([Journal(plan.steps, selectable) for _ in seeds])
         saved = latest.load("latest", state)
         if saved is not None:
             state, journals = saved[0], Journals.from_json(saved[1])

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from lra import board_text as say
 from lra.board import Board, Cell, Table
-from lra.board_published import INTRODUCTION, Reproduced, reproduced
+from lra.board_published import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
 from lra.page.charts import STYLES, Bubbles, Curves, bubbles, curves
+from lra.page.reported import PublishedView, published_view
 from lra.page.runs import CellView, RunView, difference_text, interval_text, run_view
-from lra.published import Accuracy, accuracy
+from lra.published import accuracy
 from lra.record import Found, Origin, has_process_memory
 from lra.record_facts import column_key, hardware
 from tasks import available, load_task
@@ -80,7 +81,8 @@ class PageView:
     tables: tuple[TableView, ...]
     introduction: str
     reproduced: tuple[Reproduced, ...]
-    published: tuple[Accuracy, ...]
+    no_pairs: str
+    published: tuple[PublishedView, ...]
     titles: Mapping[str, str]
 
 
@@ -137,7 +139,8 @@ def page_view(board: Board) -> PageView:
         tables=tuple(tables),
         introduction=INTRODUCTION,
         reproduced=tuple(reproduced(board)),
-        published=tuple(accuracy()),
+        no_pairs=NO_PAIRS.replace("`", ""),
+        published=tuple(map(published_view, accuracy())),
         titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
     )
 

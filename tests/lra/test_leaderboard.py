@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 from lra import config as cfg
-from lra.board_published import reproduced
 from lra.leaderboard import board, render
 from lra.record import SCHEMA, Found, at_chance, pack
 from lra.record_facts import changes
@@ -319,21 +318,25 @@ def test_what_a_record_says_is_text(format: Any) -> None:
         rows = [line for line in text.splitlines() if "alert" in line]
         assert all(line.replace(r"\|", "").count("|") == 4 for line in rows)
     elif format == "csv":
-        (row,) = csv.DictReader(io.StringIO(text))
-        assert row["mixer"].startswith("'=cmd|")
+        assert csv_records(text)[0]["mixer"].startswith("'=cmd|")
     else:
         assert json.loads(text)["tables"][0]["rows"][0]["label"] == evil
 
 
+def csv_records(text: str) -> list[dict[str, str]]:
+    """Return the lines of the records; those of published figures are in test_board_published.py."""
+    return [row for row in csv.DictReader(io.StringIO(text)) if row["origin"] != "published"]
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "\r@"])
 def test_csv_has_no_formulas(start: str) -> None:
-    (row,) = csv.DictReader(io.StringIO(shown(render(board([run(0.3, message=f"{start}1+1")]), "csv"))))
+    (row,) = csv_records(shown(render(board([run(0.3, message=f"{start}1+1")]), "csv")))
     assert row["message"].startswith("'")
 
 
 def test_csv_has_one_line_per_record() -> None:
     found = [run(0.3), run(None, seed=1), run(0.4, seed=2, status="truncated", origin="committed"), floor(0.362)]
-    rows = list(csv.DictReader(io.StringIO(shown(render(board(found), "csv")))))
+    rows = csv_records(shown(render(board(found), "csv")))
     assert [(r["origin"], r["kind"], r["status"], r["seed"], r["accuracy"]) for r in rows] == [
         ("yours", "run", "complete", "0", "0.3"),
         ("yours", "run", "diverged", "1", ""),
@@ -423,22 +426,3 @@ def test_parameters_unlike_those_of_softmax_are_told() -> None:
 def test_seeds_that_ran_together_share_their_minutes() -> None:
     (cost,) = board([run(0.5, seconds=600.0, seeds_together=5)]).tables[0].costs
     assert cost.cells[0][1] == pytest.approx(2)
-
-
-# ---- what others report
-
-
-def test_reported_and_reproduced_stand_apart() -> None:
-    found = [
-        run(0.38, mixer="softmax", protocol="small", seed=0),
-        run(0.40, mixer="softmax", protocol="small", seed=1),
-        run(0.30, mixer="cosformer", protocol="small"),  # Skyformer's table has none
-        run(0.50, mixer="bigbird", protocol="small", overrides={"train.steps": 10}),  # not its protocol any more
-    ]
-    (pair,) = reproduced(board(found))
-    assert (pair.mixer, pair.task, pair.reported, pair.seeds) == ("softmax", "listops", 38.37, 2)
-    assert pair.difference == pytest.approx(0.63)
-    said = shown(render(board(found), "md"))
-    assert "| softmax | ListOps | small@1 | 38.37 | 39.00 (2) | +0.63 |" in said
-    assert "Reported elsewhere" in said
-    assert "Nothing yet" in shown(render(board(found[2:]), "md"))

@@ -181,7 +181,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("curve", [[2, 1.0, 0.5], [2, 1.0, 0.5]], "growing steps"),
         ("curve", [[9999, 1.0, 0.5]], "curve has steps outside"),
         ("selection.step", 1200, "the best step is 100"),
-        ("selection.rule", "last", "the task says validation"),
+        ("selection.rule", "last", "task and protocol say validation"),
         ("seed", True, "seed is True, not a whole number"),
         ("seed", 1, "config.seed is 0, the record says 1"),
         ("created", "yesterday", "created is 'yesterday'"),

@@ -1,0 +1,201 @@
+"""The tested checkpoint is the selected one: parameters of step n are n, and evaluations say what they were given."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from lra import api
+from lra import train as trainer
+from lra.evaluate import Evaluation, Resident
+from lra.interrupt import Interrupted
+from lra.program import Program, TrainState
+from lra.together import Together
+from lra.train import Outcome, train_program
+from tasks.core import Card, Prepared
+from tasks.listops import CARD
+from tests.lra.conftest import tiny_config
+
+Accuracies = dict[int, int]  # by step, right answers of 50 in validation
+
+
+@pytest.fixture
+def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int, int]]]:
+    """Sets what a validation gives after each step of each seed; returns the evaluations: split, step, examples."""
+
+    def set_course(*right: Accuracies, stop_at: tuple[int, ...] = ()) -> list[tuple[str, int, int]]:
+        seen: list[tuple[str, int, int]] = []
+        stops = list(stop_at)
+
+        def advance(program: Program, state: TrainState, _: Any, steps: int) -> tuple[TrainState, Any]:
+            if stops and state.step == stops[0]:
+                stops.pop(0)
+                os.kill(os.getpid(), signal.SIGTERM)
+            done = state.step + steps
+            params = jax.tree.map(lambda leaf: np.full(leaf.shape, done, leaf.dtype), state.params)
+            params = jax.device_put(params, program.everywhere)
+            return TrainState(done, params, state.rest, state.opt), np.ones((steps, len(program.seeds), 3))
+
+        def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> list[Evaluation]:
+            (name,) = (n for n, s in tiny.splits.items() if np.shares_memory(s.labels, split.labels))
+            found = []
+            for seed in range(len(program.seeds)):
+                params = [np.asarray(leaf) for leaf in jax.tree.leaves(program.of_seed(state, seed).params)]
+                (step,) = {int(number) for leaf in params for number in (leaf.min(), leaf.max())}
+                labels = split.labels[: split.count]
+                predictions = np.full(split.count, step % 10, np.uint8)
+                if name == "validation":
+                    known = right[seed][step]
+                    predictions = np.where(np.arange(split.count) < known, labels, (labels + 1) % 10).astype(np.uint8)
+                found.append(Evaluation(predictions, labels, 0.5))
+                seen.append((name, step, split.count))
+            return found
+
+        monkeypatch.setattr(trainer, "advance", advance)
+        monkeypatch.setattr(trainer, "evaluate", evaluate)
+        monkeypatch.setattr(api, "evaluate", evaluate)
+        monkeypatch.setattr(trainer, "compile_ahead", lambda *_: None)
+        monkeypatch.setattr(trainer, "forward_flops", lambda *_: 1.0)
+        return seen
+
+    return set_course
+
+
+@functools.cache
+def compiled() -> tuple[Program, TrainState]:
+    program = Program(tiny_config("linear"), CARD)
+    return program, program.init()
+
+
+def train(tiny: Prepared, place: Path, card: Card = CARD, limit: int | None = None, **changes: Any) -> Outcome:
+    """Train with another configuration, by a program that was made once; its steps are not computed anyway."""
+    made, start = compiled()
+    max_minutes = changes.pop("max_minutes", None)
+    program = copy.copy(made)
+    program.config = dataclasses.replace(tiny_config("linear", **changes), limit=limit)
+    program.init = lambda: start  # type: ignore[method-assign]
+    return train_program(program, card, tiny, place, [place], max_minutes=max_minutes)[0]
+
+
+def selected(outcome: Outcome) -> int:
+    """Return the step of the checkpoint that was tested; its parameters are those of this step."""
+    assert outcome.test is not None
+    assert outcome.selected_step is not None
+    assert set(outcome.test.predictions.tolist()) == {outcome.selected_step % 10}
+    return outcome.selected_step
+
+
+@pytest.mark.parametrize(
+    ("right", "best"),
+    [
+        ({4: 15, 8: 35, 12: 25}, 8),
+        ({4: 35, 8: 25, 12: 15}, 4),
+        ({4: 15, 8: 25, 12: 35}, 12),
+        ({4: 25, 8: 25, 12: 25}, 4),  # of equals, the earliest
+        ({4: 15, 8: 25, 12: 25}, 8),
+        ({4: 0, 8: 0, 12: 0}, 4),
+        ({4: 49, 8: 50, 12: 50}, 8),
+    ],
+)
+def test_the_best_validation_is_tested(
+    tiny: Prepared, tmp_path: Path, course: Callable[..., list[Any]], right: Accuracies, best: int
+) -> None:
+    seen = course(right)
+    outcome = train(tiny, tmp_path)
+    assert (selected(outcome), outcome.status, outcome.steps_done) == (best, "complete", 12)
+    assert seen == [*(("validation", step, 50) for step in (4, 8, 12)), ("test", best, 50)]  # the test once
+    assert outcome.journal.validation == [[step, 0.5, count / 50] for step, count in right.items()]
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "validated"), [(10, 4, [4, 8, 10]), (3, 5, [3]), (5, 5, [5]), (3, 1, [1, 2, 3])]
+)
+def test_the_last_step_is_validated_whatever_divides_the_steps(
+    tiny: Prepared, tmp_path: Path, course: Callable[..., list[Any]], steps: int, every: int, validated: list[int]
+) -> None:
+    seen = course({step: step for step in validated})
+    outcome = train(tiny, tmp_path, **{"train.steps": steps, "train.eval_every": every})
+    assert [step for split, step, _ in seen if split == "validation"] == validated
+    assert selected(outcome) == steps
+
+
+def test_a_task_without_validation_tests_the_last(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    seen = course({})
+    outcome = train(tiny, tmp_path, dataclasses.replace(CARD, selection="last"))
+    assert (selected(outcome), outcome.journal.best_step) == (12, None)
+    assert seen == [("test", 12, 50)]
+
+
+@pytest.mark.parametrize("dispatch", [1, 3])
+def test_steps_of_a_dispatch_end_where_there_is_a_validation(
+    tiny: Prepared, tmp_path: Path, course: Any, dispatch: int
+) -> None:
+    seen = course({5: 1, 10: 3, 11: 2})
+    changes = {"train.dispatch_steps": dispatch, "train.steps": 11, "train.eval_every": 5}
+    outcome = train(tiny, tmp_path, **changes)
+    assert [step for _, step, _ in seen] == [5, 10, 11, 10]
+    assert selected(outcome) == 10
+
+
+def test_every_evaluation_keeps_to_the_limit(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    seen = course({4: 1, 8: 1, 12: 1})
+    outcome = train(tiny, tmp_path, limit=1)
+    assert seen == [("validation", 4, 1), ("validation", 8, 1), ("validation", 12, 1), ("test", 4, 1)]
+    assert outcome.journal.validation[0][2] == 1.0
+
+
+def test_a_run_that_was_stopped_selects_what_it_would_have(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    course({4: 15, 8: 35, 12: 25}, stop_at=(5, 9))
+    ends = [train(tiny, tmp_path) for _ in range(3)]
+    assert [end.status for end in ends] == ["interrupted", "interrupted", "complete"]
+    assert selected(ends[-1]) == 8
+
+
+def test_a_truncated_run_tests_its_best_so_far(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    """Without a validation yet, that is the state that it is in."""
+    course({4: 15, 8: 35, 12: 25}, stop_at=(9,))
+    first = train(tiny, tmp_path / "a", max_minutes=0)
+    assert (first.status, first.steps_done, selected(first)) == ("truncated", 1, 1)
+    assert train(tiny, tmp_path / "b").status == "interrupted"
+    later = train(tiny, tmp_path / "b", max_minutes=0)
+    assert (later.status, later.steps_done, selected(later)) == ("truncated", 11, 8)
+
+
+def test_each_seed_of_a_program_selects_its_own(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    course({4: 15, 8: 35, 12: 25}, {4: 35, 8: 25, 12: 15}, {4: 15, 8: 25, 12: 35})
+    program = Together(tiny_config("linear"), CARD, (0, 1, 2))
+    places = [tmp_path / str(seed) for seed in range(3)]
+    outcomes = train_program(program, CARD, tiny, tmp_path / "all", places)
+    assert [selected(outcome) for outcome in outcomes] == [8, 4, 12]
+
+
+@pytest.mark.parametrize(("selection", "step"), [("validation", 8), ("last", 12)])
+def test_a_finished_run_is_evaluated_again_at_the_step_that_was_tested(
+    tiny: Prepared, tmp_path: Path, course: Any, monkeypatch: pytest.MonkeyPatch, selection: str, step: int
+) -> None:
+    """In a run that was interrupted, of which two checkpoints are kept."""
+    module = api.load_task("listops")
+    monkeypatch.setattr(module, "CARD", dataclasses.replace(CARD, selection=selection))
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path))
+    monkeypatch.setattr(api, "prepare", lambda *_, **__: tiny)
+    monkeypatch.setattr(api, "use_compilation_cache", lambda: None)
+    course({4: 15, 8: 35, 12: 25}, stop_at=(9,))
+    with pytest.raises(Interrupted):
+        api.run_config(tiny_config("linear"))
+    made = api.run_config(tiny_config("linear"))
+    assert made["selection"] == {
+        **{"rule": selection, "step": step, "best_step": step if selection == "validation" else None},
+    }
+    again, read = api.evaluate_run(made["id"])
+    assert set(again.predictions.tolist()) == {step % 10}
+    assert read == made
