@@ -139,6 +139,7 @@ def test_of_seeds_together_with_a_mixer_of_ones_own(trained: Callable[[Train], N
     ]
     assert [r["test"].get("correct") for r in made] == [23, None, 24]
     assert (made[1]["test"], made[1]["message"], made[1]["steps"]) == ({}, "why", {"done": 31, "planned": 90})
+    assert made[1]["selection"] == {"rule": "validation", "step": None, "best_step": 60}
     assert [r["config"]["seed"] for r in made] == [4, 5, 6]
     assert len({r["config_sha256"] for r in made}) == 3
     mixer = {"name": recording.SPEC, "options": {}, "sha256": config.mixer_sha256}

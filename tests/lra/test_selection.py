@@ -42,8 +42,15 @@ def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
                 stops.pop(0)
                 os.kill(os.getpid(), signal.SIGTERM)
             done = state.step + steps
-            params = jax.tree.map(lambda leaf: np.full(leaf.shape, done, leaf.dtype), state.params)
-            params = jax.device_put(params, program.everywhere)
+
+            def numbered(leaf: jax.Array) -> np.ndarray:
+                """The step, and 100 for each seed before this one where several are trained."""
+                numbers = np.full(leaf.shape, done, leaf.dtype)
+                for seed in range(1, len(program.seeds)):
+                    numbers[seed] += 100 * seed
+                return numbers
+
+            params = jax.device_put(jax.tree.map(numbered, state.params), program.everywhere)
             return TrainState(done, params, state.rest, state.opt), np.ones((steps, len(program.seeds), 3))
 
         def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> list[Evaluation]:
@@ -51,7 +58,7 @@ def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
             found = []
             for seed in range(len(program.seeds)):
                 params = [np.asarray(leaf) for leaf in jax.tree.leaves(program.of_seed(state, seed).params)]
-                (step,) = {int(number) for leaf in params for number in (leaf.min(), leaf.max())}
+                (step,) = {int(number) - 100 * seed for leaf in params for number in (leaf.min(), leaf.max())}
                 labels = split.labels[: split.count]
                 predictions = np.full(split.count, step % 10, np.uint8)
                 if name == "validation":

@@ -70,13 +70,13 @@ def test_of_every_task_with_seeds_and_minutes(together: bool, calls: Calls) -> N
 
 @pytest.mark.parametrize("together", [False, True])
 def test_of_trials_and_of_what_they_chose(together: bool, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Sweep(["listops", "text"], ["cosformer"], "quick", seeds=2, together=together, tune=True)
+    wanted = Sweep(["listops", "text"], ["cosformer"], "lra", seeds=2, together=together, tune=True)
     cells = sweep.plan(wanted, DATA).cells
     named = [config for cell in cells for config in assert_runs_what_it_names(cell, calls)]
-    rates = tuning.grid("listops", "quick")
-    base = cfg.protocol("listops", "quick").train.learning_rate
+    rates = tuning.grid("listops", "lra")
+    base = cfg.protocol("listops", "lra").train.learning_rate
     assert rates == pytest.approx([0.3 * base, base, 3 * base])
-    text = cfg.protocol("text", "quick").train.learning_rate
+    text = cfg.protocol("text", "lra").train.learning_rate
     assert [(c.task, c.seed, c.train.learning_rate) for c in named] == [
         *(("listops", 0, rate) for rate in rates),
         *(("text", seed, text) for seed in (0, 1)),
