@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lra.config import TASKS, Expected, Model, Protocol, Train
+from lra.config import TASKS, Expected, Model, Protocol
+from lra.optimizer import peak_rate
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Variant
@@ -125,13 +126,6 @@ def model_text(model: Model) -> str:
     width = f"{model.d_model}" if model.qkv_dim == model.d_model else f"{model.d_model} (qkv {model.qkv_dim})"
     pair = f", {model.pair}" if model.pair else ""
     return f"{model.layers} x {width}, {model.heads} heads, mlp {model.mlp_dim}, {model.pooling}{pair}"
-
-
-def peak_rate(train: Train) -> float:
-    """The highest rate of the run. `rsqrt` has its peak at the end of the warm-up, which a short run never reaches."""
-    if train.schedule != "rsqrt":
-        return train.learning_rate
-    return train.learning_rate / train.warmup**0.5 * min(1, train.steps / train.warmup)
 
 
 def expected_texts(expected: Mapping[str, Expected]) -> list[str]:
