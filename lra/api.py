@@ -150,11 +150,14 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     if missing := [seed for seed in seeds if seed not in records]:
         use_compilation_cache()
         use_every_core()
+        version = mixers.resolve(config.mixer).version
         for seed in missing if is_writer() else ():
             rec.write_whole(places[seed] / "config.json", config_file.as_text(configs[seed]))
         outcomes = _train(configs, places, missing, card, data, max_minutes)
         for seed, outcome in outcomes.items():
-            records[seed] = make_record(places[seed].name, configs[seed], card, data, outcome, together=len(missing))
+            records[seed] = make_record(
+                places[seed].name, configs[seed], card, data, outcome, mixer_version=version, together=len(missing)
+            )
             with contextlib.suppress(FileExistsError):  # one that diverged does so again, at the same step
                 if is_writer():
                     rec.write(places[seed] / "records", records[seed])
@@ -189,10 +192,18 @@ def _train(
 
 
 def make_record(
-    run_id: str, config: RunConfig, card: Card, data: Prepared, outcome: Outcome, *, together: int = 1
+    run_id: str,
+    config: RunConfig,
+    card: Card,
+    data: Prepared,
+    outcome: Outcome,
+    *,
+    mixer_version: int,
+    together: int = 1,
 ) -> dict[str, Any]:
     """The record of a run that ended (complete, truncated or diverged).
 
+    mixer_version: `VERSION` of the mixer's file when the run began
     together: seeds in one program; seconds, steps per second and memory are of all of them
     """
     journal, test = outcome.journal, outcome.test
@@ -226,6 +237,7 @@ def make_record(
             "label": config.mixer_label,
             "options": dict(config.mixer_options),
             "sha256": config.mixer_sha256,
+            "version": mixer_version,
         },
         "seed": config.seed,
         "steps": {"done": outcome.steps_done, "planned": config.train.steps},

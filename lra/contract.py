@@ -23,6 +23,7 @@ from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, prob
 # Options under which a mixer runs other code than by default. The tests put each of them to the contract as well.
 FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "bigbird": ({"num_random": 0}, {"random_span": 1024, "drop_weights": False}),
+    "cosformer": ({"m": "own"},),
     "fnet": ({"length": "padded", "norm": "backward"},),
     "linformer": ({"rank": 16, "sharing": "key-value", "init": "xavier"}, {"sharing": "none"}),
     "local": ({"layout": "lra_strided"},),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,10 +34,29 @@ def learning_rate(train: Train) -> optax.Schedule:
     )
 
 
-def optimizer(train: Train, params: Any) -> optax.GradientTransformation:
-    """AdamW, decoupled weight decay times the rate, after clipping by value where the protocol asks for it.
+def peak_rate(train: Train) -> float:
+    """Return the highest learning rate of a run.
 
-    A mixer's `nnx.Param(value, lr_scale=0.1, decay=False)` has a tenth of the rate, and no weight decay.
+    `rsqrt` has its peak at the end of the warm-up, which a short run never reaches.
+    """
+    if train.schedule != "rsqrt":
+        return train.learning_rate
+    return train.learning_rate / train.warmup**0.5 * min(1, train.steps / train.warmup)
+
+
+def optimizer(train: Train, params: Any) -> optax.GradientTransformation:
+    """Build AdamW: decoupled weight decay times the rate, after clipping by value if the protocol asks for it.
+
+    A mixer can give a parameter a learning rate of its own, by metadata of its `nnx.Param`. The schedule is the
+    protocol's for all parameters; their rates differ by a constant factor.
+
+        nnx.Param(value, lr=1e-3)        an absolute peak rate, or the protocol's peak if that is lower
+        nnx.Param(value, lr_scale=0.1)   a fraction of the protocol's rate
+        nnx.Param(value, decay=False)    no weight decay
+
+    Args:
+      train: the protocol's optimiser and schedule
+      params: parameters as `nnx.Variable`s with their metadata
     """
     b1: float | optax.Schedule = train.b1
     if train.schedule == "onecycle":  # torch's OneCycleLR cycles beta_1 against the rate
@@ -42,19 +64,25 @@ def optimizer(train: Train, params: Any) -> optax.GradientTransformation:
         b1 = lambda step: jnp.interp(step, knots, momenta)  # noqa: E731
     adamw = optax.inject_hyperparams(optax.adamw, static_args="mask")(
         learning_rate=learning_rate(train), b1=b1, b2=train.b2, eps=train.eps, weight_decay=train.weight_decay,
-        mask=_wishes(params, "decay", True),
+        mask=_by_metadata(params, lambda metadata: metadata.get("decay", True), True),
     )  # fmt: skip
     parts = [adamw] if train.clip_value is None else [optax.clip(train.clip_value), adamw]
-    scales = _wishes(params, "lr_scale", 1.0)
+    scales = _by_metadata(params, partial(_rate_scale, peak_rate(train)), 1.0)
     if scales is not None:
         parts.append(optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales)))
     return parts[0] if len(parts) == 1 else optax.chain(*parts)
 
 
-def _wishes(params: Any, name: str, default: Any) -> Any:
-    """The value of a metadatum of each parameter, as a tree like `params`; None where all have the default."""
+def _rate_scale(peak: float, metadata: Mapping[str, Any]) -> float:
+    """Return the rate of a parameter in units of the protocol's, whose highest is `peak`."""
+    own = metadata.get("lr", math.inf)
+    return metadata.get("lr_scale", 1.0) * (own / peak if own < peak else 1.0)
+
+
+def _by_metadata(params: Any, value_of: Callable[[Mapping[str, Any]], Any], default: Any) -> Any:
+    """Return `value_of(metadata)` of each parameter, as a tree like `params`; None if all have the default."""
     values = jax.tree.map(
-        lambda p: p.replace(p.get_metadata().get(name, default)), params, is_leaf=lambda p: isinstance(p, nnx.Variable)
+        lambda p: p.replace(value_of(p.get_metadata())), params, is_leaf=lambda p: isinstance(p, nnx.Variable)
     )
     return None if all(value == default for value in jax.tree.leaves(values)) else values
 

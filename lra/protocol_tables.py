@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lra.config import PROTOCOLS, TASKS, Form, Model, Protocol, Train
-from lra.protocols import peak_rate
+from lra.optimizer import peak_rate
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "protocols.md"
 TOP = ("version", "variant", "max_len")

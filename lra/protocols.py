@@ -147,10 +147,3 @@ def first_selectable(card_selection: str, train: Train) -> int | None:
     if selection_rule(card_selection, train) == "last":
         return None
     return math.floor(train.select_after * train.steps) + 1
-
-
-def peak_rate(train: Train) -> float:
-    """Return the highest learning rate of a run. A short run of `rsqrt` ends before its warm-up does."""
-    if train.schedule != "rsqrt":
-        return train.learning_rate
-    return train.learning_rate / train.warmup**0.5 * min(1, train.steps / train.warmup)

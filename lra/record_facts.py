@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from functools import cache
 from typing import Any
 
 from lra import config as cfg
@@ -83,10 +84,7 @@ def retired(record: Mapping[str, Any]) -> list[str]:
 
 @cache
 def mixer_version(name: str) -> int | None:
-    """Return the version that a mixer of the project declares, 1 without one; None for any other name."""
-    # To be replaced by models.mixers.version_of.
-    path = {p.stem: p for p in (ROOT / "models" / "mixers").glob("[!_]*.py")}.get(name)
-    if path is None:
-        return None
-    declared = re.search(r"^VERSION = (\d+)$", path.read_text("utf-8"), re.MULTILINE)
-    return int(declared[1]) if declared else 1
+    """Return the version that a mixer of the project declares; None for any other name."""
+    from models.mixers import available, version_of
+
+    return version_of(name) if name in available() else None

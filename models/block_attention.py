@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from models.core import attention_dropout, masked_softmax, scores
+from models.core import attention_dropout, boolean_mask, masked_softmax, scores
 
 
 def cut(x: jax.Array, size: int) -> jax.Array:
@@ -83,6 +83,7 @@ def strided_attention(
 
     q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V].
     """
+    mask = boolean_mask(mask)
     b, length, h, _ = q.shape
     q, k, v = (cut(x, stride).reshape(b, 1, -1, stride * h, x.shape[-1]) for x in (q, k, v))  # a remainder: h heads
     visible = jnp.repeat(cut(mask, stride).swapaxes(1, 2), h, 1)[:, None, :, None]  # [B, 1, stride * H, 1, T]

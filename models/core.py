@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Init = Literal["xavier", "lecun", "torch"]
@@ -87,6 +88,27 @@ class Buffer(nnx.Variable):
     """Drawn once and not trained (random features, hash rotations): saved with the parameters, apart from them."""
 
 
+def boolean_mask(mask: jax.Array) -> jax.Array:
+    """Return a mask, of any shape, as booleans.
+
+    The values of an integer mask can be checked only where they are known, which is not the case under `jax.jit`.
+
+    Args:
+      mask: bool, True = real, or integers 1 and 0
+
+    Raises:
+      ValueError: the mask has another type, or an integer in it is neither 0 nor 1. Floats are refused because an
+        additive mask, of 0 and -1e9, would be read as its opposite.
+    """
+    if mask.dtype == bool:
+        return mask
+    if not jnp.issubdtype(mask.dtype, jnp.integer):
+        raise ValueError(f"a mask is bool, True = real, or integers 0 and 1; this one is {mask.dtype}")
+    if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
+        raise ValueError(f"a mask of integers has only 0 and 1; this one is {mask.dtype} with other values")
+    return mask.astype(bool)
+
+
 def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
     """q . k / sqrt(K), K being the last axis of q, accumulated in float32."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
@@ -95,6 +117,7 @@ def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
 
 def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Array:
     """Softmax in float32 over the entries where `mask` (broadcastable) holds; where none does: zeros, gradient zero."""
+    mask = boolean_mask(mask)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis)
     return jnp.where(mask, weights, 0)

@@ -103,7 +103,7 @@ def test_killed_at_any_moment_it_goes_on_and_evaluates_to_its_number(runs):
 
 
 def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
-    (tmp_path / "mine.py").write_text(MIXER)
+    (tmp_path / "mine.py").write_text(f"{MIXER}\nVERSION = 3\n")
     few = ["--train.steps", "3", "--limit", "20", "--mixer-options", "scale=0.5"]
     done = command("train", *TINY, "--mixer", "mine.py:Mean", *few, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -111,6 +111,7 @@ def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
     assert said["mixer"]["label"].startswith("mine.py:Mean@")
     assert said["mixer"]["label"].endswith("(scale=0.5)")
     assert len(said["mixer"]["sha256"]) == 64
+    assert said["mixer"]["version"] == 3
     assert said["test"]["count"] == 20
     assert str(tmp_path) not in json.dumps(said)  # nobody's home directory in a record
     board = command("leaderboard", "--format", "md")

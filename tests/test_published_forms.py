@@ -46,7 +46,10 @@ def test_a_label_is_that_of_its_options(label: str) -> None:
 
 @pytest.mark.parametrize("label", [label for label in LABELS if "(" in label])
 def test_a_published_form_does_not_depend_on_padding(label: str) -> None:
+    """`tests/lra/test_contract.py` checks the whole contract of the forms in `contract.FORMS`."""
     name, options = parsed(label)
+    if options in contract.FORMS.get(name, ()):
+        return
     subject = Subject(mixers.resolve(name), options)
     for check in (contract.shapes, contract.padding_content, contract.padding_amount, contract.empty_example):
         check(subject)

@@ -6,12 +6,18 @@ A mixer is named in one of three ways:
     package.module:MyMixer     a class that can be imported
     path/my_file.py:MyMixer    a class in a file of yours, from any directory
 
-Without `:MyMixer` the class is found by convention: the one public class defined in the module that has
-`__call__`. A module may claim how its time and memory grow, `COMPLEXITY = ("L", "L")`.
+Without `:MyMixer` the class is found by convention: the one public class defined in the module that has `__call__`.
+
+A module may state two facts about itself:
+
+    COMPLEXITY = ("L", "L")    how its time and memory grow with the length
+    VERSION = 2                to be raised when the same name and options compute something else than before: results
+                               of different versions are not compared. A module without it has version 1.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import importlib
@@ -39,6 +45,7 @@ class Resolved:
     spec:       what finds it from any directory: a file of yours by its whole path
     complexity: growth of time and memory that its file claims, None if it claims nothing
     sha256:     of its file, where it is not a file of this folder
+    version:    of what it computes, 1 if its file says nothing
     """
 
     name: str
@@ -46,6 +53,7 @@ class Resolved:
     cls: type
     complexity: tuple[str, str] | None
     sha256: str | None
+    version: int = 1
 
 
 class Option(typing.NamedTuple):
@@ -58,6 +66,27 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")))
 
 
+def version_of(name: str) -> int:
+    """Return the version of a mixer of this folder. Its file is read and not imported.
+
+    Raises:
+      ValueError: there is no such mixer, or its VERSION is not a whole number from 1, written as such.
+    """
+    if name not in available():
+        raise ValueError(f"unknown mixer {name!r}; the mixers are {', '.join(available())}")
+    path = Path(__file__).with_name(f"{name}.py")
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
+            return _checked_version(ast.literal_eval(node.value), path.name)
+    return 1
+
+
+def _checked_version(version: Any, file: str) -> int:
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{file}: VERSION must be a whole number from 1, as in VERSION = 2")
+    return version
+
+
 def resolve(spec: str) -> Resolved:
     """Finds a mixer by name.
 
@@ -66,7 +95,7 @@ def resolve(spec: str) -> Resolved:
     """
     if spec in available():
         module = importlib.import_module(f"{__name__}.{spec}")
-        return Resolved(spec, spec, _mixer_class(module, "", spec), getattr(module, "COMPLEXITY", None), None)
+        return _of_this_folder(spec, module, _mixer_class(module, "", spec))
     place, _, class_name = spec.rpartition(":") if ":" in spec else (spec, "", "")
     forms = FORMS.format(names=", ".join(available()))
     if place.endswith(".py"):
@@ -88,10 +117,19 @@ def resolve(spec: str) -> Resolved:
     cls = _mixer_class(module, class_name, spec)
     source = Path(str(module.__file__))
     if source.resolve().parent == Path(__file__).resolve().parent:
-        return Resolved(source.stem, source.stem, cls, getattr(module, "COMPLEXITY", None), None)
-    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    complexity = getattr(module, "COMPLEXITY", None)
-    return Resolved(f"{name}:{cls.__name__}", f"{place}:{cls.__name__}", cls, complexity, sha256)
+        return _of_this_folder(source.stem, module, cls)
+    return Resolved(
+        name=f"{name}:{cls.__name__}",
+        spec=f"{place}:{cls.__name__}",
+        cls=cls,
+        complexity=getattr(module, "COMPLEXITY", None),
+        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        version=_checked_version(getattr(module, "VERSION", 1), source.name),
+    )
+
+
+def _of_this_folder(name: str, module: types.ModuleType, cls: type) -> Resolved:
+    return Resolved(name, name, cls, getattr(module, "COMPLEXITY", None), None, version_of(name))
 
 
 def options(cls: type) -> dict[str, Option]:

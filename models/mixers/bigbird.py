@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, neighbourhood
-from models.core import Buffer, Dims, QKVAttention, fold
+from models.core import Buffer, Dims, QKVAttention, boolean_mask, fold
 
 COMPLEXITY = ("L", "L")
 
@@ -64,6 +64,7 @@ def bigbird_attention(
     Returns:
       [B, L, H, V], dtype of v.
     """
+    mask = boolean_mask(mask)
     blocks = [cut(x, size) for x in (q, k, v)]  # [B, N, S, H, K]
     b, n, _, h, _ = blocks[0].shape
     real = mask.sum(1)[:, None, None, None]

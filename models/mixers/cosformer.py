@@ -1,26 +1,43 @@
-"""cosFormer (Qin et al., 2022, arXiv:2202.08791).
+"""cosFormer attention (Qin et al., 2022, arXiv:2202.08791).
 
-    y_i = sum_j w_ij v_j / max(sum_j w_ij, eps),    w_ij = relu(q_i) . relu(k_j) cos(pi/2 (i - j) / M)
+    y_i = sum_j w_ij v_j / max(sum_j w_ij, eps)
+    w_ij = relu(q_i) . relu(k_j) cos(pi/2 (i - j) / M)
 
-With a_i = pi/2 i/M, cos(a_i - a_j) = cos a_i cos a_j + sin a_i sin a_j: the sums over j are two states of size
-K x V, so time and memory are linear in L. All angles lie in (0, pi/2]: every term of
-the denominator is non-negative and nothing cancels. There is no 1/sqrt(K). No L x L matrix exists whose
-entries could be dropped: the protocol's attention dropout does not apply.
+This is linear attention with ReLU as its feature map, and each weight is multiplied by a cosine of the distance between
+query and key, so that near keys count more than distant ones. There is no factor 1/sqrt(K).
 
-Deviations from the authors' code (OpenNLPLab/cosFormer): padded keys are masked; M is given, where the
-authors take the padded length of the batch, so that their result moves with the padding.
+Time and memory are linear in L. With the angles a_i = pi/2 i/M,
+
+    cos(a_i - a_j) = cos a_i cos a_j + sin a_i sin a_j
+
+so the sum over j splits into two states, sum_j cos(a_j) relu(k_j) v_j^T and the same with sin(a_j). Each is a matrix of
+size K x V that all queries share. No L x L matrix exists, so there are no attention weights to drop: the protocol's
+attention dropout does not apply.
+
+Positions are counted from 1 and do not exceed M. All angles are therefore in (0, pi/2], all weights are non-negative,
+and nothing cancels in the denominator.
+
+The option `m` chooses M. Neither choice depends on the padding or on the other examples of a batch.
+
+    m="max_len"   M is the encoder's length, `dims.max_len`, for every example. For examples that are much shorter the
+                  cosine is nearly constant: at a quarter of max_len it is between 0.92 and 1.
+    m="own"       M is the example's own number of real tokens, as in the paper, where M is the sequence length.
+
+Deviations from the code of the authors (github.com/OpenNLPLab/cosFormer): it has no padding mask; here padded keys get
+weight zero. It takes M from the padded length of the batch, so that its results change with the amount of padding.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from models.core import Dims, QKVAttention, state_of
+from models.core import Dims, QKVAttention, boolean_mask, state_of
 
 COMPLEXITY = ("L", "L")
 CHUNK = 128  # of the causal form: weights are CHUNK x CHUNK, states are kept once per chunk
@@ -32,27 +49,31 @@ def cosformer_attention(
     v: jax.Array,
     *,
     mask: jax.Array | None = None,
-    max_len: int | None = None,
+    max_len: int | jax.Array | None = None,
     causal: bool = False,
     eps: float = 1e-6,
 ) -> jax.Array:
-    """Attention with cosine re-weighting, in linear time and memory; sums in float32 whatever the dtype.
+    """Compute attention with cosine re-weighting, in linear time and memory; sums are in float32 or wider.
 
     Args:
       q:       [B, Lq, H, K]
       k:       [B, Lk, H, K]
       v:       [B, Lk, H, V], V arbitrary
-      mask:    [B, Lk] bool, True = real key; None: all are
-      max_len: M, at least Lq and Lk; None: max(Lq, Lk), which moves with padding
-      causal:  query i sees the keys j <= i only (Lq = Lk)
-      eps:     the denominator is clamped below at eps
+      mask:    [B, Lk], bool or integers 0 and 1, True = real key; None: all keys are real
+      max_len: M. An int: the same for all examples, at least Lq and Lk. An integer array [B]: one M per example, at
+               least its number of real tokens; positions beyond it get the angle pi/2, and an M of 0 counts as 1.
+               None: max(Lq, Lk), so that the result changes with the amount of padding
+      causal:  query i sees only the keys j <= i (needs Lq = Lk)
+      eps:     lower bound of the denominator
 
     Returns:
-      [B, Lq, H, V], dtype of v. Zero where a query meets no key.
+      [B, Lq, H, V], dtype of v. Zero for a query without keys.
 
     Raises:
-      ValueError: shapes disagree, or max_len is shorter than an input (the cosine would turn negative).
+      ValueError: shapes disagree; the mask is neither bool nor integers 0 and 1; max_len is neither an int nor an
+        integer array [B], or is an int below a length, for which the cosine would be negative.
     """
+    mask = None if mask is None else boolean_mask(mask)
     (b, lq, h, width), lk = q.shape, k.shape[1]
     if k.shape != (b, lk, h, width) or v.shape[:3] != k.shape[:3]:
         raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape} are not [B, Lq, H, K], [B, Lk, H, K], [B, Lk, H, V]")
@@ -61,7 +82,10 @@ def cosformer_attention(
     if causal and lq != lk:
         raise ValueError(f"the causal form needs as many queries as keys, not {lq} and {lk}")
     max_len = max(lq, lk) if max_len is None else max_len
-    if max_len < max(lq, lk):
+    if isinstance(max_len, jax.Array | np.ndarray):
+        if max_len.shape != (b,) or not jnp.issubdtype(max_len.dtype, jnp.integer):
+            raise ValueError(f"max_len {max_len.dtype}{list(max_len.shape)} is not an int or an integer array [{b}]")
+    elif max_len < max(lq, lk):
         raise ValueError(f"max_len {max_len} is shorter than an input ({lq} queries, {lk} keys)")
 
     dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
@@ -70,23 +94,24 @@ def cosformer_attention(
     if mask is not None:
         k = jnp.where(mask[:, None, :, None], k, 0)
     form = _causal if causal else _bidirectional
-    return form(q, k, v, math.pi / 2 / max_len, eps).swapaxes(1, 2).astype(dtype)
+    return form(q, k, v, max_len, eps).swapaxes(1, 2).astype(dtype)
 
 
-def _bidirectional(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -> jax.Array:
-    """q, k non-negative, k zero where padded, all [B, H, L, K]; angles are unit * (1..L).
+def _bidirectional(q: jax.Array, k: jax.Array, v: jax.Array, max_len: int | jax.Array, eps: float) -> jax.Array:
+    """Attend to all keys. q, k non-negative, k zero at padding, all [B, H, L, K] -> [B, H, Lq, V].
 
-    Values are turned in the place of keys, and results in that of queries: nothing of width 2K is written.
+    Values are multiplied by the cosines and sines instead of keys, and results instead of queries, so no array of
+    width 2K is written.
     """
     y, total = jnp.zeros_like(q, shape=(*q.shape[:3], v.shape[-1])), jnp.zeros_like(q[..., :1])
-    for of_query, of_key in zip(_turns(q, unit), _turns(k, unit), strict=True):
+    for of_query, of_key in zip(_waves(q, max_len), _waves(k, max_len), strict=True):
         y += jnp.einsum("bhik,bhkv->bhiv", q, state_of(k, v * of_key)) * of_query
         total += jnp.einsum("bhik,bhk->bhi", q, (k * of_key).sum(2))[..., None] * of_query
     return y / jnp.maximum(total, eps)
 
 
-def _causal(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -> jax.Array:
-    """The same for j <= i: quadratic within a chunk, one state from chunk to chunk."""
+def _causal(q: jax.Array, k: jax.Array, v: jax.Array, max_len: int | jax.Array, eps: float) -> jax.Array:
+    """Attend to the keys j <= i, as `_bidirectional`: quadratic within a chunk, one state from chunk to chunk."""
     b, h, length, width = q.shape
     size = min(CHUNK, length)
     count = -(-length // size)
@@ -105,32 +130,41 @@ def _causal(q: jax.Array, k: jax.Array, v: jax.Array, unit: float, eps: float) -
         y = jnp.einsum("bhij,bhjv->bhiv", near, v) + jnp.einsum("bhik,bhkv->bhiv", q, state)
         return state + state_of(k, v), y
 
+    q, k = (jnp.concatenate([x * wave for wave in _waves(x, max_len)], -1) for x in (q, k))  # [B, H, L, 2K]
     state = jnp.zeros((b, h, 2 * width, v.shape[-1]), v.dtype)
-    _, y = jax.lax.scan(step, state, (chunks(_turn(q, unit)), chunks(_turn(k, unit)), chunks(v)))
+    _, y = jax.lax.scan(step, state, (chunks(q), chunks(k), chunks(v)))
     y = jnp.moveaxis(y, 0, 2).reshape(b, h, count * size, -1)[:, :, :length]
     return y[..., :-1] / jnp.maximum(y[..., -1:], eps)
 
 
-def _turn(x: jax.Array, unit: float) -> jax.Array:
-    """[B, H, L, K] -> [B, H, L, 2K]: x_i cos(unit i), x_i sin(unit i), i from 1."""
-    return jnp.concatenate([x * turn for turn in _turns(x, unit)], -1)
-
-
-def _turns(x: jax.Array, unit: float) -> list[np.ndarray]:
-    """cos(unit i) and sin(unit i), [1, 1, L, 1]: constants, for XLA would compute them for each element of x."""
-    angle = unit * np.arange(1, x.shape[2] + 1)[None, None, :, None]
-    return [np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)]
+def _waves(x: jax.Array, max_len: int | jax.Array) -> list[jax.Array | np.ndarray]:
+    """Return cos(a_i) and sin(a_i) for the positions i = 1 .. L of x [B, H, L, K], each [1 or B, 1, L, 1]."""
+    place = np.arange(1, x.shape[2] + 1)
+    if not isinstance(max_len, jax.Array | np.ndarray):  # constants: XLA would compute them for each element of x
+        angle = math.pi / 2 / max_len * place[None, None, :, None]
+        return [np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)]
+    m = jnp.maximum(max_len, 1)[:, None]
+    reached = jnp.minimum(place[None], m)
+    # The cosine as the sine of what is left to pi/2: it ends at 0, where rounding would make it negative.
+    waves = (jnp.sin(math.pi / 2 * part.astype(x.dtype) / m.astype(x.dtype)) for part in (m - reached, reached))
+    return [wave[:, None, :, None] for wave in waves]
 
 
 class CosFormer(QKVAttention):
-    """Bidirectional cosFormer. M is `dims.max_len`, the encoder's length: the same for every example and bucket.
+    """Bidirectional cosFormer attention.
 
-    `eps` is the least denominator.
+    eps: lower bound of the denominator
+    m:   M; max_len = `dims.max_len`, own = the example's number of real tokens
     """
 
-    def __init__(self, dims: Dims, *, eps: float = 1e-6, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, dims: Dims, *, eps: float = 1e-6, m: Literal["max_len", "own"] = "max_len", rngs: nnx.Rngs
+    ) -> None:
         super().__init__(dims, rngs=rngs)
-        self.eps = eps
+        if m not in ("max_len", "own"):
+            raise ValueError(f"cosformer: m {m!r} is not one of max_len, own")
+        self.eps, self.m = eps, m
 
     def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
-        return cosformer_attention(q, k, v, mask=mask, max_len=self.dims.max_len, eps=self.eps)
+        max_len = mask.sum(1) if self.m == "own" else self.dims.max_len
+        return cosformer_attention(q, k, v, mask=mask, max_len=max_len, eps=self.eps)

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, state_of
+from models.core import Dims, QKVAttention, boolean_mask, state_of
 
 COMPLEXITY = ("L", "L")
 
 
 def linear_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, eps: float = 1e-6) -> jax.Array:
     """q [B, Lq, H, K], k [B, Lk, H, K], v [B, Lk, H, V], mask [B, Lk] -> [B, Lq, H, V]; sums in float32."""
+    mask = boolean_mask(mask)
     dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     q = jax.nn.elu(q) + 1

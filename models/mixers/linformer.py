@@ -25,13 +25,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, scores
+from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, scores
 
 COMPLEXITY = ("L", "L")
 
 
 def shorten(x: jax.Array, mask: jax.Array, projection: jax.Array) -> jax.Array:
     """Projects the length: x [B, L, H, K], mask [B, L], projection [L, M] or [H, L, M] -> [B, M, H, K], dtype of x."""
+    mask = boolean_mask(mask)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     form = "bjhk,jm->bmhk" if projection.ndim == 2 else "bjhk,hjm->bmhk"
     x, dtype = jnp.where(mask[:, :, None, None], x, 0).astype(wide), x.dtype
@@ -61,6 +62,7 @@ def linformer_attention(
     Returns:
       [B, L, H, V], dtype of v. An example without real tokens gives zeros.
     """
+    mask = boolean_mask(mask)
     k, v = shorten(k, mask, e), shorten(v, mask, f)
     weights = attention_dropout(jax.nn.softmax(scores("bihk,bmhk->bhim", q, k)), rate, keys)
     return jnp.einsum("bhim,bmhv->bihv", weights.astype(v.dtype), v)

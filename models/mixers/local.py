@@ -20,7 +20,7 @@ import jax
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, strided_attention
-from models.core import Dims, QKVAttention
+from models.core import Dims, QKVAttention, boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -35,6 +35,7 @@ def local_attention(
     keys: jax.Array | None = None,
 ) -> jax.Array:
     """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V]."""
+    mask = boolean_mask(mask)
     length = q.shape[1]
     size = min(window, length)  # one block, where the input is shorter than one
     q, k, v, mask = (cut(x, size) for x in (q, k, v, mask))

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, neighbourhood
-from models.core import Dims, QKVAttention, fold, projection
+from models.core import Dims, QKVAttention, boolean_mask, fold, projection
 
 COMPLEXITY = ("L", "L")
 
@@ -51,6 +51,7 @@ def sliding_window_attention(
     Returns:
       [B, L, H, V], dtype of v.
     """
+    mask = boolean_mask(mask)
     length, real = q.shape[1], mask.sum(1)[:, None, None]
     size = min(max(left, right, 16), 128)  # smaller: more copies of a key; larger: more pairs computed in vain
     before, after = -(-left // size), -(-right // size)

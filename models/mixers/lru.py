@@ -4,8 +4,10 @@
 
 lambda is diagonal and complex, |lambda| < 1 by construction; at first its squared modulus is uniform between
 r_min^2 and r_max^2 and its phase between 0 and max_phase. gamma, at first sqrt(1 - |lambda|^2), keeps x at the
-size of its input. The block is LRU, GELU, dropout, GLU; norm and residual are the encoder's. lambda, gamma and B
-learn at `lr_scale` of the rate (the paper: 0.1 to 0.5 by task), without decay.
+size of its input. The block is LRU, GELU, dropout, GLU; norm and residual are the encoder's.
+
+lambda, gamma and B learn at the fraction `lr_scale` of the protocol's rate, without weight decay. It is a fraction and
+not an absolute rate, as in S4D, because the paper gives one: 0.1 to 0.5, by task.
 
 The paper runs in both directions on Pathfinder and Path-X and in one elsewhere. Both is the default here, for it
 serves every task and every pooling: in one direction position 0, which `cls` and `first` read, sees itself alone.

@@ -30,7 +30,7 @@ from flax import nnx
 
 from models.block_attention import cut, join
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Block, Dims, dropout, fold, masked_softmax, projection
+from models.core import Block, Dims, boolean_mask, dropout, fold, masked_softmax, projection
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -51,6 +51,7 @@ def damped_ema(
 
 def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array, mask: jax.Array, kind: str) -> jax.Array:
     """q, k [B, N, S, Z] of N chunks, bias [S, S], mask [B, N, S] -> weights [B, N, S, S], float32, 0 at padded keys."""
+    mask = boolean_mask(mask)
     wide = jnp.promote_types(q.dtype, jnp.float32)
     logits = jnp.einsum("bniz,bnjz->bnij", q, k, preferred_element_type=wide)
     bias, seen = bias.astype(wide)[None, None], mask[:, :, None, :]

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.convolution import long_convolution
-from models.core import Dims, QKVAttention, attention_dropout, fold, masked_softmax
+from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, fold, masked_softmax
 from models.inverse import iterative_inverse
 
 COMPLEXITY = ("L log L", "L")
@@ -38,6 +38,7 @@ def segments_of(mask: jax.Array, count: int, width: int | None = None) -> tuple[
       belongs [B, L, M], True where a real token is in a segment; size [B, M], what its sum is divided by,
       0 for a segment that does not exist
     """
+    mask = boolean_mask(mask)
     place = jnp.arange(mask.shape[1])[None, :]
     own = place // width if width else place * count // jnp.maximum(mask.sum(1, keepdims=True), 1)
     belongs = (own[..., None] == jnp.arange(count)[None, None, :]) & mask[..., None]
@@ -48,6 +49,7 @@ def nystrom_factors(
     q: jax.Array, k: jax.Array, mask: jax.Array, count: int, width: int | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """q, k [B, H, L, K] float32 or wider, mask [B, L] -> F [B, H, L, M], A [B, H, M, M], G [B, H, M, L]."""
+    mask = boolean_mask(mask)
     belongs, size = segments_of(mask, count, width)
     exists, mean = size > 0, belongs / jnp.maximum(size, 1)[:, None, :].astype(q.dtype)
     q = q / math.sqrt(q.shape[-1])

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, QKVAttention, state_of
+from models.core import Buffer, Dims, QKVAttention, boolean_mask, state_of
 
 COMPLEXITY = ("L", "L")
 EPS = {"softmax": 1e-6, "relu": 1e-3}
@@ -60,6 +60,7 @@ def performer_attention(
     Returns:
       [B, Lq, H, V], dtype of v. Zero where a query meets no key.
     """
+    mask = boolean_mask(mask)
     dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     keep = mask[:, None, :, None]

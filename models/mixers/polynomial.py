@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, scores
+from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, scores
 
 COMPLEXITY = ("L^2", "L^2")
 
 
 def polynomial_weights(q: jax.Array, k: jax.Array, mask: jax.Array, degree: int) -> jax.Array:
     """q [B, Lq, H, K], k [B, Lk, H, K], mask [B, Lk] -> phi [B, H, Lq, Lk], at least float32; N = mask.sum(1)."""
+    mask = boolean_mask(mask)
     k = jnp.where(mask[:, :, None, None], k, 0)  # phi(0) = 0: this masks the weights, and no power of padding overflows
     x = scores("bihk,bjhk->bhij", q, k)
     n = jnp.maximum(mask.sum(1), 1).astype(x.dtype)

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import neighbourhood
-from models.core import Buffer, Dims, attention_dropout, fold, projection
+from models.core import Buffer, Dims, attention_dropout, boolean_mask, fold, projection
 
 COMPLEXITY = ("L log L", "L")
 ONE_HASH = 128  # buckets; beyond, two hashes
@@ -61,6 +61,7 @@ def lsh_attention(
 
     qk [B, H, L, K], v [B, H, L, V], buckets int [B, R, H, L] below `count`, mask [B, L] -> [B, H, L, V].
     """
+    mask = boolean_mask(mask)
     (b, r, h, length), width, dtype = buckets.shape, qk.shape[-1], v.dtype
     wide = jnp.promote_types(qk.dtype, jnp.float32)
     n = -(-length // chunk)

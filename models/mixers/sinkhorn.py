@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, block_weights, cut, join, strided_attention
-from models.core import Dims, QKVAttention, fold, scores
+from models.core import Dims, QKVAttention, boolean_mask, fold, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 FAR = -1e9  # exp(FAR) is 0, yet differences of it are finite
@@ -57,6 +57,7 @@ def sorted_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, s: jax.Array, rate: float, keys: jax.Array | None
 ) -> jax.Array:
     """q, k, v [B, N, S, H, K], mask [B, N, S], s [B, H, N, N] -> [B, N, S, H, K]: own keys beside the sorted ones."""
+    mask = boolean_mask(mask)
     share = jnp.einsum("bhuw,bws->bush", s, mask.astype(s.dtype)) / s.sum(-1).swapaxes(1, 2)[:, :, None]
     there = share > LEAST
     share = jnp.where(there, share, 1)
@@ -77,6 +78,7 @@ def summed_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, stride: int, rate: float, keys: jax.Array | None
 ) -> jax.Array:
     """What the suite computes. q, k, v [B, L, H, K], mask [B, L] -> [B, L, H, K]; keys are summed over `stride`."""
+    mask = boolean_mask(mask)
     k_sum, v_sum = (cut(jnp.where(mask[..., None, None], x, 0), stride).sum(2)[:, None] for x in (k, v))
     visible = cut(mask, stride).any(2)[:, None, None, None]
     far = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold(keys, 2))[:, 0]

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, QKVAttention, attention_dropout
+from models.core import Buffer, Dims, QKVAttention, attention_dropout, boolean_mask
 from models.inverse import iterative_inverse
 
 COMPLEXITY = ("L", "L")
@@ -41,6 +41,7 @@ def gaussian(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def sample(x: jax.Array, u: jax.Array, mask: jax.Array) -> jax.Array:
     """Rows floor(u n) of each example: x [B, H, L, K], u [B, M] in [0, 1), mask [B, L] -> [B, H, M, K]."""
+    mask = boolean_mask(mask)
     n = mask.sum(1)[:, None]
     rows = jnp.clip((u * n).astype(jnp.int32), 0, jnp.maximum(n - 1, 0))
     return jax.vmap(lambda x, row: x[:, row])(x, rows)
@@ -50,6 +51,7 @@ def nystrom(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, landmarks: jax.Array, ridge: float = 0.1, steps: int = 6
 ) -> jax.Array:
     """q, k [B, H, L, K], v [B, H, L, V], mask [B, L], landmarks [B, H, M, K] -> [B, H, L, V], float32 or wider."""
+    mask = boolean_mask(mask)
     kernel = gaussian(landmarks, landmarks)
     kernel = kernel + ridge * jnp.eye(kernel.shape[-1], dtype=kernel.dtype)[None, None]
     root = jax.lax.rsqrt(kernel.sum(-1))  # [B, H, M]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.core import PLACE, QKVAttention, drop, matmul_precision, row_seeds
+from models.core import PLACE, QKVAttention, boolean_mask, drop, matmul_precision, row_seeds
 
 COMPLEXITY = ("L^2", "L")
 BLOCK = 128  # queries; fewer make products thin
@@ -54,6 +54,7 @@ def softmax_attention(
     Returns:
       [B, Lq, H, V], dtype of v. Zeros where an example has no real key.
     """
+    mask = boolean_mask(mask)
     return _attend(_How(dropout_rate, block, matmul_precision()), q, k, v, mask, keys)
 
 

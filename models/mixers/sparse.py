@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, block_weights, cut, join, neighbourhood
-from models.core import Dims, QKVAttention, fold, scores
+from models.core import Dims, QKVAttention, boolean_mask, fold, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 
@@ -50,6 +50,7 @@ def sparse_attention(
     keys: jax.Array | None = None,
 ) -> jax.Array:
     """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V]. l = stride, c = columns."""
+    mask = boolean_mask(mask)
     start = int(global_first)
     qs, ks, vs, masks = (cut(x[:, start:], stride) for x in (q, k, v, mask))  # [B, N, S, ...], S = l
     parts = _strided(ks, vs, masks, causal) if kind == "strided" else _fixed(ks, vs, masks, columns, causal)

@@ -18,10 +18,12 @@ from models import mixers
 from models.core import Dims, QKVAttention, dropout
 from models.mixers.linear import linear_attention
 
+SUBJECTS = [(name, form) for name in mixers.available() for form in ({}, *contract.FORMS.get(name, ()))]
 
-@pytest.mark.parametrize("name", mixers.available())
-def test_every_mixer_holds_the_contract(name: str) -> None:
-    findings = list(check.check(mixers.resolve(name), {}, quick=True))
+
+@pytest.mark.parametrize(("name", "form"), SUBJECTS, ids=[mixers.label(*subject) for subject in SUBJECTS])
+def test_every_mixer_holds_the_contract(name: str, form: dict[str, Any]) -> None:
+    findings = list(check.check(mixers.resolve(name), form, quick=True))
     assert [f.check for f in findings] == list(contract.QUICK)
     assert [f for f in findings if f.status != "pass"] == []
     jax.clear_caches()

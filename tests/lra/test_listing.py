@@ -9,8 +9,6 @@ from rich.console import Console
 
 from lra import config as cfg
 from lra import listing, protocol_tables
-from lra.optimizer import learning_rate
-from lra.protocols import peak_rate
 from models import mixers
 from tasks import load_task
 
@@ -84,13 +82,3 @@ def test_what_is_expected_is_said() -> None:
     text = shown(listing.protocol_table([told]))
     assert "cosformer 38.2 ± 1 ([a] paper)" in text
     assert "listops: 9 min" in text
-
-
-def test_peak_rate_is_that_of_the_schedule() -> None:
-    for task in cfg.TASKS:
-        for name in cfg.PROTOCOLS:
-            plan = cfg.protocol(task, name).train
-            rate = learning_rate(plan)
-            near = (plan.warmup - 1, plan.warmup, plan.steps - 1)
-            highest = max(float(rate(step)) for step in near if step < plan.steps)
-            assert peak_rate(plan) == pytest.approx(highest, rel=0.02)

@@ -11,7 +11,9 @@ import pytest
 from flax import nnx
 
 from configs import image, listops, retrieval
-from lra.optimizer import learning_rate, optimizer
+from lra import config as cfg
+from lra.config import Train
+from lra.optimizer import learning_rate, optimizer, peak_rate
 
 SMALL = listops.PROTOCOLS["small"].train
 
@@ -50,6 +52,16 @@ def test_cosine():
     assert float(rate(175 + 17_500)) == pytest.approx(2.5e-4, rel=1e-4)
 
 
+def test_peak_rate_is_that_of_the_schedule():
+    for task in cfg.TASKS:
+        for name in cfg.PROTOCOLS:
+            plan = cfg.protocol(task, name).train
+            rate = learning_rate(plan)
+            near = (plan.warmup - 1, plan.warmup, plan.steps - 1)
+            highest = max(float(rate(step)) for step in near if step < plan.steps)
+            assert peak_rate(plan) == pytest.approx(highest, rel=0.02)
+
+
 def test_adamw_with_cycling_momentum_by_hand():
     """Three steps of torch's AdamW, whose bias correction takes the present beta_1."""
     plan = dataclasses.replace(SMALL, steps=5, warmup=2, weight_decay=0.1, clip_value=1.0, learning_rate=0.1)
@@ -81,3 +93,40 @@ def test_parameters_with_wishes_of_their_own():
     rate = float(learning_rate(plan)(0))
     for name, want in (("plain", 1 + 0.5 * 3), ("slow", 0.1 * (1 + 0.5 * 3)), ("free", 1.0)):
         np.testing.assert_allclose(updates[name][...], -rate * want, rtol=1e-4)
+
+
+RSQRT = retrieval.PROTOCOLS["lra"].train  # ends within its warm-up
+
+
+@pytest.mark.parametrize(
+    ("plan", "ratio"),
+    [
+        pytest.param(SMALL, 1.0, id="small, 1e-4"),
+        pytest.param(listops.PROTOCOLS["laptop"].train, 1.0, id="laptop, 1e-3"),
+        pytest.param(dataclasses.replace(SMALL, learning_rate=1e-2), 0.1, id="1e-2"),
+        pytest.param(listops.PROTOCOLS["lra"].train, 1e-3 / (0.05 / math.sqrt(1000)), id="rsqrt, 1.6e-3"),
+        pytest.param(RSQRT, 1.0, id="rsqrt, 3.5e-4"),
+        pytest.param(dataclasses.replace(RSQRT, learning_rate=5.0), 8000**1.5 / 5e3 / 5000, id="rsqrt in its warm-up"),
+    ],
+)
+def test_a_rate_of_its_own_is_absolute_and_never_above_the_protocols(plan: Train, ratio: float):
+    """Updates of a parameter with lr = 1e-3 over those of an ordinary one, at steps all over the schedule."""
+    plan = dataclasses.replace(plan, weight_decay=0.0)
+    model = nnx.Dict(plain=nnx.Param(jnp.full(2, 3.0)), slow=nnx.Param(jnp.full(2, 3.0), lr=1e-3, decay=False))
+    params = nnx.split(model, nnx.Param)[1]
+    tx = optimizer(plan, params)
+    state = tx.init(params)
+    for _ in range(3):
+        updates, state = tx.update(params, state, params)
+        np.testing.assert_allclose(updates["slow"][...], ratio * updates["plain"][...], rtol=1e-5)
+    assert (updates["plain"][...] != 0).all()
+    highest = max(float(learning_rate(plan)(step)) for step in range(0, plan.steps, 10))
+    assert ratio * highest <= 1e-3 * (1 + 1e-5)
+
+
+def test_a_fraction_and_a_rate_multiply():
+    model = nnx.Dict(plain=nnx.Param(jnp.ones(2)), slow=nnx.Param(jnp.ones(2), lr=1e-3, lr_scale=0.5))
+    params = nnx.split(model, nnx.Param)[1]
+    tx = optimizer(dataclasses.replace(SMALL, learning_rate=1e-2), params)
+    updates, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(updates["slow"][...], 0.05 * updates["plain"][...], rtol=1e-5)

@@ -20,6 +20,7 @@ from lra.program import Program
 from lra.steps import gradient
 from lra.together import Together
 from lra.train import train, train_program
+from models.mixers import version_of
 from tasks.listops import CARD
 from tests.lra.conftest import leaves, tiny_config
 
@@ -126,6 +127,7 @@ def test_each_seed_has_a_record_of_its_own(tiny, tmp_path, monkeypatch):
     assert both[0] == first  # a complete run is not repeated
     assert [r["seed"] for r in both] == [0, 1, 2]
     assert [r["seeds_together"] for r in both] == [1, 2, 2]
+    assert [r["mixer"]["version"] for r in both] == [version_of("cosformer")] * 3
     found = {f.record["id"]: f.record for f in record.find([(tmp_path, "yours")])}
     assert found == {r["id"]: r for r in both}
     for r in both[1:]:

@@ -136,6 +136,7 @@ def test_an_honest_record_passes_and_without_its_labels_is_not_verified(
 ) -> None:
     report = judged(made(data), tmp_path)
     assert (report.verdict, report.problems, report.unverified) == ("PASS", (), ())
+    assert judged(set_at(made(data), "mixer.version", 1), tmp_path).verdict == "PASS"  # as without it
     changed = judged(made(data, overrides={"train.learning_rate": 0.1}), tmp_path)
     assert changed.verdict == "PASS"  # says that it is modified
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path / "nothing"))
@@ -195,6 +196,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("mixer.label", "softmax", "mixer.label does not begin with 'cosformer'"),
         ("mixer.options", {"a": 1}, "config.mixer_options"),
         ("mixer.options", {"a": 1}, "mixer.options: CosFormer has no option 'a'"),
+        ("mixer.version", "1", "mixer.version is '1', not a whole number from 1"),
         ("column.data_sha256", "0" * 64, "id is not that of its configuration and data"),
         ("column.variant", "../..", "column.variant is '../..', not a plain name"),
         ("column.variant", "long", "column.variant: listops has"),

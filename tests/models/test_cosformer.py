@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from models.core import Dims
 from models.mixers import cosformer
-from models.mixers.cosformer import CHUNK
+from models.mixers.cosformer import CHUNK, CosFormer
 
 cosformer_attention = jax.jit(cosformer.cosformer_attention, static_argnames=("max_len", "causal", "eps"))
 
@@ -135,6 +137,86 @@ def test_nothing_to_see_gives_zero_and_finite_gradients(causal: bool) -> None:
         assert all(np.isfinite(g).all() for g in gradients)
 
 
+own_attention = jax.jit(cosformer.cosformer_attention, static_argnames=("causal", "eps"))  # max_len is traced
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_length_for_each_example_equals_the_quadratic_form_of_each_alone(causal: bool) -> None:
+    """Values and gradients of a padded batch against each example without its padding, where M is its length."""
+    lengths = np.array([CHUNK + 30, 7])
+    q, k, v, _ = inputs(CHUNK + 30, CHUNK + 30)
+    mask = jnp.asarray(np.arange(CHUNK + 30) < lengths[:, None])
+    probe = jax.random.normal(jax.random.key(0), v.shape, jnp.float64)
+
+    def own(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return own_attention(q, k, v, mask=mask, max_len=mask.sum(1), causal=causal)
+
+    y, pull = jax.vjp(own, q, k, v)
+    gradients = pull(jnp.where(mask[:, :, None, None], probe, 0))
+    for i, n in enumerate(lengths):
+        alone = [x[i : i + 1, :n] for x in (q, k, v)]
+        want, pull_alone = jax.vjp(functools.partial(quadratic, max_len=n, causal=causal), *alone)
+        np.testing.assert_allclose(y[i, :n], want[0], rtol=1e-9, atol=1e-11)
+        for got, wanted in zip(gradients, pull_alone(probe[i : i + 1, :n]), strict=True):
+            np.testing.assert_allclose(got[i, :n], wanted[0], rtol=1e-8, atol=1e-9)
+            assert (got[i, n:] == 0).all()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_same_length_for_each_example_is_a_length_for_all(causal: bool) -> None:
+    q, k, v, mask = inputs(37, 37)
+    got = own_attention(q, k, v, mask=mask, max_len=jnp.array([50, 50]), causal=causal)
+    want = cosformer_attention(q, k, v, mask=mask, max_len=50, causal=causal)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_changes_nothing_when_each_example_has_its_length(causal: bool) -> None:
+    q, k, v, mask = inputs(50, 50, np.float32)
+    grow = lambda x: jnp.pad(x, ((0, 0), (0, 90), (0, 0), (0, 0)), constant_values=3)  # noqa: E731
+    y = own_attention(q, k, v, mask=mask, max_len=mask.sum(1), causal=causal)
+    wide = jnp.pad(mask, ((0, 0), (0, 90)))
+    padded = own_attention(grow(q), grow(k), grow(v), mask=wide, max_len=wide.sum(1), causal=causal)
+    np.testing.assert_allclose(padded[:, :50], y, rtol=1e-5, atol=1e-6)
+    # At padded queries, too, weights are non-negative and sum to at most 1.
+    assert jnp.abs(padded).max() <= jnp.abs(jnp.where(wide[..., None, None], grow(v), 0)).max() * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_an_example_of_length_zero_is_finite(causal: bool) -> None:
+    q, k, v, _ = inputs(9, 9, np.float32)
+    mask = jnp.asarray(np.arange(9) < np.array([[9], [0]]))
+
+    def total(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = own_attention(q, k, v, mask=mask, max_len=mask.sum(1), causal=causal)
+        return y.sum(), y
+
+    gradients, y = jax.grad(total, (0, 1, 2), has_aux=True)(q, k, v)
+    assert (y[1] == 0).all()
+    assert all(np.isfinite(g).all() and (g[1] == 0).all() for g in gradients)
+    alone = cosformer_attention(q[:1], k[:1], v[:1], max_len=9, causal=causal)
+    np.testing.assert_allclose(y[0], alone[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_mixers_option_m() -> None:
+    dims = Dims(d_model=6, num_heads=2, qkv_dim=8, max_len=40, mlp_dim=12)
+    q, k, v = (jax.random.normal(jax.random.key(i), (2, 21, 2, 4)) for i in range(3))
+    mask = jnp.asarray(np.arange(21) < np.array([[21], [5]]))
+    by_option = {m: CosFormer(dims, m=m, rngs=nnx.Rngs(0)).attend(q, k, v, mask, None) for m in ("max_len", "own")}
+    for i, n in enumerate((21, 5)):
+        alone = [x[i : i + 1, :n] for x in (q, k, v)]
+        for m, length in (("max_len", 40), ("own", n)):
+            want = quadratic(*alone, max_len=length)[0]
+            np.testing.assert_allclose(by_option[m][i, :n], want, rtol=1e-4, atol=1e-5)
+    assert (jnp.abs(by_option["own"] - by_option["max_len"]).max((1, 2, 3)) > 1e-3).all()
+    default = CosFormer(dims, rngs=nnx.Rngs(0)).attend(q, k, v, mask, None)
+    np.testing.assert_array_equal(default, by_option["max_len"])
+    with pytest.raises(ValueError, match="m 'padded' is not one of max_len, own"):
+        CosFormer(dims, m="padded", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+
+
 def largest_array(jaxpr: Any) -> int:
     """Elements of the largest array anywhere in a program, loops and calls included."""
     sizes = [0]
@@ -163,6 +245,9 @@ def test_wrong_inputs_are_named() -> None:
     q, k, v, mask = inputs(8, 6, np.float32)
     with pytest.raises(ValueError, match="max_len 7 is shorter than an input"):
         cosformer_attention(q, k, v, max_len=7)
+    for odd in (jnp.array([8]), jnp.array([8.0, 8.0]), jnp.array(8)):
+        with pytest.raises(ValueError, match=r"max_len \w+\[.*\] is not an int or an integer array \[2\]"):
+            cosformer.cosformer_attention(q, k, v, max_len=odd)
     with pytest.raises(ValueError, match=r"mask \(2, 5\) is not \[B, Lk\]"):
         cosformer_attention(q, k, v, mask=mask[:, :5])
     with pytest.raises(ValueError, match="as many queries as keys, not 8 and 6"):

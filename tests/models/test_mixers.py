@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,7 @@ import pytest
 from flax import nnx
 
 from models.core import Block, Dims
-from models.mixers import available, build, label, options, parse_options, resolve
+from models.mixers import available, build, label, options, parse_options, resolve, version_of
 from models.mixers.linear import linear_attention
 from models.mixers.softmax import softmax_attention
 
@@ -35,6 +38,35 @@ def test_claims_and_options(name: str) -> None:
     assert len(mixer.complexity) == 2
     assert label(name, {}) == (f"{name} [block]" if issubclass(mixer.cls, Block) else name)
     options(mixer.cls)
+
+
+@every_mixer
+def test_a_version_is_a_whole_number_that_can_be_read_without_the_module(name: str) -> None:
+    module = importlib.import_module(f"models.mixers.{name}")
+    version = version_of(name)
+    assert type(version) is int
+    assert version >= 1
+    assert version == resolve(name).version == getattr(module, "VERSION", 1)
+
+
+def test_versions() -> None:
+    assert version_of("cosformer") == 1
+    assert version_of("s4d") == resolve("models.mixers.s4d:S4D").version == 2
+    with pytest.raises(ValueError, match=r"unknown mixer '\.\./core'; the mixers are bigbird, "):
+        version_of("../core")
+    code = "import sys, models.mixers as m; m.version_of('s4d'); print('models.mixers.s4d' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_version_of_a_file_of_yours(tmp_path: Path) -> None:
+    file = tmp_path / "my_file.py"
+    for text, version in (("", 1), ("VERSION = 5\n", 5)):
+        file.write_text(MINE + text)
+        assert resolve(str(file)).version == version
+    for wrong in ("0", "'2'", "True", "2.0"):
+        file.write_text(f"{MINE}VERSION = {wrong}\n")
+        with pytest.raises(ValueError, match=r"my_file.py: VERSION must be a whole number from 1, as in VERSION = 2"):
+            resolve(str(file))
 
 
 def test_softmax_and_linear_against_their_definitions() -> None:

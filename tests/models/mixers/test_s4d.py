@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
-from models.mixers.s4d import S4D, initial_rates, s4d_kernel
+from models.mixers.s4d import S4D, initial_system, s4d_kernel
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=40, mlp_dim=12)
 
@@ -29,7 +30,7 @@ def recurrence(dt: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array, length: 
 def test_kernel_is_the_response_of_the_recurrence(length: int) -> None:
     rng = np.random.default_rng(0)
     dt = jnp.asarray(rng.uniform(0.001, 0.1, 3))
-    a = jnp.asarray(initial_rates("lin", 8)[None] * rng.uniform(0.5, 2, (3, 1)))
+    a = jnp.asarray(initial_system("lin", 8)[0][None] * rng.uniform(0.5, 2, (3, 1)))
     b, c = (jnp.asarray(rng.normal(size=s) + 1j * rng.normal(size=s)) for s in ((3, 4), (3, 2, 4)))
     probe = jnp.asarray(rng.normal(size=(3, 2, length)))
 
@@ -86,36 +87,84 @@ def test_the_layer_against_loops(bidirectional: bool, systems: int | None) -> No
         np.testing.assert_allclose(y[e, :n], value / (1 + np.exp(-gate)), atol=2e-6)
 
 
-def test_initial_rates() -> None:
+def test_lin_and_inv_at_the_start() -> None:
     n = np.arange(4)
-    np.testing.assert_allclose(initial_rates("lin", 8), -0.5 + 1j * np.pi * n)
-    np.testing.assert_allclose(initial_rates("inv", 8), -0.5 + 1j * 8 / np.pi * (8 / (2 * n + 1) - 1))
-    hippo = np.array(
-        [[(i > j) * np.sqrt((2 * i + 1) * (2 * j + 1)) + (i == j) * (i + 1) for j in range(8)] for i in range(8)]
-    )
-    p = np.sqrt(np.arange(8) + 0.5)  # LegS plus this of rank 1 is normal
-    eigenvalues = np.linalg.eigvals(np.outer(p, p) - hippo)
-    want = sorted(eigenvalues[eigenvalues.imag > 0], key=lambda e: e.imag)
-    np.testing.assert_allclose(initial_rates("legs", 8), want, atol=1e-8)
+    for init, want in (("lin", -0.5 + 1j * np.pi * n), ("inv", -0.5 + 1j * 8 / np.pi * (8 / (2 * n + 1) - 1))):
+        a, b = initial_system(init, 8)
+        np.testing.assert_allclose(a, want)
+        np.testing.assert_array_equal(b, np.ones(4))
+
+
+def hippo_legs(state: int) -> tuple[np.ndarray, np.ndarray]:
+    """A [N, N] and B [N] of HiPPO-LegS (Gu et al., 2020, arXiv:2008.07669, theorem 2), entry by entry."""
+    a = np.zeros((state, state))
+    for n in range(state):
+        for k in range(n + 1):
+            a[n, k] = -(n + 1) if n == k else -math.sqrt((2 * n + 1) * (2 * k + 1))
+    return a, np.array([math.sqrt(2 * n + 1) for n in range(state)])
+
+
+@pytest.mark.parametrize("state", [2, 8, 64])
+def test_legs_is_the_normal_part_of_hippo(state: int) -> None:
+    """By the general eigenvalue solver, of A + p p^T as it stands."""
+    hippo, hippo_b = hippo_legs(state)
+    p = np.sqrt(np.arange(state) + 0.5)
+    eigenvalues, vectors = np.linalg.eig(hippo + np.outer(p, p))
+    upper = np.flatnonzero(eigenvalues.imag > 0)
+    upper = upper[np.argsort(eigenvalues[upper].imag)]
+    a, b = initial_system("legs", state)
+    np.testing.assert_allclose(a, eigenvalues[upper], rtol=1e-9, atol=1e-9)
+    assert len(b) == state // 2
+    for mode, at in enumerate(upper):
+        vector = vectors[:, at] / np.linalg.norm(vectors[:, at])
+        want = np.vdot(vector * np.exp(-1j * np.angle(vector[0])), hippo_b)
+        np.testing.assert_allclose(b[mode], want.real + 1j * min(max(want.imag, -2), 2), rtol=1e-8, atol=1e-8)
+
+
+def test_legs_in_numbers() -> None:
+    """What S4's code gives for N = 64; without the clip the largest would be 40.8."""
+    size = np.abs(initial_system("legs", 64)[1])
+    assert size.min() == pytest.approx(0.5945, abs=1e-4)
+    assert size.max() == pytest.approx(2.0001, abs=1e-4)
+    assert np.sqrt((size**2).mean()) == pytest.approx(1.5296, abs=1e-4)
+
+
+def test_legs_before_the_clip_is_hippo_itself() -> None:
+    """Modes with their conjugates span the whole state: V V* B = B, and exp(t S) B is what they add up to."""
+    state = 6
+    hippo, hippo_b = hippo_legs(state)
+    p = np.sqrt(np.arange(state) + 0.5)
+    a, b = initial_system("legs", state)
+    unclipped = np.abs(b.imag) < 2
+    assert unclipped.sum() == state // 2 - 1
+    moments = [np.linalg.matrix_power(hippo + np.outer(p, p), i) for i in range(3)]
+    # B^T S^i B = 2 Re sum |b_n|^2 a_n^i: the size of the one clipped b follows from i = 0, and must fit i = 1, 2
+    clipped = hippo_b @ hippo_b / 2 - (np.abs(b[unclipped]) ** 2).sum()
+    size = np.where(unclipped, np.abs(b) ** 2, clipped)
+    for i, moment in enumerate(moments):
+        assert 2 * (size * a**i).real.sum() == pytest.approx(hippo_b @ moment @ hippo_b, rel=1e-9)
 
 
 @pytest.mark.parametrize("init", ["lin", "inv", "legs"])
 def test_parameters_at_the_start_and_their_rates(init: Literal["lin", "inv", "legs"]) -> None:
     layer = S4D(DIMS, init=init, dt_min=1e-4, dt_max=1e-2, rngs=nnx.Rngs(0))
     assert layer.frequency[...].shape == (6, 32)
-    np.testing.assert_allclose(layer.frequency[...][3], initial_rates(init, 64).imag, rtol=1e-6)
+    a, b = initial_system(init, 64)
+    np.testing.assert_allclose(layer.frequency[...][3], a.imag, rtol=1e-6)
     np.testing.assert_allclose(jnp.exp(layer.log_decay[...]), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(
+        layer.b[...], np.broadcast_to(np.stack([b.real, b.imag])[:, None], (2, 6, 32)), rtol=1e-6
+    )
     dt = np.exp(layer.log_dt[...])
     assert (dt > 0.99e-4).all()
     assert (dt < 1.01e-2).all()
-    slow = {
-        name
-        for name in ("log_dt", "log_decay", "frequency", "b")
-        if getattr(layer, name).get_metadata()["lr_scale"] == 0.1
-    }
-    assert slow == {"log_dt", "log_decay", "frequency", "b"}
-    assert not any(getattr(layer, name).get_metadata()["decay"] for name in slow)
-    assert "lr_scale" not in layer.c.get_metadata()
+    for name in ("log_dt", "log_decay", "frequency", "b"):
+        metadata = getattr(layer, name).get_metadata()
+        assert (metadata["lr"], metadata["decay"]) == (1e-3, False)
+        assert "lr_scale" not in metadata
+    for free in (layer.c, layer.d):
+        assert not {"lr", "decay"} & set(free.get_metadata())
+    assert S4D(DIMS, lr=1e-4, rngs=nnx.Rngs(0)).b.get_metadata()["lr"] == 1e-4
 
 
 def test_one_direction_does_not_see_the_future() -> None:
@@ -162,6 +211,7 @@ def test_no_table_of_modes_by_length() -> None:
         ({"state": 0}, "state 0 is not an even number"),
         ({"systems": 4}, "systems 4 does not divide d_model 6; None gives"),
         ({"dt_min": 0.2}, "dt_min 0.2 and dt_max 0.1 are not"),
+        ({"lr": 0.0}, "lr 0.0 is not positive"),
     ],
 )
 def test_senseless_options(options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,135 @@
+"""Every public function that takes a mask takes booleans or integers 0 and 1, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import models
+from models import core
+from models.block_attention import block_attention, block_weights, strided_attention
+from models.mixers import (
+    bigbird,
+    cosformer,
+    linear,
+    linformer,
+    local,
+    longformer,
+    mega,
+    nystromformer,
+    performer,
+    polynomial,
+    reformer,
+    sinkhorn,
+    skyformer,
+    softmax,
+    sparse,
+)
+
+LENGTH = 12
+MODULES = [importlib.import_module(m.name) for m in pkgutil.walk_packages(models.__path__, "models.") if not m.ispkg]
+PUBLIC = {
+    f"{module.__name__}.{name}": function
+    for module in MODULES
+    for name, function in vars(module).items()
+    if inspect.isfunction(function)
+    and function.__module__ == module.__name__
+    and not name.startswith("_")
+    and "mask" in inspect.signature(function).parameters
+}
+
+
+def normal(*shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(len(shape)), shape)
+
+
+X = normal(2, LENGTH, 2, 4)  # [B, L, H, K]
+HEADS_FIRST = X.swapaxes(1, 2)
+BLOCKS = X.reshape(2, 3, 4, 2, 4)  # [B, N, S, H, K]
+CALLS: dict[str, Callable[[jax.Array], Any]] = {
+    "models.block_attention.strided_attention": lambda m: strided_attention(X, X, X, m, 3),
+    "models.core.boolean_mask": core.boolean_mask,
+    "models.core.masked_softmax": lambda m: core.masked_softmax(normal(2, LENGTH), m),
+    "models.mixers.bigbird.bigbird_attention": lambda m: bigbird.bigbird_attention(
+        X, X, X, m, jnp.zeros((3, 2, 0), int), 4
+    ),
+    "models.mixers.cosformer.cosformer_attention": lambda m: cosformer.cosformer_attention(X, X, X, mask=m),
+    "models.mixers.linear.linear_attention": lambda m: linear.linear_attention(X, X, X, m),
+    "models.mixers.linformer.linformer_attention": lambda m: linformer.linformer_attention(
+        X, X, X, m, normal(LENGTH, 3), normal(LENGTH, 3)
+    ),
+    "models.mixers.linformer.shorten": lambda m: linformer.shorten(X, m, normal(LENGTH, 3)),
+    "models.mixers.local.local_attention": lambda m: local.local_attention(X, X, X, m, 4),
+    "models.mixers.longformer.sliding_window_attention": lambda m: longformer.sliding_window_attention(
+        X, X, X, m, 2, 2, 1
+    ),
+    "models.mixers.mega.attention_weights": lambda m: mega.attention_weights(
+        BLOCKS[..., 0, :], BLOCKS[..., 0, :], jnp.zeros((4, 4)), m.reshape(2, 3, 4), "laplace"
+    ),
+    "models.mixers.nystromformer.nystrom_factors": lambda m: nystromformer.nystrom_factors(
+        HEADS_FIRST, HEADS_FIRST, m, 3
+    ),
+    "models.mixers.nystromformer.segments_of": lambda m: nystromformer.segments_of(m, 3),
+    "models.mixers.performer.performer_attention": lambda m: performer.performer_attention(X, X, X, m, kernel="relu"),
+    "models.mixers.polynomial.polynomial_weights": lambda m: polynomial.polynomial_weights(X, X, m, 3),
+    "models.mixers.reformer.lsh_attention": lambda m: reformer.lsh_attention(
+        HEADS_FIRST, HEADS_FIRST, jnp.arange(48).reshape(2, 1, 2, LENGTH) % 2, m, chunk=4, count=2
+    ),
+    "models.mixers.sinkhorn.sorted_attention": lambda m: sinkhorn.sorted_attention(
+        BLOCKS, BLOCKS, BLOCKS, m.reshape(2, 3, 4), jnp.full((2, 2, 3, 3), 1 / 3), 0.0, None
+    ),
+    "models.mixers.sinkhorn.summed_attention": lambda m: sinkhorn.summed_attention(X, X, X, m, 3, 0.0, None),
+    "models.mixers.skyformer.nystrom": lambda m: skyformer.nystrom(
+        HEADS_FIRST, HEADS_FIRST, HEADS_FIRST, m, HEADS_FIRST[:, :, :5]
+    ),
+    "models.mixers.skyformer.sample": lambda m: skyformer.sample(HEADS_FIRST, jnp.array([[0.2, 0.9]] * 2), m),
+    "models.mixers.softmax.softmax_attention": lambda m: softmax.softmax_attention(X, X, X, m),
+    "models.mixers.sparse.sparse_attention": lambda m: sparse.sparse_attention(
+        X, X, X, m, kind="fixed", stride=4, columns=1
+    ),
+}
+MASK = jnp.asarray(np.arange(LENGTH) < np.array([[LENGTH], [5]]))
+
+
+def test_every_public_function_with_a_mask_is_here() -> None:
+    assert set(CALLS) == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_integers_are_booleans_and_floats_are_refused(name: str) -> None:
+    call = CALLS[name]
+    want = jax.tree.leaves(jax.jit(call)(MASK))
+    assert want
+    for dtype in (jnp.int32, jnp.uint8):
+        for got in (jax.jit(call)(MASK.astype(dtype)), call(MASK.astype(dtype))):
+            for a, b in zip(jax.tree.leaves(got), want, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    additive = jnp.where(MASK, 0.0, -1e9)
+    for odd in (additive, MASK.astype(jnp.float32), additive.astype(jnp.bfloat16), np.asarray(additive)):
+        with pytest.raises(ValueError, match=f"a mask is bool, True = real, or integers 0 and 1; .* {odd.dtype}"):
+            call(odd)
+    with pytest.raises(ValueError, match="a mask is bool, True = real, or integers 0 and 1; this one is float32"):
+        jax.jit(call)(additive)
+    with pytest.raises(ValueError, match="a mask of integers has only 0 and 1; this one is int32 with other values"):
+        call(jnp.where(MASK, 0, -1))
+
+
+def test_blocks_refuse_what_is_not_a_mask() -> None:
+    visible = jnp.where(MASK, 0.0, -1e9)[:, None, None, None]
+    with pytest.raises(ValueError, match="this one is float32"):
+        block_attention(X[:, None], X[:, None], X[:, None], visible)
+    with pytest.raises(ValueError, match="this one is float32"):
+        block_weights(normal(2, 1, 2, LENGTH, LENGTH), visible)
+
+
+def test_a_boolean_mask_costs_nothing() -> None:
+    assert core.boolean_mask(MASK) is MASK
+    assert not jax.make_jaxpr(core.boolean_mask)(MASK).jaxpr.eqns
