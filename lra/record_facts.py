@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from functools import cache
 from typing import Any
 
 from lra import config as cfg
-from lra.record import ROOT
 from tasks import load_task
 
 COPY = "copy"  # the variant of a data set with other numbers of examples than the task's card
