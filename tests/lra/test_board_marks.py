@@ -121,7 +121,7 @@ def compared() -> list[Found]:
         *seeds_of("lru", [0.795] * 5),
         *seeds_of("linear", [0.5] * 5),
         *seeds_of("local", [0.6] * 3, first=4),
-        *seeds_of("lru", [0.9]),
+        *seeds_of("sparse", [0.9]),
     ]
 
 
@@ -132,7 +132,7 @@ def test_marks_of_the_comparison_are_three_and_stand_in_every_format() -> None:
         "lru": "not significantly different",
         "linear": "significantly worse",
         "local": "not compared",
-        "lru": "not compared",  # one seed, which the missing deviation shows
+        "sparse": "not compared",  # one seed, which the missing deviation shows
     }
     for format in TEXTS:
         text = plain(compared(), format)
@@ -147,8 +147,8 @@ def test_marks_of_the_comparison_are_three_and_stand_in_every_format() -> None:
     assert standing["linear"]["verdict"] == "significantly worse"
     assert standing["linear"]["p_value"] < 0.05
     assert standing["linear"]["difference"]["mean"] == pytest.approx(-0.3, abs=0.02)
-    assert standing["lru"]["because"] == "one seed"
-    assert standing["lru"]["difference"]["p_value"] is None
+    assert standing["sparse"]["because"] == "one seed"
+    assert standing["sparse"]["difference"]["p_value"] is None
 
 
 def test_one_seed_each_is_no_comparison() -> None:
