@@ -59,6 +59,7 @@ def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
             for seed in range(len(program.seeds)):
                 params = [np.asarray(leaf) for leaf in jax.tree.leaves(program.of_seed(state, seed).params)]
                 (step,) = {int(number) - 100 * seed for leaf in params for number in (leaf.min(), leaf.max())}
+                assert 0 <= step <= 12, f"seed {seed} has the parameters of another seed"
                 labels = split.labels[: split.count]
                 predictions = np.full(split.count, step % 10, np.uint8)
                 if name == "validation":
