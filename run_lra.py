@@ -9,6 +9,7 @@ python run_lra.py leaderboard
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import gc
 import os
@@ -51,7 +52,7 @@ class Train:
     together: int = 1
     """Train so many seeds, from --seed on, in one program: for a GPU that one small model leaves idle."""
     mixer_options: tuple[str, ...] = ()
-    """Options of the mixer, as in `--mixer-options window=64`."""
+    """Options of the mixer, as in `--mixer-options window=64`. Without any, those of the protocol's source."""
     source: Source | None = None
     """Of the data; without it, the first of the task's sources that is at hand."""
     limit: int | None = None
@@ -66,15 +67,17 @@ class Train:
 
         if self.distributed:
             hosts.join()
+        options = self.mixer_options or None
+        base, _, _ = api.protocol_and_mixer(self.task, self.mixer, self.protocol, options)
         config = api.configure(
             self.task,
             self.mixer,
             protocol=self.protocol,
             seed=self.seed,
-            options=self.mixer_options,
+            options=options,
             source=self.source,
             limit=self.limit,
-            overrides=cfg.differences(self, cfg.protocol(self.task, self.protocol)),
+            overrides=cfg.differences(self, base),
         )
         seeds = range(self.seed, self.seed + self.together)
         records = api.run_seeds(config, seeds, max_minutes=self.max_minutes)
@@ -442,13 +445,20 @@ def _print_board(form: BoardFormat, protocol: str | None) -> None:
 
 
 def _train_defaults(argv: list[str]) -> Train:
-    """The command `train` with the defaults of the task and protocol that the line names."""
+    """Return the command `train` with the defaults of the task, protocol and mixer that the line names."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--task", default="listops")
     peek.add_argument("--protocol", default="small")
+    peek.add_argument("--mixer", default="softmax")
+    peek.add_argument("--mixer-options", nargs="*")
     known, _ = peek.parse_known_args(argv)
-    task = known.task if known.task in cfg.TASKS else "listops"  # tyro says what is wrong with another
+    task = known.task if known.task in cfg.TASKS else "listops"  # tyro reports what is wrong with another
     base = cfg.protocol(task, known.protocol if known.protocol in cfg.PROTOCOLS else "small")
+    if known.mixer in base.forms:
+        from lra import api
+
+        with contextlib.suppress(cfg.ConfigError):  # `run` reports it
+            base, _, _ = api.protocol_and_mixer(task, known.mixer, base.name, known.mixer_options or None)
     missing: Any = tyro.MISSING
     return Train(
         task=missing, mixer=missing, max_len=base.max_len, variant=base.variant, model=base.model, train=base.train

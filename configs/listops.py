@@ -5,17 +5,59 @@ python run_lra.py train --task listops --mixer cosformer --protocol laptop --see
 
 from __future__ import annotations
 
-from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, measured, quick, small
+from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("listops", "short", minutes=f"0.8 {TWO_CORES}", expected=measured(36.1), steps=1_200),
-    "laptop": laptop("listops", 2_000, minutes=f"33 {BUSY_CORE}", expected=measured(35.8), steps=2_500),
-    "small": small("listops", 2_000, softmax=38.37),
+    "quick": quick("listops", "short", steps=1_200, batch_size=32, minutes=f"0.8 {TWO_CORES}", expected=measured(36.1)),
+    "laptop": laptop(
+        "listops",
+        max_len=2_000,
+        steps=2_500,
+        batch_size=32,
+        warmup=1_000,
+        eval_every=500,
+        minutes=f"33 {BUSY_CORE}",
+        expected=measured(35.8),
+    ),
+    "small": small(
+        "listops",
+        max_len=2_000,
+        batch_size=32,
+        learning_rate=1e-4,
+        warmup=1_000,
+        eval_every=500,
+        softmax=38.37,
+        options={"bigbird": {"random_span": 640}},
+    ),
     "lra": lra(
         "listops",
-        2_000,
-        model={"d_model": 512, "heads": 8, "qkv_dim": 512, "mlp_dim": 1024, "head": (1024,)},
-        train={},
+        max_len=2_000,
+        model=lra_model(
+            layers=4,
+            d_model=512,
+            heads=8,
+            qkv_dim=512,
+            mlp_dim=1024,
+            dropout=0.1,
+            attention_dropout=0.1,
+            positions="sinusoidal",
+            pooling="cls",
+            head=(1024,),
+        ),
+        train=lra_train(
+            steps=5_000,
+            batch_size=32,
+            learning_rate=0.05,
+            warmup=1_000,
+            schedule="rsqrt",
+            weight_decay=0.1,
+            eval_every=500,
+        ),
+        forms=lra_forms(
+            "listops/configs",
+            options={"performer": {"features": 2, "redraw": True}},
+            model={"sinkhorn": {"pooling": "mean", "head": ()}},
+        ),
         softmax=36.37,
         linear=16.13,
         cosformer=37.90,

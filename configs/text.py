@@ -1,4 +1,4 @@
-"""Text: IMDB reviews as bytes, 2 classes. The last checkpoint is tested; there is no validation split.
+"""Text: IMDB reviews as bytes, 2 classes. The last checkpoint is tested, because there is no validation split.
 
     python run_lra.py train --task text --mixer cosformer --protocol laptop --seed 0
 
@@ -7,17 +7,55 @@
 
 from __future__ import annotations
 
-from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, measured, quick, small
+from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("text", "cut", minutes=f"0.6 {TWO_CORES}", expected=measured(72.9), steps=600),
-    "laptop": laptop("text", 4_000, minutes=f"28 {BUSY_CORE}", expected=measured(64.7), steps=1_500, warmup=200),
-    "small": small("text", 4_000, softmax=61.95, warmup=80),
+    "quick": quick("text", "cut", steps=600, batch_size=32, minutes=f"0.6 {TWO_CORES}", expected=measured(72.9)),
+    "laptop": laptop(
+        "text",
+        max_len=4_000,
+        steps=1_500,
+        batch_size=32,
+        warmup=200,
+        eval_every=500,
+        minutes=f"28 {BUSY_CORE}",
+        expected=measured(64.7),
+    ),
+    "small": small(
+        "text",
+        max_len=4_000,
+        batch_size=32,
+        learning_rate=1e-4,
+        warmup=80,
+        eval_every=500,
+        softmax=61.95,
+        options={"bigbird": {"random_span": 1024}, "reformer": {"buckets": 128}},
+    ),
     "lra": lra(
         "text",
-        1_000,
-        model={"d_model": 256, "qkv_dim": 256, "mlp_dim": 1024, "head": (1024,)},
-        train={"steps": 20_000, "warmup": 8_000},
+        max_len=1_000,
+        model=lra_model(
+            layers=4,
+            d_model=256,
+            heads=4,
+            qkv_dim=256,
+            mlp_dim=1024,
+            dropout=0.1,
+            attention_dropout=0.1,
+            positions="sinusoidal",
+            pooling="cls",
+            head=(1024,),
+        ),
+        train=lra_train(
+            steps=20_000,
+            batch_size=32,
+            learning_rate=0.05,
+            warmup=8_000,
+            schedule="rsqrt",
+            weight_decay=0.1,
+            eval_every=500,
+        ),
+        forms=lra_forms("text_classification/configs", model={"sinkhorn": {"pooling": "mean", "head": ()}}),
         softmax=64.27,
         linear=65.90,
         cosformer=63.41,

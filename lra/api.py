@@ -13,10 +13,10 @@ from lra import config as cfg
 from lra import config_file
 from lra import record as rec
 from lra.checkpoint import Checkpoints
-from lra.config import ConfigError, RunConfig
+from lra.config import ConfigError, Protocol, RunConfig, selection_rule
 from lra.data import prepare
 from lra.devices import use_every_core
-from lra.environment import code_state, environment, peak_bytes
+from lra.environment import code_state, environment
 from lra.evaluate import Evaluation, Resident, evaluate
 from lra.hosts import is_writer
 from lra.interrupt import Interrupted, RunError
@@ -35,14 +35,13 @@ def configure(
     *,
     protocol: str,
     seed: int = 0,
-    options: Mapping[str, Any] | Sequence[str] = (),
+    options: Mapping[str, Any] | Sequence[str] | None = None,
     source: str | None = None,
     limit: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """The configuration of a run (see `run`); checks task, protocol, mixer and options, and trains nothing."""
-    base = cfg.protocol(task, protocol)
-    found, given = find_mixer(mixer, options)
+    """Return the configuration of a run (see `run`); check task, protocol, mixer and options, and train nothing."""
+    base, found, given = protocol_and_mixer(task, mixer, protocol, options)
     return cfg.resolve(
         base,
         mixer=found.spec,
@@ -55,6 +54,24 @@ def configure(
         limit=limit,
         overrides=overrides,
     )
+
+
+def protocol_and_mixer(
+    task: str, mixer: str, protocol: str, options: Mapping[str, Any] | Sequence[str] | None = None
+) -> tuple[Protocol, mixers.Resolved, dict[str, Any]]:
+    """Return the protocol as it holds for a mixer, the mixer, and its options with their types.
+
+    Args:
+      options: of the mixer; None: those with which the protocol's source ran it, else the mixer's defaults
+
+    Raises:
+      ConfigError: the task, protocol, mixer or option does not exist; the message lists those that do.
+    """
+    base = cfg.protocol(task, protocol)
+    found, given = find_mixer(mixer, options or ())
+    if options is None and (form := base.forms.get(found.name)):
+        given = dict(form.options)
+    return cfg.protocol_for(base, found.name, given), found, given
 
 
 def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> tuple[mixers.Resolved, dict[str, Any]]:
@@ -79,7 +96,7 @@ def run(
     *,
     protocol: str,
     seed: int = 0,
-    options: Mapping[str, Any] | Sequence[str] = (),
+    options: Mapping[str, Any] | Sequence[str] | None = None,
     source: str | None = None,
     limit: int | None = None,
     max_minutes: float | None = None,
@@ -92,7 +109,8 @@ def run(
       mixer: a name of `models.mixers.available()`, `package.module:Class` or `my_file.py:Class`
       protocol: quick, laptop, small or lra
       seed: of parameters, batches and dropout; never of the data
-      options: of the mixer, {"window": 64} or ["window=64"]
+      options: of the mixer, {"window": 64} or ["window=64"]; None: those with which the protocol's source ran
+        the mixer (docs/protocols.md), else the mixer's defaults
       source: of the data; None: the first that is at hand
       limit: evaluate on only so many examples (marks the protocol as modified)
       max_minutes: stop before, and record what was reached as truncated
@@ -179,7 +197,7 @@ def make_record(
     """
     journal, test = outcome.journal, outcome.test
     labels = data.splits["test"].labels[: config.limit]
-    chance = float((labels == data.splits["train"].majority).mean())
+    chance = rec.largest_share(labels)
     result: dict[str, Any] = {}
     if test is not None:
         result = {
@@ -215,16 +233,21 @@ def make_record(
         "config_sha256": config.sha256,
         "parameters": outcome.parameters,
         "forward_flops": outcome.forward_flops,
-        "selection": {"rule": card.selection, "step": outcome.selected_step, "best_step": journal.best_step},
+        "selection": {
+            "rule": selection_rule(card.selection, config.train),
+            "step": outcome.selected_step,
+            "best_step": journal.best_step,
+        },
         "test": result,
-        "majority_accuracy": chance,
+        "chance": chance,
+        "majority_accuracy": float((labels == data.splits["train"].majority).mean()),
         "validation": journal.validation,
         "curve": journal.curve,
         "message": outcome.message,
         "seeds_together": together,
         "seconds": journal.seconds,
         "steps_per_second": outcome.steps_per_second,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": outcome.peak_bytes,
         "environment": environment(),
         "code": code_state(),
     }
@@ -305,6 +328,8 @@ def summary(record: dict[str, Any]) -> str:
         f"test accuracy {test['accuracy']:.2%} ({test['correct']} of {test['count']}), {record['status']} after "
         f"{steps['done']:,} of {steps['planned']:,} steps, {record['seconds'] / 60:.1f} min"
     )
-    if test["at_chance"]:
-        line += f"\nThis is chance: always naming the most frequent class gives {record['majority_accuracy']:.2%}."
+    if rec.is_at_chance(test):
+        line += f"\nThis is chance: the largest class has {rec.chance(test):.2%} of the test labels."
+    if rec.predicts_one_class(test):
+        line += "\nThe model predicts the same class for every test example."
     return line

@@ -19,11 +19,12 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from lra.batches import stack
-from lra.bench_memory import Peak, limit_bytes, needed_bytes
+from lra.bench_memory import limit_bytes, needed_bytes
 from lra.config import RunConfig
 from lra.devices import use_every_core
 from lra.evaluate import Resident, evaluate
 from lra.flops import flops
+from lra.memory import Peak
 from lra.program import DEALT, Program, TrainState
 from lra.steps import gradient, micro_batches
 from lra.train import evaluation_size
@@ -57,7 +58,7 @@ class Cell:
     moved_bytes:      read and written by a training step, by the compiler, which counts the body of a loop once
     needed_bytes:     by the compiler, see `lra.bench_memory.needed_bytes`
     limit_bytes:      what there was
-    peak_bytes:       measured, see `lra.bench_memory.Peak`
+    peak_bytes:       measured, see `lra.memory.Peak`
     """
 
     mixer: str

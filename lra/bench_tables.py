@@ -12,9 +12,10 @@ from rich.text import Text
 
 from lra.bench import Results
 from lra.bench_cell import Cell, Speed
-from lra.board_text import NONE, clean, md, md_grid
-from lra.leaderboard import hardware
+from lra.board_markdown import md, md_grid
+from lra.board_text import NONE, clean
 from lra.published import Efficiency, Figure
+from lra.record_facts import hardware
 
 REFERENCE = "softmax"
 AS_PUBLISHED = (

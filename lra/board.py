@@ -1,8 +1,8 @@
 """What a leaderboard says, as plain values. `lra.leaderboard` makes it of records; `board_table`, `board_text` show it.
 
-One table per protocol@version and track, and one more where a task was run on other data too. A column is (task,
-variant, task version, data hash), a row is a mixer's label with what it changed of the protocol, of one origin.
-Neither is ever merged with another.
+There is one table for each protocol and track, and one more where a task was run on other data too. A column is (task,
+variant, task version, data hash). A row is a mixer's label, its changes of the protocol, and its origin. Neither is
+ever merged with another.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import dataclasses
 import statistics
 from typing import Literal
 
-from lra.comparison import interval
+from lra.comparison import Standing, interval
 from lra.record import Found, Origin
+from lra.record_facts import Key
 
 # matched: the protocol as it stands, for every mixer. tuned: with the learning rate that was best on validation,
 # of a grid that is the same for every mixer. modified: whatever the user changed.
@@ -21,39 +22,58 @@ Track = Literal["matched", "tuned", "modified"]
 
 @dataclasses.dataclass(frozen=True)
 class Column:
+    """A task on one data set.
+
+    Attributes:
+      examples: number of test examples; None: no run was tested on all of them
+      chance: share of the largest class of the test labels; None if `examples` is
+      copy: the data set is not that of the task's card: it has another number of examples
+    """
+
     task: str
     variant: str
     task_version: int
     data_sha256: str
     source: str
-    examples: int | None  # of test; None: no run was tested on all of them
+    examples: int | None = None
+    chance: float | None = None
+    copy: bool = False
 
     @property
-    def key(self) -> tuple[str, str, int, str]:
-        """What tells it from every other; of a record, `leaderboard.column_key`."""
+    def key(self) -> Key:
+        """What tells it from every other; of a record, `record_facts.column_key`."""
         return self.task, self.variant, self.task_version, self.data_sha256
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Seeds of one row in one column. Accuracies are of the seeds that finished; those that diverged are said.
+    """The seeds of one row in one column.
 
-    at_chance:   of the seeds that finished
-    records:     their ids, in the order of seeds, those that diverged last
-    examples:    of test
-    tied:        no difference from the best row of the column and origin is shown (`lra.comparison`), on the same
-                 examples and seeds; the best row is not tied with itself
-    below_floor: the mean does not beat the highest floor of the column
+    Attributes:
+      accuracies, seeds: of the seeds that finished
+      diverged: seeds that diverged
+      at_chance: of each seed that finished, whether its accuracy is at chance
+      one_class: of each seed that finished, whether all its predictions are of the same class
+      records: their ids, in the order of seeds, those that diverged last
+      examples: of test
+      standing: compared with the best row of the column and origin
+      below_baseline: the mean is not above the best trivial baseline of the column
+      other_seeds: the seeds, diverged ones included, are not 0 to n - 1
+      mixed_code, mixed_hardware: the seeds come from different code, or from different hardware
     """
 
     accuracies: tuple[float, ...]
     seeds: tuple[int, ...]
-    diverged: tuple[int, ...]  # seeds
-    at_chance: int
-    records: tuple[str, ...] = ()
-    examples: int = 0
-    tied: bool = False
-    below_floor: bool = False
+    diverged: tuple[int, ...]
+    at_chance: tuple[bool, ...]
+    one_class: tuple[bool, ...]
+    records: tuple[str, ...]
+    examples: int
+    standing: Standing
+    below_baseline: bool
+    other_seeds: bool
+    mixed_code: bool
+    mixed_hardware: bool
 
     @property
     def mean(self) -> float | None:
@@ -80,7 +100,9 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class FloorRow:
+class BaselineRow:
+    """A trivial baseline: a predictor without a sequence model."""
+
     name: str
     accuracies: tuple[float | None, ...]
     mean: float | None
@@ -99,8 +121,9 @@ class Truncated:
     steps_done: int
     steps_planned: int
     accuracy: float
+    chance: float
     at_chance: bool
-    majority: float
+    one_class: bool
     minutes: float
     hardware: str
 
@@ -128,7 +151,7 @@ class Table:
     columns: tuple[Column, ...]  # of the rows
     beside: tuple[Column, ...]  # of all tables of the protocol: among them like ones are told apart
     rows: tuple[Row, ...]
-    floors: tuple[FloorRow, ...]
+    baselines: tuple[BaselineRow, ...]
     truncated: tuple[Truncated, ...]
     costs: tuple[Cost, ...]
 
@@ -139,6 +162,15 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Board:
+    """All tables.
+
+    Attributes:
+      found: the records that it was made of
+      others: protocols that have records, but were not asked for
+      retired: records of earlier versions of a task, protocol or mixer, which are not shown
+    """
+
     tables: tuple[Table, ...]
-    found: tuple[Found, ...]  # the records that it was made of
-    others: tuple[str, ...]  # protocols that have records, but were not asked for
+    found: tuple[Found, ...]
+    others: tuple[str, ...]
+    retired: tuple[Found, ...] = ()

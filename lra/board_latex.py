@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from lra.board import Board, Cell, Row, Table
-from lra.board_text import clean, heading, legend, nothing, percent
+from lra.board_text import (
+    ORIGINS,
+    cell_marks,
+    cell_notes,
+    cell_text,
+    clean,
+    heading,
+    mark_sentences,
+    nothing,
+    percent,
+    retired_line,
+)
 
 NONE = "--"
 SPECIAL = {
@@ -12,54 +23,61 @@ SPECIAL = {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "≈": r"$\approx$",
+    "≡": r"$\equiv$",
     "▽": r"$\triangledown$",
+    "†": r"$\dagger$",
+    "<": "$<$",
+    ">": "$>$",
     "±": r"$\pm$",
     "–": "--",
 }
+BOLD = (
+    "Bold: the best row of a column, chosen among rows with several seeds where there are any, and rows that are not "
+    "significantly different from it."
+)
+BOLD_ORIGINS = "Rows of different origin are not compared."
 
 
 def as_latex(board: Board) -> str:
-    """One `table` for each table of the board that has rows: mean and deviation, the best of each column bold.
+    """Return one `table` for each table of the board that has rows, with the marks of the board and their meanings.
 
     Runs that were stopped are left out. It needs \\usepackage{booktabs,amssymb}.
     """
-    tables = [_table(t, legend(board)[0]) for t in board.tables if t.rows]
-    return "\n\n".join(tables) if tables else f"% {clean(nothing(board))}"
+    tables = [_table(t) for t in board.tables if t.rows] or [f"% {clean(nothing(board))}"]
+    return "\n\n".join(tables + ([f"% {clean(retired_line(board))}"] if board.retired else []))
 
 
 def latex(value: object) -> str:
-    """Text that LaTeX prints as it stands."""
+    """Return text that LaTeX prints as it stands."""
     return "".join(SPECIAL.get(c, c) for c in clean(value))
 
 
-def _table(t: Table, unit: str) -> str:
+def _table(t: Table) -> str:
     heads = [heading(c, t.beside) for c in t.columns]
     mean = any(r.mean is not None for r in t.rows)
-    columns = zip(*(r.cells for r in t.rows), strict=True)
-    best = [max((c.mean or -1.0 for c in column if c is not None), default=-1.0) for column in columns]
-    best_mean = max((r.mean for r in t.rows if r.mean is not None), default=None)
-    titles = [f"{latex(title)}" for title, _, _ in heads] + ["Mean"] * mean
+    titles = [latex(title) for title, _, _ in heads] + ["Mean"] * mean
+    origins = [origin for origin in ORIGINS if any(r.origin == origin for r in t.rows)]
+    caption = [t.label + ".", *mark_sentences(t.rows), BOLD, *[BOLD_ORIGINS] * (len(origins) > 1)]
+    caption.append("; ".join(f"{title}: {variant}, {source}" for title, variant, source in heads) + ".")
     lines = [
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{latex(t.label)}. {latex(unit)} {_sources(heads)}}}",
+        f"  \\caption{{{latex(' '.join(caption))}}}",
         f"  \\begin{{tabular}}{{l{'r' * len(titles)}}}",
         r"    \toprule",
         _line(["Mixer", *titles]),
-        r"    \midrule",
     ]
-    for row in t.rows:
-        cells = [_cell(cell, b) for cell, b in zip(row.cells, best, strict=True)]
-        lines.append(_line([_name(row), *cells, *[_bold(percent(row.mean), row.mean == best_mean)] * mean]))
+    for origin in origins:
+        lines.append(r"    \midrule")
+        if len(origins) > 1:
+            lines.append(_line([f"\\multicolumn{{{len(titles) + 1}}}{{l}}{{{origin}}}"]))
+        for row in (r for r in t.rows if r.origin == origin):
+            lines.append(_line([_name(row), *map(_cell, row.cells), *[latex(percent(row.mean))] * mean]))
     lines.append(r"    \midrule")
-    for floor in t.floors:
-        values = [latex(percent(a)) for a in floor.accuracies] + [latex(percent(floor.mean))] * mean
-        lines.append(_line([f"\\emph{{{latex(floor.name)}}}", *values]))
+    for baseline in t.baselines:
+        values = [latex(percent(a)) for a in baseline.accuracies] + [latex(percent(baseline.mean))] * mean
+        lines.append(_line([f"\\emph{{{latex(baseline.name)}}}", *values]))
     return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}"])
-
-
-def _sources(heads: list[tuple[str, str, str]]) -> str:
-    return latex("; ".join(f"{title}: {variant}, {source}" for title, variant, source in heads)) + "."
 
 
 def _line(cells: list[str]) -> str:
@@ -70,16 +88,16 @@ def _name(row: Row) -> str:
     return latex(", ".join([row.label, *row.changes]))
 
 
-def _cell(cell: Cell | None, best: float) -> str:
-    if cell is None:
-        return NONE
-    if cell.mean is None:
-        return "diverged"
-    text = _bold(percent(cell.mean), cell.mean == best)
+def _cell(cell: Cell | None) -> str:
+    """Return a cell as `\\textbf{36.5} $\\pm$ 0.5 (3)$^{\\triangledown}$`."""
+    if cell is None or cell.mean is None:
+        return NONE if cell is None else latex(cell_text(cell))
+    text = percent(cell.mean)
+    if cell.standing.verdict in ("best", "not significantly different"):
+        text = f"\\textbf{{{text}}}"
     if cell.deviation is not None:
         text += f" $\\pm$ {100 * cell.deviation:.1f}"
-    return text + r"$^{\approx}$" * (cell.at_chance == len(cell.accuracies))
-
-
-def _bold(text: str, best: bool) -> str:
-    return f"\\textbf{{{text}}}" if best else latex(text)
+    if notes := cell_notes(cell):
+        text += f" ({latex(', '.join(notes))})"
+    marks = "".join(latex(mark).strip("$") for mark in cell_marks(cell))
+    return text + (f"$^{{{marks}}}$" if marks else "")

@@ -1,4 +1,4 @@
-"""Marks of a cell: what its accuracy is held against."""
+"""The cells of a table with their marks: chance, trivial baselines, and the comparison with the best row."""
 
 from __future__ import annotations
 
@@ -8,58 +8,57 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lra.board import Cell
-from lra.comparison import paired
-from lra.record import Found, Origin, unpack
+from lra.comparison import Standing, standings
+from lra.record import Found, Origin, is_at_chance, predicts_one_class, unpack
+from lra.record_facts import Key, differ_in_code, hardware
 
-Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 RowKey = tuple[Origin, str, tuple[str, ...]]  # label, changes
 
 
 class Marks:
-    """The cells of a table, marked by what they are held against: the floors, and the best row of the same origin."""
+    """Makes the cells of a table. Rows are compared within a column and an origin."""
 
-    def __init__(self, rows: Mapping[RowKey, Mapping[Key, Sequence[Found]]], floors: Mapping[Key, float]) -> None:
-        self._rows, self._floors = rows, floors
-        self._best: dict[tuple[Origin, Key], RowKey] = {}
-        for row, cells in rows.items():
-            for key, runs in cells.items():
-                place = row[0], key
-                if place not in self._best or _accuracy(runs) > _accuracy(rows[self._best[place]][key]):
-                    self._best[place] = row
+    def __init__(self, rows: Mapping[RowKey, Mapping[Key, Sequence[Found]]], baselines: Mapping[Key, float]) -> None:
+        """Compare the rows.
+
+        Args:
+          rows: the runs of each row and column, in the order of seeds
+          baselines: the accuracy of the best trivial baseline of each column
+        """
+        self._rows, self._baselines = rows, baselines
+        self._standings: dict[tuple[RowKey, Key], Standing] = {}
+        for origin, key in dict.fromkeys((row[0], key) for row, cells in rows.items() for key in cells):
+            column = {row: _correct(cells[key]) for row, cells in rows.items() if row[0] == origin and key in cells}
+            self._standings |= {(row, key): standing for row, standing in standings(column).items()}
 
     def cell(self, row: RowKey, key: Key) -> Cell:
-        runs = self._rows[row][key]
-        tested = [f.record for f in runs if f.record["test"]]
-        diverged = [f.record for f in runs if not f.record["test"]]
-        counts = {r["test"]["count"] for r in tested}
-        best = self._best[row[0], key]
+        """Return the cell of a row in a column."""
+        runs = [f.record for f in self._rows[row][key]]
+        tested, diverged = [r for r in runs if r["test"]], [r for r in runs if not r["test"]]
+        accuracies = tuple(r["test"]["accuracy"] for r in tested)
         return Cell(
-            accuracies=tuple(r["test"]["accuracy"] for r in tested),
+            accuracies=accuracies,
             seeds=tuple(r["seed"] for r in tested),
             diverged=tuple(r["seed"] for r in diverged),
-            at_chance=sum(r["test"]["at_chance"] for r in tested),
+            at_chance=tuple(is_at_chance(r["test"]) for r in tested),
+            one_class=tuple(predicts_one_class(r["test"]) for r in tested),
             records=tuple(r["id"] for r in (*tested, *diverged)),
-            examples=min(counts, default=0),
-            tied=row != best and _tied(self._rows[best][key], runs),
-            below_floor=bool(tested) and _accuracy(runs) <= self._floors[key],
+            examples=min((r["test"]["count"] for r in tested), default=0),
+            standing=self._standings[row, key],
+            below_baseline=bool(tested) and statistics.fmean(accuracies) <= self._baselines[key],
+            other_seeds={r["seed"] for r in runs} != set(range(len(runs))),
+            mixed_code=differ_in_code(runs),
+            mixed_hardware=len({hardware(r) for r in runs}) > 1,
         )
 
 
-def _accuracy(runs: Sequence[Found]) -> float:
-    """Mean over the seeds that finished; -1 if none did."""
-    return statistics.fmean([f.record["test"]["accuracy"] for f in runs if f.record["test"]] or [-1.0])
-
-
-def _tied(best: Sequence[Found], runs: Sequence[Found]) -> bool:
-    """Both are on the same examples: the key of a column has the hash of its data."""
-
-    def correct(runs: Sequence[Found]) -> dict[int, np.ndarray]:
-        tests = {f.record["seed"]: f.record["test"] for f in runs if "correct_bits" in f.record["test"]}
-        packed = {seed: unpack(t["correct_bits"], (t["count"] + 7) // 8) for seed, t in tests.items()}
-        return {seed: np.unpackbits(bits, count=tests[seed]["count"]) for seed, bits in packed.items()}
-
-    try:
-        found = paired(correct(best), correct(runs))
-    except ValueError:  # on other numbers of examples, or not readable: nothing is known
-        return False
-    return found is not None and not found.shown
+def _correct(runs: Sequence[Found]) -> dict[int, np.ndarray]:
+    """Return by seed which test examples were classified correctly, bool [N]; without seeds whose bits are damaged."""
+    correct = {}
+    for test, seed in ((f.record["test"], f.record["seed"]) for f in runs if f.record["test"]):
+        try:
+            packed = unpack(test["correct_bits"], (test["count"] + 7) // 8)
+        except ValueError:
+            continue
+        correct[seed] = np.unpackbits(packed, count=test["count"]).astype(bool)
+    return correct

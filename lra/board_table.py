@@ -20,9 +20,10 @@ T = TypeVar("T", Row, Truncated, Cost)
 
 
 def as_table(board: Board) -> RenderableType:
-    """The board for `rich.print`."""
+    """Return the board for `rich.print`."""
+    last = [Text(say.retired_line(board), "dim")] if board.retired else []
     if not board.tables:
-        return Group(Text(say.nothing(board)), Text(f"  {say.FIRST_RUN}", "bold"))
+        return Group(Text(say.nothing(board)), Text(f"  {say.FIRST_RUN}", "bold"), *last)
     letters = say.machines(board)
     parts: list[RenderableType] = []
     for t in board.tables:
@@ -33,7 +34,7 @@ def as_table(board: Board) -> RenderableType:
             parts += [Text(say.STOPPED, "dim"), _stopped(t.truncated, letters), Text()]
         if t.costs:
             parts += [Text(say.COST, "dim"), _costs(t, letters), Text()]
-    return Group(*parts, *(Text(sentence, "dim") for sentence in say.legend(board)))
+    return Group(*parts, *(Text(sentence, "dim") for sentence in say.legend(board)), *last)
 
 
 def _scores(t: Table) -> Grid:
@@ -46,10 +47,10 @@ def _scores(t: Table) -> Grid:
         for r in rows:
             cells = [*map(say.cell_text, r.cells), *[say.percent(r.mean)] * mean]
             grid.add_row(_name(r.label, r.changes), *map(Text, cells))
-    grid.add_row(_section("floors"))
-    for f in t.floors:
-        values = [*map(say.percent, f.accuracies), *[say.percent(f.mean)] * mean]
-        grid.add_row(_name(f.name), *(Text(v, "dim") for v in values))
+    grid.add_row(_section("trivial baselines"))
+    for b in t.baselines:
+        values = [*map(say.percent, b.accuracies), *[say.percent(b.mean)] * mean]
+        grid.add_row(_name(b.name), *(Text(v, "dim") for v in values))
     return grid
 
 
@@ -65,7 +66,7 @@ def _costs(t: Table, letters: Mapping[str, str]) -> Grid:
 def _stopped(runs: Sequence[Truncated], letters: Mapping[str, str]) -> Grid:
     grid = _plain()
     grid.add_column("task")
-    for name in ("seed", "steps", "accuracy", "majority", "minutes"):
+    for name in ("seed", "steps", "accuracy", "chance", "minutes"):
         grid.add_column(name, justify="right")
     for title, some in _by_origin(runs):
         grid.add_row(title)

@@ -1,21 +1,16 @@
-"""A leaderboard as Markdown, CSV and JSON, and the words that all formats share.
+"""The words, numbers and marks that all formats of a leaderboard share.
 
-Whatever a record brings along is text and nothing else: no control characters, no markup, no formulas.
+Whatever a record brings along is text and nothing else: it has no control characters.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import html
-import io
-import json
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from lra.board import Board, Cell, Column, Cost, Table, Truncated
-from lra.record import ROOT, Found, Origin
+from lra.board import Board, Cell, Column, Cost, Row, Table, Truncated
+from lra.comparison import Standing, Verdict
+from lra.record import Origin
+from lra.record_facts import COPY
 from tasks import available, load_task
 from tasks.core import Card
 
@@ -25,23 +20,28 @@ STOPPED = "Stopped before the last step; not comparable with a complete run"
 COST = "Parameters and minutes of a run"
 MEAN = "5-task mean"
 NONE = "–"
+CHANCE, ONE_CLASS, BELOW, MIXED = "≈", "≡", "▽", "†"
+STANDING: Mapping[Verdict, str] = {
+    "best": "",
+    "not significantly different": "=",
+    "significantly worse": "<",
+    "not compared": "?",
+}
 PARAMETER_SLACK = 0.1  # Tay et al. (2021), section 3.2
 BLOCK_MARK = "[block]"  # as `models.mixers.label` writes it
-CSV_HEAD = (
-    *("origin", "file", "kind", "status", "id", "created", "task", "variant", "task_version", "source", "data_sha256"),
-    *("protocol", "protocol_version", "modified", "mixer", "options", "mixer_sha256", "seed"),
-    *("steps_done", "steps_planned", "accuracy", "correct", "count", "loss", "at_chance", "majority_accuracy"),
-    *("selection", "selected_step", "parameters", "seconds", "steps_per_second", "peak_bytes"),
-    *("backend", "device", "device_count", "cores", "python", "jax", "flax"),
-    *("config_sha256", "code_sha256", "git_commit", "git_clean", "message"),
+COMPARISON = (
+    "Compared with the best row of several seeds in its column and origin (paired t test over common seeds, 95 %, "
+    "corrected for the number of rows)"
 )
-
-
-# ---- what all formats say
+MEANING: Mapping[Verdict, str] = {
+    "not significantly different": "not significantly different",
+    "significantly worse": "significantly worse",
+    "not compared": "not compared, for want of two common seeds or of the same test examples",
+}
 
 
 def clean(value: object) -> str:
-    """One line without control or formatting characters."""
+    """Return one line without control or formatting characters."""
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
@@ -50,24 +50,64 @@ def percent(accuracy: float | None) -> str:
 
 
 def cell_text(cell: Cell | None) -> str:
-    """`36.5±0.5 (3)`; see `legend`."""
+    """Return a cell as `36.5±0.5 (3)` with its marks; `legend` explains them."""
     if cell is None:
         return NONE
-    n, failed = len(cell.accuracies), len(cell.diverged)
-    if not n:
-        return "diverged" if failed == 1 else f"{failed} diverged"
+    if cell.mean is None:
+        return "diverged" if len(cell.diverged) == 1 else f"{len(cell.diverged)} diverged"
     text = percent(cell.mean)
     if cell.deviation is not None:
         text += f"±{100 * cell.deviation:.1f}"
-    notes = [str(n)] if n > 1 else []
-    notes += [f"{cell.at_chance}≈"] if 0 < cell.at_chance < n else []
-    notes += [f"{failed} diverged"] if failed else []
-    marks = "≈" * (cell.at_chance == n) + "▽" * cell.below_floor + "=" * cell.tied
-    return text + (f" ({', '.join(notes)})" if notes else "") + marks
+    notes = ", ".join(cell_notes(cell))
+    return text + (f" ({notes})" if notes else "") + "".join(cell_marks(cell))
+
+
+def cell_notes(cell: Cell) -> list[str]:
+    """Return what stands in parentheses behind an accuracy: seeds, how many are at chance, how many diverged."""
+    count, constant = len(cell.seeds), sum(cell.one_class)
+    only_chance = sum(cell.at_chance) - constant
+    if cell.other_seeds:
+        notes = [f"seed{'s' * (count > 1)} {numbers_text(cell.seeds)}"]
+    else:
+        notes = [str(count)] if count > 1 else []
+    notes += [f"{only_chance}{CHANCE}"] if 0 < only_chance < count - constant else []
+    notes += [f"{constant}{ONE_CLASS}"] if 0 < constant < count else []
+    return notes + ([f"{len(cell.diverged)} diverged"] if cell.diverged else [])
+
+
+def cell_marks(cell: Cell) -> list[str]:
+    """Return the marks behind an accuracy. The best row of a column has no mark of the comparison."""
+    if not cell.accuracies:
+        return []
+    marks = [chance_mark(all(cell.at_chance), all(cell.one_class)), BELOW * cell.below_baseline]
+    marks += [standing_mark(cell.standing), MIXED * (cell.mixed_code or cell.mixed_hardware)]
+    return [mark for mark in marks if mark]
+
+
+def chance_mark(at_chance: bool, one_class: bool) -> str:
+    """Return the mark of an accuracy at chance, or of a model that predicts one class, which is always at chance."""
+    return ONE_CLASS if one_class else CHANCE * at_chance
+
+
+def standing_mark(standing: Standing) -> str:
+    """Return the mark of a comparison; none where the cell shows by itself that it has one seed or no result."""
+    return "" if standing.because in ("one seed", "no result") else STANDING[standing.verdict]
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Return `1, 4, 7-9` for whole numbers in order."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    parts = [[f"{run[0]}-{run[-1]}"] if len(run) > 2 else list(map(str, run)) for run in runs]
+    return ", ".join(text for part in parts for text in part)
 
 
 def cost_texts(cost: Cost) -> list[str]:
-    """`95k · 12`: parameters and minutes; `340k (3.6x) · 12` where LRA's 10 % around softmax are left."""
+    """Return parameters and minutes, `95k · 12`; `340k (3.6x) · 12` where softmax's parameters are over 10 % away."""
     return [_cost_text(*pair) for pair in zip(cost.cells, cost.ratios, strict=True)]
 
 
@@ -85,18 +125,19 @@ def minutes_text(minutes: float) -> str:
 
 
 def stopped_texts(run: Truncated) -> tuple[str, ...]:
-    """Seed, steps, accuracy, majority, minutes."""
-    accuracy = percent(run.accuracy) + "≈" * run.at_chance
+    """Return seed, steps, accuracy, chance and minutes."""
+    accuracy = percent(run.accuracy) + chance_mark(run.at_chance, run.one_class)
     steps = f"{run.steps_done:,} of {run.steps_planned:,}"
-    return str(run.seed), steps, accuracy, percent(run.majority), minutes_text(run.minutes)
+    return str(run.seed), steps, accuracy, percent(run.chance), minutes_text(run.minutes)
 
 
 def heading(column: Column, beside: Sequence[Column] = ()) -> tuple[str, str, str]:
-    """Title, variant and source of a column; with version and data hash where another one would read the same."""
+    """Return title, variant and source of a column, with its data hash where another one would read the same."""
     same = [c for c in beside if (c.task, c.variant, c.source) == (column.task, column.variant, column.source)]
-    exact = f", version {column.task_version}, data {column.data_sha256[:8]}" if len(same) > 1 else ""
+    exact = f", data {column.data_sha256[:8]}" if len(same) > 1 else ""
     card = card_of(column)
-    return clean(card.title if card else column.task), clean(column.variant), clean(column.source + exact)
+    variant = column.variant + " (copy)" * (column.copy and column.variant != COPY)
+    return clean(card.title if card else column.task), clean(variant), clean(column.source + exact)
 
 
 def card_of(column: Column) -> Card | None:
@@ -104,7 +145,7 @@ def card_of(column: Column) -> Card | None:
 
 
 def machines(board: Board) -> dict[str, str]:
-    """A letter for each hardware, if there are several; nothing for a single one."""
+    """Return a letter for each hardware, if there are several; nothing for a single one."""
     names = {c.hardware for t in board.tables for c in t.costs} | {
         s.hardware for t in board.tables for s in t.truncated
     }
@@ -113,32 +154,60 @@ def machines(board: Board) -> dict[str, str]:
 
 
 def legend(board: Board) -> list[str]:
-    """Sentences on the marks that occur, and on nothing else; the hardware."""
-    cells = [c for t in board.tables for r in t.rows for c in r.cells if c]
-    said = ["Test accuracy in per cent."]
-    if any(len(c.accuracies) > 1 for c in cells):
-        said.append("36.5±0.5 (3): mean, standard deviation and number of seeds; a number alone is one seed.")
-    elif cells:
-        said.append("Every number is one seed.")
-    if any(c.at_chance for c in cells) or any(s.at_chance for t in board.tables for s in t.truncated):
-        said.append("≈: at chance, no more than two standard errors above the majority class.")
-    if any(c.below_floor for c in cells):
-        said.append("▽: does not beat the highest floor of its column, which has no sequence model.")
+    """Return sentences on the marks that occur, and on nothing else, and on the hardware."""
+    rows = [r for t in board.tables for r in t.rows]
+    sentences = mark_sentences(rows, [s for t in board.tables for s in t.truncated])
     if any("x)" in text for t in board.tables for c in t.costs for text in cost_texts(c)):
-        said.append("(3.6x): times softmax's parameters, where that is more than LRA's 10 % away.")
-    if any(c.tied for c in cells):
-        said.append(
-            "=: no difference from the best of the column (of the same origin) is shown, by a paired bootstrap of 95 % "
-            "over test examples and, where there are several, seeds."
-        )
-    if any(c.diverged for c in cells):
-        said.append("diverged: the loss of a seed was no longer finite; it has no accuracy and stays on the board.")
+        sentences.append("(3.6x): times softmax's parameters, where that is more than LRA's 10 % away.")
     if any(label.endswith(BLOCK_MARK) for t in board.tables for label in _labels(t)):
-        said.append(f"{BLOCK_MARK}: stands in the place of the whole block, not of attention alone.")
+        sentences.append(f"{BLOCK_MARK}: replaces the whole block, not attention alone.")
+    if any(c.copy for t in board.tables for c in (*t.columns, *(s.column for s in t.truncated))):
+        sentences.append("copy: a data set with other numbers of examples than LRA's; no part of a 5-task mean.")
     if any(r.mean is not None for t in board.tables for r in t.rows):
-        said.append(f"{MEAN}: only where all five tasks are there.")
-    said += [f"{f'Hardware {letter}'.strip()}: {clean(name)}." for name, letter in machines(board).items()]
-    return said
+        sentences.append(f"{MEAN}: only where all five tasks are there.")
+    return sentences + [f"{f'Hardware {letter}'.strip()}: {clean(name)}." for name, letter in machines(board).items()]
+
+
+def mark_sentences(rows: Sequence[Row], stopped: Sequence[Truncated] = ()) -> list[str]:
+    """Return sentences on the numbers and marks of the cells of rows, and of stopped runs."""
+    cells = [c for r in rows for c in r.cells if c]
+    marks = {mark for c in cells for mark in cell_marks(c)} | {chance_mark(s.at_chance, s.one_class) for s in stopped}
+    notes = " ".join(note for c in cells for note in cell_notes(c))
+    sentences = ["Test accuracy in per cent."]
+    if any(len(c.accuracies) > 1 for c in cells):
+        sentences.append("36.5±0.5 (3): mean, standard deviation and number of seeds.")
+        if any(c.standing.because == "one seed" for c in cells):
+            sentences.append("A number without a deviation is one seed, which is not compared with other rows.")
+    elif cells:
+        sentences.append("Every number is one seed, so rows are not compared with each other.")
+    if any(c.other_seeds for c in cells):
+        sentences.append("(seeds 1, 4): the seeds, where they are not the first ones, from 0.")
+    if CHANCE in marks or CHANCE in notes:
+        sentences.append(
+            f"{CHANCE}: at chance: at most two standard errors above the share of the largest class of the test labels."
+        )
+    if ONE_CLASS in marks or ONE_CLASS in notes:
+        sentences.append(f"{ONE_CLASS}: the model predicts the same class for every test example, so it is at chance.")
+    if BELOW in marks:
+        sentences.append(f"{BELOW}: not above the best trivial baseline of its column, which has no sequence model.")
+    if meanings := [f"{STANDING[v]} {meaning}" for v, meaning in MEANING.items() if STANDING[v] in marks]:
+        sentences.append(f"{COMPARISON}: {'; '.join(meanings)}.")
+    if MIXED in marks:
+        sentences.append(f"{MIXED}: the seeds were run with different code or on different hardware.")
+    if any(c.diverged for c in cells):
+        sentences.append("diverged: the loss of a seed was no longer finite, so it has no accuracy.")
+    return sentences
+
+
+def retired_line(board: Board) -> str:
+    """Return what a board says of records of earlier versions; "" if there are none."""
+    if not (count := len(board.retired)):
+        return ""
+    places = {"committed": "results/", "yours": "runs/"}
+    where = " and ".join(places[origin] for origin in places if any(f.origin == origin for f in board.retired))
+    one = count == 1
+    subject = "1 record of an earlier version is" if one else f"{count:,} records of earlier versions are"
+    return f"{subject} not shown; {'it is' if one else 'they are'} in {where}, see docs/versions.md."
 
 
 def _labels(t: Table) -> set[str]:
@@ -146,137 +215,7 @@ def _labels(t: Table) -> set[str]:
 
 
 def nothing(board: Board) -> str:
-    """What an empty board says before the command of a first run."""
+    """Return what an empty board says before the command of a first run."""
     if board.others:
         return f"No results of this protocol; there are some of {clean(', '.join(board.others))}. The first ones:"
     return "No results yet. The first ones, in a few minutes:"
-
-
-# ---- Markdown
-
-
-def as_markdown(board: Board) -> str:
-    """The board as a chapter of a page, heading of the second level."""
-    if not board.tables:
-        return f"## Leaderboard\n\n{md(nothing(board))}\n\n    {FIRST_RUN}"
-    letters = machines(board)
-    origins = {
-        "committed": "Rows from *committed* are records in `results/`.",
-        "yours": "Rows from *yours* are runs of the machine that printed this, in `runs/`.",
-    }
-    there = {f.origin for f in board.found if f.record["kind"] == "run"}
-    intro = [md(sentence) for sentence in legend(board)] + [origins[o] for o in origins if o in there]
-    lines = ["## Leaderboard", "", " ".join(intro), ""]
-    for t in board.tables:
-        lines += [f"### {md(t.label)}", ""]
-        if t.about:
-            lines += [f"{t.about[0].upper()}{t.about[1:]}.", ""]
-        lines += _md_table(t, letters)
-    columns = dict.fromkeys(c for t in board.tables for c in (*t.columns, *(s.column for s in t.truncated)))
-    return "\n".join([*lines, "### The columns", "", *(f"- {_md_column(c)}" for c in columns)])
-
-
-def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
-    heads = [[md(text) for text in heading(c, t.beside)] for c in t.columns]
-    titles = [f"{title}<br>{variant}" for title, variant, _ in heads]
-    mean = any(r.mean is not None for r in t.rows)
-    lines = []
-    if t.rows:
-        rows = [
-            [_md_name(r.label, r.changes), r.origin, *map(cell_text, r.cells), *[percent(r.mean)] * mean]
-            for r in t.rows
-        ]
-        for f in t.floors:
-            rows.append([f"*{md(f.name)}*", "*floor*", *map(percent, f.accuracies), *[percent(f.mean)] * mean])
-        rows.append(["<sub>source</sub>", "", *(f"<sub>{source}</sub>" for *_, source in heads), *[""] * mean])
-        lines += md_grid(["mixer", "from", *titles, *[MEAN] * mean], rows, left=2)
-    if t.truncated:
-        rows = []
-        for s in t.truncated:
-            title, variant, source = (md(text) for text in heading(s.column))
-            name = _md_name(s.label, s.changes, letters[s.hardware])
-            rows.append([name, s.origin, f"{title}, {variant}", source, *stopped_texts(s)])
-        head = ["mixer", "from", "task", "source", "seed", "steps", "accuracy", "majority class", "minutes"]
-        lines += [f"**{STOPPED}**", "", *md_grid(head, rows, left=4)]
-    if t.costs:
-        rows = [[_md_name(c.label, c.changes, letters[c.hardware]), c.origin, *cost_texts(c)] for c in t.costs]
-        lines += [f"**{COST}**", "", *md_grid(["mixer", "from", *titles], rows, left=2)]
-    return lines
-
-
-def md(value: object) -> str:
-    """Text inside a cell: neither HTML, nor Markdown, nor the end of the cell."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(clean(value), quote=False))
-
-
-def _md_name(label: str, changes: Sequence[str], letter: str = "") -> str:
-    hardware = f" <sub>on {letter}</sub>" if letter else ""
-    return md(label) + hardware + "".join(f"<br><sub>{md(c)}</sub>" for c in changes)
-
-
-def md_grid(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """A table whose first `left` columns are text, and an empty line."""
-    ruler = [":--"] * left + ["--:"] * (len(head) - left)
-    return ["| " + " | ".join(row) + " |" for row in (head, ruler, *rows)] + [""]
-
-
-def _md_column(column: Column) -> str:
-    """What a column is, by its card where that is still of the same version."""
-    title, variant, source = (md(text) for text in heading(column))
-    text, card = f"**{title}, {variant}**", card_of(column)
-    if card and card.version == column.task_version and column.variant in card.variants:
-        text += f": {md(card.about.rstrip('.?'))}; {md(card.variants[column.variant].about)}"
-    text += f". Data: {source}; SHA-256 `{md(column.data_sha256[:8])}`, task version {md(column.task_version)}"
-    return text + (f"; {column.examples:,} test examples." if column.examples else ".")
-
-
-# ---- CSV and JSON
-
-
-def as_csv(board: Board) -> str:
-    """One line per record, in the order of the board: every fact but curve, confusion and predictions."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_HEAD, lineterminator="\n")
-    writer.writeheader()
-    for f in board.found:
-        facts = _facts(f)
-        writer.writerow({name: _csv(facts.get(name)) for name in CSV_HEAD})
-    return text.getvalue().removesuffix("\n")
-
-
-def _facts(f: Found) -> dict[str, Any]:
-    r = f.record
-    steps, selection = r.get("steps", {}), r.get("selection", {})
-    within = f.path.is_relative_to(ROOT)
-    return {
-        **r,
-        **r["column"],
-        **r["test"],
-        **r["environment"],
-        "origin": f.origin,
-        "file": f.path.relative_to(ROOT).as_posix() if within else f.path.name,
-        "mixer": r["mixer"]["label"],
-        "options": json.dumps(r["mixer"]["options"], sort_keys=True),
-        "mixer_sha256": r["mixer"]["sha256"],
-        "steps_done": steps.get("done"),
-        "steps_planned": steps.get("planned"),
-        "selection": selection.get("rule"),
-        "selected_step": selection.get("step"),
-        "code_sha256": r["code"]["sha256"],
-        "git_commit": r["code"]["git_commit"],
-        "git_clean": r["code"]["git_clean"],
-    }
-
-
-def _csv(value: object) -> object:
-    """A spreadsheet runs a text that begins like a formula; an apostrophe says that it is text."""
-    if not isinstance(value, str):
-        return value
-    line = clean(value)
-    return f"'{line}" if line.lstrip().startswith(("=", "+", "-", "@")) else line
-
-
-def as_json(board: Board) -> str:
-    """The board itself: tables, columns, rows and cells, with the accuracy of every seed."""
-    tables = [{"label": t.label, **dataclasses.asdict(t)} for t in board.tables]
-    return json.dumps({"tables": tables}, indent=1)

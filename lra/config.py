@@ -12,8 +12,14 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from lra.protocols import Expected as Expected
+from lra.protocols import Form as Form
+from lra.protocols import Model, Protocol, Train, execution
+from lra.protocols import first_selectable as first_selectable
+from lra.protocols import protocol_for as protocol_for
+from lra.protocols import selection_rule as selection_rule
 from lra.typed import mistyped
 from tasks import available
 
@@ -24,80 +30,6 @@ PROTOCOLS = ("quick", "laptop", "small", "lra")
 
 class ConfigError(Exception):
     """A task, protocol, override or option that does not exist or cannot be; the message lists what can."""
-
-
-def execution(default: Any) -> Any:
-    """A field that says how a run is executed; without part in the protocol or the hash."""
-    return dataclasses.field(default=default, metadata={"execution": True})
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """The encoder that surrounds the mixer (see `models.encoder`)."""
-
-    layers: int
-    d_model: int
-    heads: int
-    qkv_dim: int
-    mlp_dim: int
-    dropout: float
-    attention_dropout: float
-    positions: Literal["learned", "sinusoidal"]
-    pooling: Literal["mean", "cls", "first"]
-    head: tuple[int, ...]  # hidden widths of the classifier's MLP
-    pair: Literal["concat", "nli"] | None = None
-    bias: bool = False  # of the q, k, v and output projections
-    embed_std: float = 1.0
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Optimiser, schedule and batches."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float  # the peak; for `rsqrt` the factor: the peak is learning_rate / sqrt(warmup)
-    warmup: int
-    schedule: Literal["onecycle", "rsqrt", "cosine"]
-    weight_decay: float
-    b1: float  # for `onecycle` the highest value of its momentum cycle, 0.1 above the lowest
-    b2: float
-    eps: float
-    clip_value: float | None  # largest absolute value of a gradient's entry
-    eval_every: int  # steps between validations, which select the checkpoint
-    matmul_precision: Literal["default", "high", "highest"] = "highest"
-    micro_batch: int | None = execution(None)  # examples a micro-batch; None: chosen for the device
-    remat: bool = execution(False)  # recompute activations in the backward pass
-    length_shards: int = execution(1)  # devices that share the positions of each example
-    # Steps in one dispatch, all padded to the longest bucket; None: 1 on a CPU and where lengths differ
-    dispatch_steps: int | None = execution(None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """A score to be reproduced, in per cent, and where it comes from."""
-
-    score: float
-    tolerance: float
-    source: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """Everything that is not the mixer, for one task."""
-
-    task: str
-    name: str
-    version: int
-    about: str
-    variant: str
-    max_len: int
-    model: Model
-    train: Train
-    allow_sample: bool = False  # without official data, use the generated sample
-    expected: Mapping[str, Expected] = dataclasses.field(default_factory=dict)
-    minutes: str = ""  # measured, with the hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,3 +206,5 @@ def check(p: RunConfig) -> None:
         raise ConfigError(f"train.dispatch_steps is {p.train.dispatch_steps}; it must be at least 1")
     if not 0 <= p.model.dropout < 1 or not 0 <= p.model.attention_dropout < 1:
         raise ConfigError("model.dropout and model.attention_dropout must be at least 0 and below 1")
+    if not 0 <= p.train.select_after < 1:
+        raise ConfigError(f"train.select_after is {p.train.select_after}; it must be at least 0 and below 1")

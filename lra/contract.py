@@ -10,7 +10,8 @@ sorts may there decide a tie otherwise: what float32 does not show must hold in 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,34 @@ from flax import nnx
 
 from lra.probe import TOLERANCES, Broken, Probe, PyTree, Subject, distance, probe_of, real, unmoved
 
+# Options under which a mixer runs other code than by default. The tests put each of them to the contract as well.
+FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
+    "bigbird": ({"num_random": 0}, {"random_span": 1024, "drop_weights": False}),
+    "fnet": ({"length": "padded", "norm": "backward"},),
+    "linformer": ({"rank": 16, "sharing": "key-value", "init": "xavier"}, {"sharing": "none"}),
+    "local": ({"layout": "lra_strided"},),
+    "longformer": ({"num_global": 0, "window_counts_query": True}, {"window": 20}),
+    "lru": ({"bidirectional": False},),
+    "mega": ({"attention": "laplace", "chunk": 32}, {"norm": "post", "ema": "code", "taps": 20}),
+    "nystromformer": ({"taps": None}, {"segments": "padded", "taps": 35, "drop_weights": False}),
+    "performer": ({"kernel": "relu", "features": 0}, {"features": 2, "redraw": True}),
+    "polynomial": ({"degree": 2, "learned_scale": True},),
+    "reformer": ({"official": True}, {"rounds": 3, "chunk": 16}, {"rounds": 2, "chunk": 16, "across_buckets": True}),
+    "s4d": ({"init": "lin", "bidirectional": False, "systems": 1},),
+    "sinkhorn": ({"form": "lra", "window": 50},),
+    "skyformer": ({"kind": "kernelized"},),
+    "sparse": (
+        {"kind": "strided"},
+        {"stride": 50, "columns": 10, "causal": True},
+        {"stride": 50, "columns": 10, "causal": True, "global_first": True},
+    ),
+    "synthesizer": (
+        {"dot_product": "sum"},
+        {"mode": "dense"},
+        {"mode": "factorized_random"},
+        {"mode": "factorized_dense", "dot_product": "weighted"},
+    ),
+}
 KEY_BIAS = re.compile(r"\['key\w*'\]\['bias'\]")
 
 

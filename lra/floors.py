@@ -1,4 +1,6 @@
-"""Floors: what a column gives without any sequence model. A score means what it has above them.
+"""Trivial baselines: predictors without a sequence model. What a score has above them is what it shows.
+
+Their records are of kind "floor".
 
 majority class         the most frequent label of train
 root operator          ListOps: the most frequent answer per root operator
@@ -18,18 +20,28 @@ from typing import Any
 
 from lra.environment import code_state, environment
 from lra.floor_rules import MAJORITY, rules
-from lra.record import SCHEMA, at_chance, now, results_directory, runs_directory, scores, whole_record, write
+from lra.record import (
+    SCHEMA,
+    at_chance,
+    largest_share,
+    now,
+    results_directory,
+    runs_directory,
+    scores,
+    whole_record,
+    write,
+)
 from tasks.core import Card, Prepared
 
 
 def floor_id(column: Mapping[str, Any], name: str) -> str:
-    """A floor is named by its data: task, variant, version and hash."""
+    """Return the id of a trivial baseline: its data (task, variant, version and hash) and its name."""
     plain = name.replace(",", "").replace(" ", "_").replace("-", "_")
     return f"{column['task']}-{column['variant']}-{plain}-v{column['task_version']}-{column['data_sha256'][:6]}"
 
 
 def _column(prepared: Prepared) -> dict[str, Any]:
-    """It has no protocol: a floor is beside every protocol on the same data."""
+    """Return the column of a trivial baseline. It has no protocol: it belongs to every protocol on the same data."""
     return {
         "task": prepared.task,
         "variant": prepared.variant,
@@ -43,11 +55,12 @@ def _column(prepared: Prepared) -> dict[str, Any]:
 
 
 def floor_record(prepared: Prepared, card: Card, name: str) -> dict[str, Any]:
-    """A floor as a record."""
+    """Compute a trivial baseline, as a record."""
     train, held_out, classes = prepared.splits["train"], prepared.splits["test"], len(card.classes)
     rule, column = rules(card), _column(prepared)
     test = scores(rule[name](train, held_out, classes), held_out.labels, classes)
     majority = float((rule[MAJORITY](train, held_out, classes) == held_out.labels).mean())
+    chance = largest_share(held_out.labels)
     return {
         "schema": SCHEMA,
         "kind": "floor",
@@ -57,7 +70,8 @@ def floor_record(prepared: Prepared, card: Card, name: str) -> dict[str, Any]:
         "column": column,
         "mixer": {"name": name, "label": name, "options": {}, "sha256": None},
         "seed": None,
-        "test": {**test, "at_chance": at_chance(test["correct"], test["count"], majority)},
+        "test": {**test, "at_chance": at_chance(test["correct"], test["count"], chance)},
+        "chance": chance,
         "majority_accuracy": majority,
         "environment": environment(),
         "code": code_state(),
@@ -65,10 +79,10 @@ def floor_record(prepared: Prepared, card: Card, name: str) -> dict[str, Any]:
 
 
 def write_floors(prepared: Prepared, card: Card) -> list[Path]:
-    """Computes the floors of a data set that are neither committed nor beside the runs of this machine yet.
+    """Compute the trivial baselines of a data set that are neither committed nor among the runs of this machine.
 
     Returns:
-      the paths of all of them, old and new
+      The paths of all of them, old and new.
     """
     paths = []
     for name in rules(card):
@@ -76,6 +90,6 @@ def write_floors(prepared: Prepared, card: Card) -> list[Path]:
         mine = whole_record(runs_directory() / made)
         there = [p for p in (results_directory() / "floors" / mine.name, mine) if p.exists()]
         if not there and name != MAJORITY:
-            print(f"{card.name} {prepared.variant}: the floor '{name}'", file=sys.stderr, flush=True)
+            print(f"{card.name} {prepared.variant}: the trivial baseline '{name}'", file=sys.stderr, flush=True)
         paths.append(there[0] if there else write(mine.parent, floor_record(prepared, card, name)))
     return paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,15 +18,27 @@ CURVE_POINTS = 200
 
 @dataclasses.dataclass
 class Journal:
-    """steps: of the whole run. Curve: [step, loss, accuracy] means over the steps since the point before, on training
-    batches. Validation: [step, loss, accuracy]. seconds: of training so far, in all processes that worked on it.
-    failed: step, loss and gradient norm of the first step that was not finite; nothing is written after it."""
+    """The course of one run.
+
+    Attributes:
+      steps: of the whole run
+      first_selectable: first step whose validation may select the checkpoint that is tested; None: the last is tested
+      curve: [step, loss, accuracy], means over the steps since the point before, on training batches
+      sums: of loss and accuracy since the last point of the curve, and the number of steps
+      validation: [step, loss, accuracy]
+      seconds: so far, in all processes that worked on it; with compilation, evaluations and checkpoints
+      timed_steps, timed_seconds: steps whose time is known without these, and that time (`lra.meter`)
+      failed: step, loss and gradient norm of the first step that was not finite; nothing is written after it
+    """
 
     steps: int
+    first_selectable: int | None = 1
     curve: list[list[float]] = dataclasses.field(default_factory=list)
     sums: list[float] = dataclasses.field(default_factory=lambda: [0.0, 0.0, 0])
     validation: list[list[float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
     failed: tuple[int, float, float] | None = None
 
     def write(self, step: int, loss: float, accuracy: float, norm: float) -> None:
@@ -49,10 +62,27 @@ class Journal:
             self.failed = (step, loss, math.nan)
 
     @property
+    def steps_per_second(self) -> float | None:
+        """The speed of training, without compilation, evaluations and checkpoints; None if no step was timed."""
+        return self.timed_steps / self.timed_seconds if self.timed_seconds else None
+
+    @property
     def best_step(self) -> int | None:
-        """The step of the best validation; of equals, the earliest."""
-        best = max(self.validation, key=lambda point: point[2], default=None)
-        return None if best is None else int(best[0])
+        """The step of the best validation among those that may select; of equals, the earliest."""
+        return best_step(self.validation, self.first_selectable)
+
+
+def best_step(validation: Sequence[Sequence[float]], first_selectable: int | None) -> int | None:
+    """Return the step of the best validation from `first_selectable` on; of equals the earliest, None if there is none.
+
+    Args:
+      validation: [step, loss, accuracy] with growing steps
+    """
+    if first_selectable is None:
+        return None
+    points = [point for point in validation if point[0] >= first_selectable]
+    best = max(points, key=lambda point: point[2], default=None)
+    return None if best is None else int(best[0])
 
 
 class Journals:
@@ -73,6 +103,12 @@ class Journals:
             for step, row in enumerate(np.asarray(metrics).reshape(len(metrics), -1, 3), first):
                 for journal, values in zip(self.each, row, strict=True):
                     journal.write(step, *map(float, values))
+
+    def count(self, steps: int, seconds: float) -> None:
+        """Takes steps whose time is known."""
+        for journal in self.each:
+            journal.timed_steps += steps
+            journal.timed_seconds += seconds
 
     @property
     def going_on(self) -> list[Journal]:

@@ -1,10 +1,8 @@
-"""From records to the leaderboard (`lra.board`): what stands in which table, column and row."""
+"""From records to the leaderboard (`lra.board`): which table, column and row each record belongs to."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +11,17 @@ from typing import Any, Literal, get_args
 from rich.console import RenderableType
 
 from lra import config as cfg
-from lra.board import Board, Cell, Column, Cost, FloorRow, Row, Table, Track, Truncated
+from lra.board import BaselineRow, Board, Column, Cost, Row, Table, Track, Truncated
+from lra.board_data import as_csv, as_json
 from lra.board_latex import as_latex
-from lra.board_marks import Key, Marks, RowKey
+from lra.board_markdown import as_markdown
+from lra.board_marks import Marks, RowKey
 from lra.board_published import as_markdown as reported
 from lra.board_table import as_table
-from lra.board_text import as_csv, as_json, as_markdown
 from lra.floor_rules import MAJORITY
-from lra.record import Found
+from lra.record import Found, chance, is_at_chance, predicts_one_class
+from lra.record_facts import Key, changes, column_key, hardware, retired
+from tasks import load_task
 from tasks.core import SAMPLE
 
 Group = tuple[str, int, Track]  # protocol, version
@@ -28,48 +29,54 @@ Format = Literal["table", "md", "csv", "json", "latex", "html"]
 
 
 def board(found: Iterable[Found], protocol: str | None = None) -> Board:
-    """The leaderboard of these records.
+    """Return the leaderboard of these records.
+
+    Records of earlier versions of a task, protocol or mixer are left out and counted.
 
     Args:
-      found:    runs and floors (`lra.record.find`); other kinds are left out
-      protocol: `small`, or `small@1`; None: all
+      found: runs, trivial baselines and tunings (`lra.record.find`)
+      protocol: `small`, or `small@2`; None: all
     """
-    found = list(found)
-    floors = [f for f in found if f.record["kind"] == "floor"]
     groups: dict[Group, list[Found]] = defaultdict(list)
-    tunings = [f for f in found if f.record["kind"] == "tuning"]
-    others = set()
+    of_kind: dict[str, list[Found]] = {"run": [], "floor": [], "tuning": []}
+    others, earlier = set(), []
     for f in found:
-        if f.record["kind"] == "run":
-            name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
-            if protocol not in (None, name, f"{name}@{version}"):
-                others.add(f"{name}@{version}")
-                continue
-            modified = f.record["column"]["modified"] or bool(changes(f.record))
-            groups[name, version, "modified" if modified else "matched"].append(f)
-            if trials := _trials(f, tunings):
-                groups[name, version, "tuned"].append(dataclasses.replace(f, trials=trials))
+        name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
+        asked_for = protocol in (None, name, f"{name}@{version}")
+        if retired(f.record):
+            earlier += [f] if asked_for else []
+        elif asked_for or f.record["kind"] == "floor":
+            of_kind[f.record["kind"]].append(f)
+        else:
+            others.add(f"{name}@{version}")
+    for f in of_kind["run"]:
+        name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
+        modified = f.record["column"]["modified"] or bool(changes(f.record))
+        groups[name, version, "modified" if modified else "matched"].append(f)
+        if trials := _trials(f, of_kind["tuning"]):
+            groups[name, version, "tuned"].append(dataclasses.replace(f, trials=trials))
     tracks = get_args(Track)
     ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], tracks.index(g[2])))
-    shown = {column_key(f) for runs in groups.values() for f in runs}
-    floors = [f for f in floors if column_key(f) in shown]
+    shown = {column_key(f.record) for runs in groups.values() for f in runs}
+    floors = [f for f in of_kind["floor"] if column_key(f.record) in shown]
     return Board(
         tables=tuple(_table(group, part, groups[group], floors) for group in ordered for part in _parts(groups[group])),
         found=(*(f for group in ordered if group[2] != "tuned" for f in groups[group]), *floors),
         others=tuple(sorted(others)),
+        retired=tuple(earlier),
     )
 
 
 def _trials(run: Found, tunings: Iterable[Found]) -> int:
-    """How many learning rates were tried before the one of this run was chosen; 0: none was."""
+    """Return how many learning rates were tried before that of this run was chosen; 0: none was."""
     for f in tunings:
         r = f.record
         if (
             f.origin == run.origin
-            and (column_key(f), r["mixer"]["label"]) == (column_key(run), run.record["mixer"]["label"])
+            and (column_key(r), r["mixer"]["label"]) == (column_key(run.record), run.record["mixer"]["label"])
             and r["learning_rate"] == run.record["config"]["train"]["learning_rate"]
             and all(change.startswith("train.learning_rate=") for change in changes(run.record))
-            and all(r["column"][k] == run.record["column"][k] for k in ("protocol", "protocol_version"))
+            and r["column"]["protocol"] == run.record["column"]["protocol"]
         ):
             return len(r["trials"])
     return 0
@@ -97,65 +104,29 @@ def _page(board: Board) -> str:
     return "\n".join([as_markdown(board), "", *reported(board)]).rstrip()
 
 
-def changes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a run changed of its protocol, `train.steps=500`: compared with today's protocol, whatever the run says.
-
-    Where that has another version, a modified run is named by a hash of its configuration.
-    """
-    column, config = record["column"], record["config"]
-    told = []
-    if config.get("limit") is not None:
-        told.append(f"limit={config['limit']}")
-    try:
-        base = cfg.meaning(cfg.protocol(column["task"], column["protocol"]))
-    except cfg.ConfigError:
-        base = {}
-    if base.get("version") == column["protocol_version"]:
-        told += _different(config, {k: base[k] for k in ("max_len", "model", "train")})
-        if told or not column["modified"] or config["variant"] != base["variant"]:
-            return tuple(told)
-    if not column["modified"]:
-        return ()
-    setting = {k: v for k, v in config.items() if k not in ("seed", "source") and not k.startswith("mixer")}
-    return (f"configuration {hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:8]}",)
-
-
-def _different(config: Mapping[str, Any], base: Mapping[str, Any], path: str = "") -> list[str]:
-    told = []
-    for name, value in base.items():
-        if name in config and config[name] != value:
-            if isinstance(value, Mapping) and isinstance(config[name], Mapping):
-                told += _different(config[name], value, f"{path}{name}.")
-            else:
-                told.append(f"{path}{name}={config[name]}")
-    return told
-
-
-def hardware(record: Mapping[str, Any]) -> str:
-    """`AMD EPYC 7B13, 2 cores` or `4 x NVIDIA H100`."""
-    e = record["environment"]
-    if e["backend"] == "cpu":
-        return f"{e['device']}, {e['cores']} core{'s' * (e['cores'] != 1)}"
-    return (f"{e['device_count']} x " if e["device_count"] > 1 else "") + e["device"]
-
-
 def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors: Sequence[Found]) -> Table:
     finished = _first_of_each_seed(f for f in runs if f.record["status"] != "truncated")
     columns = _columns(finished)
     rows: dict[RowKey, dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
     for f in finished:
-        rows[_row(f)][column_key(f)].append(f)
-    below = _floor_rows(columns, finished, floors)
-    marks = Marks(rows, {k: max((f.accuracies[i] or 0.0 for f in below), default=0.0) for i, k in enumerate(columns)})
-    made = [
-        Row(*row, cells := tuple(marks.cell(row, k) if k in cells_of else None for k in columns), _mean(columns, cells))
-        for row, cells_of in rows.items()
-    ]
+        rows[_row(f)][column_key(f.record)].append(f)
+    baselines = _baseline_rows(columns, finished, floors)
+    best = {key: max((b.accuracies[i] or 0.0 for b in baselines), default=0.0) for i, key in enumerate(columns)}
+    marks = Marks(rows, best)
+    made = []
+    for row, cells_of in rows.items():
+        cells = tuple(marks.cell(row, key) if key in cells_of else None for key in columns)
+        mean = five_task_mean(columns.values(), [cell.mean if cell else None for cell in cells])
+        made.append(Row(*row, cells, mean))
     made.sort(key=lambda r: (r.origin == "committed", -_standing(r), r.label, r.changes))
     truncated = [f for f in runs if f.record["status"] == "truncated"]
-    truncated.sort(key=lambda f: (f.origin == "committed", _task_order(column_key(f)), *_row(f)[1:], f.record["seed"]))
+    truncated.sort(
+        key=lambda f: (f.origin == "committed", _task_order(column_key(f.record)), *_row(f)[1:], f.record["seed"])
+    )
     everywhere = _columns(runs)
-    reference = {column_key(f): f.record["parameters"] for f in finished if f.record["mixer"]["label"] == "softmax"}
+    reference = {
+        column_key(f.record): f.record["parameters"] for f in finished if f.record["mixer"]["label"] == "softmax"
+    }
     costs = [cost for r in made for cost in _costs(r, columns, rows[r.origin, r.label, r.changes], reference)]
     return Table(
         *group,
@@ -163,8 +134,8 @@ def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors:
         columns=tuple(columns.values()),
         beside=tuple(_columns(beside).values()),
         rows=tuple(made),
-        floors=tuple(below),
-        truncated=tuple(_truncated(f, everywhere[column_key(f)]) for f in truncated),
+        baselines=tuple(baselines),
+        truncated=tuple(_truncated(f, everywhere[column_key(f.record)]) for f in truncated),
         costs=tuple(costs),
     )
 
@@ -174,9 +145,9 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
 
     The user's data come first, then those with the most rows; among equals samples are last.
     """
-    columns = {column_key(f): f.record["column"] for f in runs}
-    mine = {column_key(f) for f in runs if f.origin == "yours"}
-    rows = {key: len({_row(f) for f in runs if column_key(f) == key}) for key in columns}
+    columns = {column_key(f.record): f.record["column"] for f in runs}
+    mine = {column_key(f.record) for f in runs if f.origin == "yours"}
+    rows = {key: len({_row(f) for f in runs if column_key(f.record) == key}) for key in columns}
 
     def place(key: Key) -> tuple[Any, ...]:
         return key not in mine, -rows[key], columns[key]["source"].startswith(SAMPLE), _task_order(key)
@@ -184,25 +155,16 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
     part: dict[Key, int] = {}
     for key in sorted(columns, key=place):
         part[key] = sum(other[:2] == key[:2] for other in part)
-    return [[f for f in runs if part[column_key(f)] == i] for i in range(max(part.values()) + 1)]
+    return [[f for f in runs if part[column_key(f.record)] == i] for i in range(max(part.values()) + 1)]
 
 
 def _about(group: Group, runs: Sequence[Found]) -> str:
-    name, version, track = group
+    name, _, track = group
     if track == "modified":
         return "the protocol with the changes that each row names"
     if track == "tuned":
         return "the protocol with the learning rate that was best on validation, from a grid that is the same for all"
-    try:
-        base = cfg.protocol(runs[0].record["column"]["task"], name)
-    except cfg.ConfigError:
-        return ""
-    return base.about if base.version == version else ""
-
-
-def column_key(f: Found) -> Key:
-    c = f.record["column"]
-    return c["task"], c["variant"], c["task_version"], c["data_sha256"]
+    return cfg.protocol(runs[0].record["column"]["task"], name).about
 
 
 def _row(f: Found) -> RowKey:
@@ -219,33 +181,39 @@ def _task_order(key: Key) -> tuple[Any, ...]:
 
 
 def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
-    """A seed counts once in a cell, however often it was run: by its earliest record, so that nothing can be picked."""
+    """A seed counts once in a cell, however often it was run: by its earliest record, to prevent cherry-picking."""
     first: dict[Any, Found] = {}
     for f in sorted(runs, key=lambda f: f.record["created"]):
-        first.setdefault((_row(f), column_key(f), f.record["seed"]), f)
+        first.setdefault((_row(f), column_key(f.record), f.record["seed"]), f)
     return sorted(first.values(), key=lambda f: f.record["seed"])
 
 
 def _columns(runs: Iterable[Found]) -> dict[Key, Column]:
     by_key: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
     for f in runs:
-        by_key[column_key(f)].append(f.record)
+        by_key[column_key(f.record)].append(f.record)
     columns = {}
     for key in sorted(by_key, key=_task_order):
         sources = " or ".join(sorted({r["column"]["source"] for r in by_key[key]}))  # several may give the same data
-        counts = {r["test"]["count"] for r in by_key[key] if r["test"] and r["config"].get("limit") is None}
-        columns[key] = Column(*key, sources, max(counts, default=None))
+        tests = [r["test"] for r in by_key[key] if r["test"] and r["config"].get("limit") is None]
+        whole = max(tests, key=lambda test: test["count"], default=None)
+        examples = whole["count"] if whole else None
+        columns[key] = Column(*key, sources, examples, chance(whole) if whole else None, _is_copy(key, examples))
     return columns
 
 
-def _mean(columns: Mapping[Key, Column], cells: Sequence[Cell | None]) -> float | None:
-    return five_task_mean(columns, [None if c is None else c.mean for c in cells])
+def _is_copy(key: Key, examples: int | None) -> bool:
+    """Return whether a column's data are not those of the task's card, by name or by the number of test examples."""
+    variants = load_task(key[0]).CARD.variants
+    return key[1] not in variants or (examples is not None and examples != variants[key[1]].sizes["test"])
 
 
-def five_task_mean(columns: Iterable[Key], values: Sequence[float | None]) -> float | None:
-    """The mean over LRA's five tasks, if each of them has exactly one value; else None. Nothing else is averaged."""
-    there = [(key[0], v) for key, v in zip(columns, values, strict=True) if v is not None]
-    return statistics.fmean(v for _, v in there) if sorted(t for t, _ in there) == sorted(cfg.TASKS) else None
+def five_task_mean(columns: Iterable[Column], values: Sequence[float | None]) -> float | None:
+    """Return the mean over LRA's five tasks if each has exactly one value, and none of a copy; else None."""
+    found = [(c, v) for c, v in zip(columns, values, strict=True) if v is not None]
+    if any(c.copy for c, _ in found) or sorted(c.task for c, _ in found) != sorted(cfg.TASKS):
+        return None
+    return statistics.fmean(v for _, v in found)
 
 
 def _standing(row: Row) -> float:
@@ -274,17 +242,17 @@ def _costs(
     return costs
 
 
-def _floor_rows(columns: Iterable[Key], runs: Sequence[Found], floors: Sequence[Found]) -> list[FloorRow]:
+def _baseline_rows(columns: Mapping[Key, Column], runs: Sequence[Found], floors: Sequence[Found]) -> list[BaselineRow]:
     known: dict[str, dict[Key, float]] = {MAJORITY: {}}
     for f in sorted(runs, key=lambda f: f.record["config"].get("limit") is None):  # whole tests have the last word
-        known[MAJORITY][column_key(f)] = f.record["majority_accuracy"]
+        known[MAJORITY][column_key(f.record)] = f.record["majority_accuracy"]
     for f in sorted(floors, key=lambda f: f.record["created"]):
-        known.setdefault(f.record["mixer"]["label"], {})[column_key(f)] = f.record["test"]["accuracy"]
+        known.setdefault(f.record["mixer"]["label"], {})[column_key(f.record)] = f.record["test"]["accuracy"]
     rows = []
     for name, values in known.items():
         accuracies = tuple(values.get(key) for key in columns)
         if any(a is not None for a in accuracies):
-            rows.append(FloorRow(name, accuracies, five_task_mean(columns, accuracies)))
+            rows.append(BaselineRow(name, accuracies, five_task_mean(columns.values(), accuracies)))
     return rows
 
 
@@ -298,8 +266,9 @@ def _truncated(f: Found, column: Column) -> Truncated:
         steps_done=r["steps"]["done"],
         steps_planned=r["steps"]["planned"],
         accuracy=r["test"]["accuracy"],
-        at_chance=r["test"]["at_chance"],
-        majority=r["majority_accuracy"],
+        chance=chance(r["test"]),
+        at_chance=is_at_chance(r["test"]),
+        one_class=predicts_one_class(r["test"]),
         minutes=r["seconds"] / 60 / r.get("seeds_together", 1),
         hardware=hardware(r),
     )

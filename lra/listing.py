@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lra.config import TASKS, Expected, Model, Protocol, Train
+from lra import protocol_tables
+from lra.config import PROTOCOLS, TASKS, Expected, Protocol
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Variant
@@ -37,8 +38,8 @@ def card_table(card: Card) -> RenderableType:
     """What a card says."""
     read = f"{card.tokenizer}; {card.vocab_size} ids" + ("; pairs of documents" if card.pairs else "")
     rule = {
-        "validation": "the checkpoint that is best on validation is tested",
-        "last": "the last checkpoint is tested",
+        "validation": "the checkpoint that is best on validation is tested, unless the protocol tests the last one",
+        "last": "the last checkpoint is tested, because there is no validation split",
     }
     facts = {
         "classes": f"{len(card.classes)}: {', '.join(card.classes)}",
@@ -93,45 +94,28 @@ def option_text(name: str, option: mixers.Option) -> str:
 
 
 def protocols() -> RenderableType:
-    """Every protocol, task by task."""
-    by_name: dict[str, list[Protocol]] = {}
-    for task in TASKS:
-        for name, protocol in import_module(f"configs.{task}").PROTOCOLS.items():
-            by_name.setdefault(name, []).append(protocol)
+    """Return a table of every number for each protocol."""
     parts: list[RenderableType] = [Text("Protocols", "bold underline")]
-    for name, found in by_name.items():
+    for name in PROTOCOLS:
+        found = protocol_tables.of_name(name)
         abouts = list(dict.fromkeys(p.about for p in found))
         parts += [Text(), Text.assemble((name, "bold cyan"), f"  {'; '.join(abouts)}"), protocol_table(found)]
     return Group(*parts)
 
 
 def protocol_table(found: Sequence[Protocol]) -> RenderableType:
-    """One line a task; below, what is expected and how long it takes, where that is known."""
-    grid = _table("task", "variant", "length", "steps", "batch", "peak rate", "schedule", "model")
-    for column in grid.columns[:-1]:
-        column.no_wrap = True
-    for column in grid.columns[2:6]:
-        column.justify = "right"
-    for p in found:
-        t = p.train
-        sizes = (f"{p.max_len:,}", f"{t.steps:,}", f"{t.batch_size}", f"{peak_rate(t):.2g}")
-        grid.add_row(*map(Text, (f"{p.task}@{p.version}", p.variant, *sizes, t.schedule, model_text(p.model))))
+    """Return one column for each task; below, the forms of mixers, expected scores and measured times."""
+    grid = _table("field", *(p.task for p in found))
+    for name, values in protocol_tables.fields(found):
+        grid.add_row(Text(name), *map(Text, values))
+    parts: list[RenderableType] = [grid]
+    if forms := protocol_tables.forms(found):
+        grid = _table("mixer", "tasks", "options", "replaced fields")
+        for mixer, tasks, options, replaced, _ in forms:
+            grid.add_row(Text(mixer), Text(tasks), Text(options), Text(replaced))
+        parts += [Text("  without options, these mixers run as the protocol's source ran them:", "dim"), grid]
     notes = [f"  {p.task}: {note}" for p in found for note in (*expected_texts(p.expected), p.minutes) if note]
-    return Group(grid, *(Text(note, "dim") for note in notes))
-
-
-def model_text(model: Model) -> str:
-    """`2 x 64, 2 heads, mlp 128, mean, nli`: layers x width, heads, width of the MLP, pooling, how pairs are joined."""
-    width = f"{model.d_model}" if model.qkv_dim == model.d_model else f"{model.d_model} (qkv {model.qkv_dim})"
-    pair = f", {model.pair}" if model.pair else ""
-    return f"{model.layers} x {width}, {model.heads} heads, mlp {model.mlp_dim}, {model.pooling}{pair}"
-
-
-def peak_rate(train: Train) -> float:
-    """The highest rate of the run. `rsqrt` has its peak at the end of the warm-up, which a short run never reaches."""
-    if train.schedule != "rsqrt":
-        return train.learning_rate
-    return train.learning_rate / train.warmup**0.5 * min(1, train.steps / train.warmup)
+    return Group(*parts, *(Text(note, "dim") for note in notes))
 
 
 def expected_texts(expected: Mapping[str, Expected]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -151,8 +152,11 @@ class Program:
         return jax.lax.with_sharding_constraint(ids, along), labels
 
     def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, keys: jax.Array | None) -> jax.Array:
-        with jax.default_matmul_precision(self.config.train.matmul_precision):
-            return nnx.merge(self._graph, params, rest)(ids, keys=keys)
+        return nnx.merge(self._graph, params, rest)(ids, keys=keys)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """The protocol's matmul precision, for all that is traced within the context."""
+        return jax.default_matmul_precision(self.config.train.matmul_precision)
 
     def _no_totals(self, params: PyTree) -> Totals:
         def zeros(shape: tuple[int, ...]) -> jax.Array:
@@ -201,7 +205,8 @@ class Program:
             hits = (logits.argmax(-1) == labels) * weights
             return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
 
-        (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        with self._precision():  # around the gradient: custom backward functions are traced after the forward pass
+            (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
         part = Totals(grads, value, correct / self.config.train.batch_size)
         return jax.tree.map(lambda total, new: total + new[None], totals, part)
 
@@ -250,7 +255,8 @@ class Program:
     ) -> tuple[jax.Array, jax.Array]:
         """Predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
         ids, labels = self._examples(data, indices, bucket)
-        logits = self._logits(params, rest, ids, None)
+        with self._precision():
+            logits = self._logits(params, rest, ids, None)
         return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -278,6 +284,10 @@ def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
         pair=model.pair,
         bias=model.bias,
         embed_std=model.embed_std,
+        position_std=model.position_std,
+        init=model.init,
+        norm_eps=model.norm_eps,
+        gelu=model.gelu,
         dtype=jnp.dtype(model.dtype),
         remat=config.train.remat,
     )

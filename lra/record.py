@@ -75,9 +75,39 @@ def scores(predictions: np.ndarray, labels: np.ndarray, classes: int) -> dict[st
     }
 
 
-def at_chance(correct: int, count: int, majority: float) -> bool:
-    """Whether an accuracy is within two standard errors of always naming the most frequent class, or below."""
-    return correct / count <= majority + 2 * math.sqrt(majority * (1 - majority) / count)
+def largest_share(labels: np.ndarray) -> float:
+    """Return the share of the largest class of labels [N]: the accuracy of the best constant prediction."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def at_chance(correct: int, count: int, chance: float) -> bool:
+    """Return whether an accuracy is at most two standard errors above chance.
+
+    Args:
+      chance: share of the largest class of the test labels
+    """
+    return correct / count <= chance + 2 * math.sqrt(chance * (1 - chance) / count)
+
+
+def chance(test: Mapping[str, Any]) -> float:
+    """Return the share of the largest class of a record's test labels, by its confusion matrix."""
+    sizes = [sum(row) for row in test["confusion"]]
+    return max(sizes) / max(1, sum(sizes))
+
+
+def is_at_chance(test: Mapping[str, Any]) -> bool:
+    """Return whether the accuracy of a record's test is at chance, whatever the record says."""
+    return at_chance(test["correct"], test["count"], chance(test))
+
+
+def predicts_one_class(test: Mapping[str, Any]) -> bool:
+    """Return whether all predictions of a record's test are of the same class, by its confusion matrix."""
+    return sum(any(column) for column in zip(*test["confusion"], strict=True)) == 1
+
+
+def has_process_memory(record: Mapping[str, Any]) -> bool:
+    """Return whether `peak_bytes` is the resident memory of the whole process, as in earlier records from CPUs."""
+    return record["environment"]["backend"] == "cpu" and "chance" not in record
 
 
 def now() -> str:

@@ -17,15 +17,15 @@ from lra import record as rec
 from lra.config_file import from_json
 from lra.floor_rules import COUNTED, FITTED
 from lra.floors import floor_id
-from lra.journal import CURVE_POINTS
-from lra.leaderboard import changes
+from lra.journal import CURVE_POINTS, best_step
+from lra.record_facts import COPY, changes, mixer_version, protocol_of, retired
 from lra.record_shape import Record, told
 from tasks import load_task
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Of prepared data: the labels of test [N], the most frequent one of train, predictions of counted floors [N]."""
+    """Of prepared data: labels of test [N], the most frequent one of train, predictions of the counted rules [N]."""
 
     labels: np.ndarray
     common: int
@@ -36,7 +36,7 @@ Lookup = Callable[[str, str, str], Truth | None]  # task, variant, hash of the d
 
 
 def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list[str], list[str]]:
-    """Problems, and what could not be verified."""
+    """Return the problems of a record, and what could not be verified."""
     column, code, kind = record["column"], record["code"], record["kind"]
     card = load_task(column["task"]).CARD
     problems, unverified = list(_mixer(record)), []
@@ -44,25 +44,25 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
         unverified.append("code: not a clean commit, so nobody can look up what ran")
     if record["mixer"]["sha256"] is not None:
         unverified.append("mixer: a file of one's own, of which only the hash is here")
-    if today := column["task_version"] == card.version:
-        if column["variant"] not in card.variants:
-            return [f"column.variant: {card.name} has {', '.join(card.variants)}"], unverified
-    else:
-        unverified.append(f"retired: of task version {column['task_version']}; today's is {card.version}")
+    unverified += [f"retired: {reason}" for reason in retired(record)]
+    today = column["task_version"] == card.version
+    if today and column["variant"] not in (*card.variants, COPY):
+        return [f"column.variant: {card.name} has {', '.join(card.variants)}"], unverified
     if kind == "tuning":
         wrong, missing = _trials_here(record, known)
         return [*problems, *_tuning(record), *wrong], [*unverified, *missing]
     limit = None
     if kind == "run":
-        config, wrong, old = _config(record)
-        problems, unverified = problems + wrong + _course(record), unverified + old
+        config, wrong = _config(record)
+        problems += wrong + _course(record, config)
         limit = config.limit if config else None
-        if today and record["selection"]["rule"] != card.selection:
-            problems.append(f"selection.rule is {told(record['selection']['rule'])}, the task says {card.selection}")
+        rule = cfg.selection_rule(card.selection, config.train) if config else card.selection
+        if today and record["selection"]["rule"] != rule:
+            problems.append(f"selection.rule is {told(record['selection']['rule'])}, task and protocol say {rule}")
     elif record["id"] != (name := floor_id(column, record["mixer"]["name"])):
-        problems.append(f"id is not that of this floor, {name}")
+        problems.append(f"id is not that of this trivial baseline, {name}")
     elif record["mixer"]["name"] in FITTED:
-        unverified.append("floor: fitted by scikit-learn, and not fitted again here")
+        unverified.append("trivial baseline: fitted by scikit-learn, and not fitted again here")
     if record["status"] == "diverged":
         return problems, [*unverified, "diverged: it has no test that could be checked"]
     truth = lookup(column["task"], column["variant"], column["data_sha256"]) if today else None
@@ -76,55 +76,92 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
 
 
 def _mixer(record: Record) -> Iterator[str]:
-    """The mixer's name is looked for among names of files; nothing is imported for it."""
+    """Check the mixer's name, and that its label is that of its name and options.
+
+    Nothing that the record names is imported, except a mixer of the project.
+    """
     from models.mixers import available
 
-    mixer, known = record["mixer"], (*COUNTED, *FITTED) if record["kind"] == "floor" else available()
-    if mixer["sha256"] is None and mixer["name"] not in known:
+    mixer, options = record["mixer"], record["mixer"]["options"]
+    if record["kind"] == "floor":
+        if mixer["name"] not in (*COUNTED, *FITTED):
+            yield f"mixer.name: no trivial baseline {told(mixer['name'])} in this project"
+        elif mixer["label"] != mixer["name"]:
+            yield f"mixer.label is {told(mixer['label'])}, not {told(mixer['name'])}"
+        return
+    own, known = mixer["sha256"] is not None, mixer["name"] in available()
+    if not own and not known:
         yield f"mixer.name: no mixer {told(mixer['name'])} in this project, and no hash of a file of one's own"
-    start = mixer["name"] if mixer["sha256"] is None else f"{mixer['name']}@{mixer['sha256'][:8]}"
-    if re.fullmatch(re.escape(start) + r"(\(.*\))?( \[block\])?", mixer["label"]) is None:
+    start = f"{mixer['name']}@{mixer['sha256'][:8]}" if own else mixer["name"]
+    listed = re.fullmatch(re.escape(start) + r"(?:\((.*)\))?( \[block\])?", mixer["label"], re.DOTALL)
+    if listed is None:
         yield f"mixer.label does not begin with {told(start)}"
+    elif own:
+        if sorted((listed[1] or "").split(", ")) not in [_listed(options), _listed(_with_tuples(options))]:
+            yield f"mixer.label is {told(mixer['label'])}, which does not list mixer.options"
+    elif known and mixer.get("version", 1) == mixer_version(mixer["name"]):
+        yield from _label(mixer)
 
 
-def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str], list[str]]:
-    """Is the configuration that of the record's name, its column and, unless it says otherwise, of its protocol?"""
-    said, column, mixer = record["config"], record["column"], record["mixer"]
+def _label(mixer: Mapping[str, Any]) -> Iterator[str]:
+    """Check the label of a mixer of the project, whose constructor says which options are defaults."""
+    from models import mixers
+
     try:
-        config = from_json({"mixer": mixer["name"], **said})
-        base = cfg.protocol(column["task"], column["protocol"])
+        wanted = mixers.label(mixer["name"], _with_tuples(mixer["options"]))
+    except ValueError as error:
+        yield f"mixer.options: {str(error)[:200]}"
+        return
+    if mixer["label"] != wanted:
+        yield f"mixer.label is {told(mixer['label'])}, by mixer.options {told(wanted)}"
+
+
+def _listed(options: Mapping[str, Any]) -> list[str]:
+    """Return the parts of a label's list of options, sorted: options may be given in another order than it has."""
+    return sorted(", ".join(f"{name}={value}" for name, value in options.items()).split(", "))
+
+
+def _with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as they were before they were JSON, which has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str]]:
+    """Check that the configuration is that of the record's name and column, and of its protocol unless `modified`."""
+    stated, column, mixer = record["config"], record["column"], record["mixer"]
+    try:
+        config = from_json({"mixer": mixer["name"], **stated})
+        base = protocol_of(record)
         overrides = cfg.differences(config, base)
         names = ("mixer", "mixer_label", "mixer_options", "mixer_sha256", "task_version", "seed", "source", "limit")
-        anew = cfg.resolve(base, overrides=overrides, **{name: getattr(config, name) for name in names})
+        resolved = cfg.resolve(base, overrides=overrides, **{name: getattr(config, name) for name in names})
     except cfg.ConfigError as error:
-        return None, [f"config: {error}"], []
-    same = ("task", "variant", "task_version", "protocol", "protocol_version", "modified")
+        return None, [f"config: {error}"]
+    same = ("task", "task_version", "protocol", "protocol_version", "modified")
     wanted: dict[str, Any] = {name: column[name] for name in same} | {"seed": record["seed"]}
     wanted |= {f"mixer_{name}": mixer[name] for name in ("label", "options", "sha256")}
+    if column["variant"] != COPY:  # the name of the data, whatever variant was asked for
+        wanted["variant"] = column["variant"]
     departing = [(k, getattr(config, k), v) for k, v in wanted.items() if getattr(config, k) != v]
     problems = [f"config.{k} is {told(ours)}, the record says {told(theirs)}" for k, ours, theirs in departing]
     if config.train.steps != record["steps"]["planned"]:
         problems.append(f"steps.planned is {record['steps']['planned']}, config.train.steps {config.train.steps}")
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
     if record["config_sha256"] != digest:
         problems.append(f"config_sha256 is not the hash of config, {digest[:8]}")
     name = f"{config.run_id('').rsplit('-', 2)[0]}-{digest[:8]}-{column['data_sha256'][:6]}"
     if record["id"] != name:
         problems.append(f"id is not that of its configuration and data, {name}")
-    where = f"{column['protocol']}@{column['protocol_version']}"
-    if base.version != column["protocol_version"]:
-        return config, problems, [f"protocol: {where} is not today's, @{base.version}"]
-    if anew.modified != column["modified"]:
+    if base.version == column["protocol_version"] and resolved.modified != column["modified"]:
+        where = f"{column['protocol']}@{column['protocol_version']}"
         changed = changes({**record, "config": cfg.meaning(config)}) or (f"variant={config.variant}",)
-        what = (
-            f"it departs from {where} unmarked: {', '.join(changed)}" if anew.modified else f"it is {where} unchanged"
-        )
-        problems.append(f"column.modified is {str(column['modified']).lower()}, but {what}")
-    return config, problems, []
+        what = f"departs from {where}: {', '.join(changed)}" if resolved.modified else f"is {where} unchanged"
+        problems.append(f"column.modified is {str(column['modified']).lower()}, but the run {what}")
+    return config, problems
 
 
-def _course(record: Record) -> list[str]:
-    """Steps, curve, validation and selection against one another."""
+def _course(record: Record, config: cfg.RunConfig | None) -> list[str]:
+    """Compare steps, curve, validation and selection with one another."""
     done, planned, status = record["steps"]["done"], record["steps"]["planned"], record["status"]
     problems = []
     if done > planned or (status != "diverged" and (done == planned) != (status == "complete")):
@@ -134,17 +171,18 @@ def _course(record: Record) -> list[str]:
             problems.append(f"{name} has steps outside of 1 to {done}")
     if len(record["curve"]) > CURVE_POINTS:
         problems.append(f"curve has {len(record['curve'])} points, more than {CURVE_POINTS}")
-    best, selection = _best(record)[0], record["selection"]
+    selection = record["selection"]
+    first = cfg.first_selectable(selection["rule"], config.train) if config else 1
+    best = best_step(record["validation"], first)
     chosen = None if status == "diverged" else done if best is None else best
     if (selection.get("best_step"), selection.get("step")) != (best, chosen):
         problems.append(f"selection: by its validation the best step is {best}, the tested one {chosen}")
     return problems
 
 
-def _best(run: Record) -> tuple[int | None, float | None]:
-    """Step and accuracy of the best validation."""
-    best = max(run["validation"], key=lambda point: point[2], default=(None, None, None))
-    return best[0], best[2]
+def _best_accuracy(run: Record) -> float | None:
+    """Return the accuracy of the best validation."""
+    return max((accuracy for _, _, accuracy in run["validation"]), default=None)
 
 
 def _tuning(record: Record) -> Iterator[str]:
@@ -156,13 +194,8 @@ def _tuning(record: Record) -> Iterator[str]:
     name = "-".join([column["task"], column["variant"], column["protocol"], "tuning", *first[-2:]])
     if record["id"] != name or first[-1] != column["data_sha256"][:6]:
         yield f"id is not that of its trials and data, {name}"
-    try:
-        today = cfg.protocol(column["task"], column["protocol"]).version == column["protocol_version"]
-    except cfg.ConfigError as error:
-        yield f"column.protocol: {error}"
-        return
-    rates = [t["learning_rate"] for t in trials]
-    if today and rates != sorted(grid(column["task"], column["protocol"])):
+    base, rates = protocol_of(record), [t["learning_rate"] for t in trials]
+    if base.version == column["protocol_version"] and rates != sorted(grid(base)):
         yield f"trials: rates {', '.join(map(str, rates))} are not the grid of the protocol"
     reached = [t for t in trials if t["validation"] is not None]
     if not reached or record["learning_rate"] != max(reached, key=lambda t: t["validation"])["learning_rate"]:
@@ -177,7 +210,7 @@ def _trials_here(record: Record, known: Sequence[Record]) -> tuple[list[str], li
         run = runs.get(trial["run"])
         if run is None:
             missing.append(f"trials: the record of {trial['run']} is not here")
-        elif trial["validation"] != (_best(run)[1] if run["status"] == "complete" else None):
+        elif trial["validation"] != (_best_accuracy(run) if run["status"] == "complete" else None):
             problems.append(f"trials: the record of {trial['run']} has another validation accuracy")
     return problems, missing
 
@@ -205,11 +238,15 @@ def _test(record: Record, classes: int, truth: Truth | None, limit: int | None) 
         yield f"test.accuracy is {test['accuracy']}, {correct} of {count} are {correct / count}"
     if not np.array_equal(confusion.sum(0), named) or not np.array_equal(confusion.diagonal(), right):
         yield "test.confusion is not that of test.predictions and test.correct_bits"
-    majority = record["majority_accuracy"]
-    if not any(math.isclose(n / count, majority, rel_tol=1e-12) for n in confusion.sum(1).tolist()):
+    shares = [n / count for n in confusion.sum(1).tolist()]
+    majority, chance = record["majority_accuracy"], record.get("chance")
+    if not any(math.isclose(share, majority, rel_tol=1e-12) for share in shares):
         yield f"majority_accuracy is {majority}, the share of no class in test.confusion"
-    if test["at_chance"] != rec.at_chance(correct, count, majority):
-        yield f"test.at_chance is not what {correct} of {count} and majority_accuracy give"
+    if chance is not None and not math.isclose(chance, max(shares), rel_tol=1e-12):
+        yield f"chance is {chance}, the largest class of test.confusion has a share of {max(shares)}"
+    threshold = majority if chance is None else chance  # records without `chance` were judged by majority_accuracy
+    if test["at_chance"] != rec.at_chance(correct, count, threshold):
+        yield f"test.at_chance is not what {correct} of {count} and a chance of {threshold} give"
     if limit is not None and count > limit:
         yield f"test.count is {count}, config.limit {limit}"
     if truth is None:
@@ -226,7 +263,7 @@ def _test(record: Record, classes: int, truth: Truth | None, limit: int | None) 
         yield f"majority_accuracy is {majority}, by the labels of the task {share}"
     name = record["mixer"]["name"]
     if record["kind"] == "floor" and name in COUNTED and not np.array_equal(truth.floors.get(name, []), predictions):
-        yield "test.predictions are not those of this floor"
+        yield "test.predictions are not those of this trivial baseline"
 
 
 def _unpacked(test: Record, name: str, size: int) -> np.ndarray:

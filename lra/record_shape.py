@@ -172,10 +172,12 @@ EVERY = {
     "mixer.label": TEXT,
     "mixer.options": OBJECT,
     "mixer.sha256": _or_none(SHA256),
+    "mixer.version?": whole(1),
     "test": OBJECT,
     **{f"environment.{k}": TEXT for k in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "backend", "device")},
     **{f"environment.{k}": whole(1) for k in ("device_count", "cores")},
     "code.sha256": SHA256,
+    "code.computing.sha256?": SHA256,
     "code.git_commit": _or_none(("a commit", _matches("[0-9a-f]{40}|[0-9a-f]{64}"))),
     "code.git_clean": _or_none(FLAG),
 }
@@ -192,11 +194,12 @@ RUN = {
     "selection.rule": TEXT,
     "selection.step?": _or_none(whole(0)),
     "majority_accuracy": SHARE,
+    "chance?": SHARE,
     "validation": POINTS,
     "curve": POINTS,
     "seconds": NUMBER,
     "steps_per_second": _or_none(NUMBER),
-    "peak_bytes": whole(0),
+    "peak_bytes": _or_none(whole(0)),
     "forward_flops?": _or_none(NUMBER),
     "message?": STRING,
     "seeds_together?": whole(1),
@@ -213,7 +216,13 @@ TEST = {
 TRIAL = {"learning_rate": NUMBER, "run": NAME, "validation": _or_none(SHARE)}
 KINDS = {
     "run": RUN,
-    "floor": {"status": _one_of("complete"), "majority_accuracy": SHARE, "steps?": OBJECT, "selection?": OBJECT},
+    "floor": {
+        "status": _one_of("complete"),
+        "majority_accuracy": SHARE,
+        "chance?": SHARE,
+        "steps?": OBJECT,
+        "selection?": OBJECT,
+    },
     "tuning": {
         **PROTOCOL,
         "status": _one_of("complete"),

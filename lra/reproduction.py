@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lra import config as cfg
+from lra import record as rec
 from lra.api import configure, run_config
 from lra.config import ConfigError, Expected
 from tasks.core import SAMPLE
@@ -78,7 +79,7 @@ def judge(records: Sequence[Mapping[str, Any]], expected: Expected) -> Verdict:
             side = "above" if apart > 0 else "below"
             reasons.append(f"{abs(apart):.2f} {side} what is expected, where {expected.tolerance:g} is allowed")
     remarks = []
-    if chance := [str(r["seed"]) for r in records if r["test"] and r["test"]["at_chance"]]:
+    if chance := [str(r["seed"]) for r in records if r["test"] and rec.is_at_chance(r["test"])]:
         remarks.append(f"at chance: seed {', '.join(chance)}")
     if column["source"].startswith(SAMPLE):
         remarks.append("the data are the generated sample, not the official files")

@@ -15,12 +15,13 @@ import numpy as np
 
 from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints, flatten
-from lra.config import RunConfig
+from lra.config import RunConfig, first_selectable
 from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
 from lra.heartbeat import Heartbeat
 from lra.hosts import agree, is_writer
 from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
+from lra.meter import Meter
 from lra.program import Program, TrainState
 from lra.progress import Reporter
 from lra.steps import advance, compile_ahead, dispatch_steps
@@ -32,13 +33,17 @@ EVALUATION_TOKENS = 16_384  # of a micro-batch of an evaluation on a CPU
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How training ended. `test` is None, and `message` says why, unless it is complete or truncated."""
+    """How training ended. `test` is None, and `message` says why, unless it is complete or truncated.
+
+    steps_per_second, peak_bytes: of training steps, without compilation and evaluations (`lra.meter`)
+    """
 
     status: Literal["complete", "truncated", "interrupted", "diverged"]
     steps_done: int
     journal: Journal
     parameters: int
     steps_per_second: float | None = None
+    peak_bytes: int | None = None
     forward_flops: float | None = None
     selected_step: int | None = None
     test: Evaluation | None = None
@@ -90,14 +95,16 @@ def train_program(
         evaluation_micro, at_once = evaluation_size(program), dispatch_steps(program, examples)
 
         # ── where to go on ──────────────────────────────────────────────────────────────────────────────
-        state, journals = program.init(), Journals([Journal(plan.steps) for _ in seeds])
+        selectable = first_selectable(card.selection, plan)
+        state, journals = program.init(), Journals([Journal(plan.steps, selectable) for _ in seeds])
         saved = latest.load("latest", state)
         if saved is not None:
             state, journals = saved[0], Journals.from_json(saved[1])
         heartbeat.update(state.step, journals.accuracies)
         if state.step < plan.steps:
             compile_ahead(program, state, examples)
-        earlier, first_step, last_save = journals.each[0].seconds, state.step, started
+        earlier, last_save = journals.each[0].seconds, started
+        meter = Meter(journals, (state[1:], examples.arrays))
 
         def save() -> None:
             nonlocal last_save
@@ -107,6 +114,7 @@ def train_program(
             for journal in journals.each:
                 journal.seconds = earlier + time.monotonic() - started
             latest.save("latest", state, journals.to_json())
+            meter.restart()
             last_save = time.monotonic()
 
         # ── steps ───────────────────────────────────────────────────────────────────────────────────────
@@ -115,27 +123,28 @@ def train_program(
         stopped: Literal["truncated", "interrupted"] | None = None
         with Reporter(title, plan.steps, done=state.step) as reporter:
             while state.step < plan.steps and stopped is None and journals.going_on:
-                begun, before = time.monotonic(), state.step
+                before = state.step
                 ends = (before // n * n + n for n in (at_once, plan.eval_every))  # the same however often it stopped
                 state, metrics = advance(program, state, examples, min(plan.steps, *ends) - before)
                 journals.add(before, metrics)
-                journals.settle(leave=1)  # the newest dispatch stays under way
-                took = (time.monotonic() - begun) / (state.step - before)
-                if before > first_step + 5 * at_once:  # the first ones compile
+                last = state.step == plan.steps
+                evaluates = validation_split is not None and (last or state.step % plan.eval_every == 0)
+                journals.settle(leave=0 if last or evaluates else 1)  # else the newest dispatch stays under way
+                took = meter.lap(state.step - before)
+                if took is not None:
                     step_s = 0.95 * step_s + 0.05 * took if step_s else took
                     if not journals.each[0].validation:  # a forward pass takes about a third of a step
                         reserve_s = 0.4 * step_s * test_split.tokens / examples.tokens_of(plan.batch_size)
                 speed = len(seeds) * plan.batch_size / step_s if step_s else 0
                 reporter.update(state.step, *journals.each[0].curve[-1:], per_second=speed)
 
-                if validation_split and (state.step % plan.eval_every == 0 or state.step == plan.steps):
+                if validation_split and evaluates:
                     begun = time.monotonic()
                     results = evaluate(program, state, validation_split, evaluation_micro)
                     took = time.monotonic() - begun
                     reserve_s = 1.2 * took * test_split.tokens / validation_split.tokens
-                    told = ", ".join(f"{result.accuracy:.2%}" for result in results)
-                    reporter.say(f"{title}: step {state.step}, validation accuracy {told}")
-                    journals.settle()
+                    accuracies = ", ".join(f"{result.accuracy:.2%}" for result in results)
+                    reporter.say(f"{title}: step {state.step}, validation accuracy {accuracies}")
                     for i, (journal, result) in enumerate(zip(journals.each, results, strict=True)):
                         if journal.failed is not None:
                             continue
@@ -162,7 +171,8 @@ def train_program(
                 steps_done=state.step,
                 journal=journals.each[0],
                 parameters=program.parameters,
-                steps_per_second=1 / step_s if step_s else None,
+                steps_per_second=journals.each[0].steps_per_second,
+                peak_bytes=meter.peak_bytes,
             )
             if done.status == "interrupted" and journals.going_on:
                 message = f"stopped by a signal at step {state.step} of {plan.steps}"
@@ -188,7 +198,8 @@ def train_program(
             outcomes = []
             for i, journal in enumerate(journals.each):
                 if journal.failed is not None:
-                    outcomes.append(_diverged(program, i, program.of_seed(state, i), journal, examples.count))
+                    failed = _diverged(program, i, program.of_seed(state, i), journal, examples.count)
+                    outcomes.append(dataclasses.replace(failed, peak_bytes=meter.peak_bytes))
                     continue
                 reporter.say(
                     f"{config.task} {config.mixer_label} seed {program.seeds[i]}: step {chosen[i].step}, "

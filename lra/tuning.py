@@ -10,24 +10,23 @@ from typing import Any
 
 from lra import record as rec
 from lra.api import configure
-from lra.config import RunConfig, protocol
+from lra.config import Protocol, RunConfig, protocol, protocol_for
 from lra.environment import code_state, environment
 from lra.interrupt import RunError
 
 FACTORS = (0.3, 1.0, 3.0)  # of the protocol's learning rate
 
 
-def grid(task: str, name: str) -> list[float]:
-    """The learning rates to try, the protocol's own among them."""
-    return [float(f"{factor * protocol(task, name).train.learning_rate:.3g}") for factor in FACTORS]
+def grid(base: Protocol) -> list[float]:
+    """Return the learning rates to try, the protocol's own among them."""
+    return [float(f"{factor * base.train.learning_rate:.3g}") for factor in FACTORS]
 
 
 def trials(task: str, mixer: str, name: str) -> dict[float, RunConfig]:
-    """One run of seed 0 for each rate."""
-    return {
-        rate: configure(task, mixer, protocol=name, overrides={"train.learning_rate": rate})
-        for rate in grid(task, name)
-    }
+    """Return a run of seed 0 for each rate."""
+    plain = configure(task, mixer, protocol=name)
+    base = protocol_for(protocol(task, name), plain.mixer, plain.mixer_options)
+    return {rate: configure(task, mixer, protocol=name, overrides={"train.learning_rate": rate}) for rate in grid(base)}
 
 
 def run_record(config: RunConfig, data_sha256: str) -> dict[str, Any] | None:

@@ -14,11 +14,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+Init = Literal["xavier", "lecun", "torch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Dims:
     hidden_dropout: rate of activations, for a mixer that has layers within itself; what a mixer returns is
                     dropped by the encoder
     bias:           of the projections
+    init:           how linear layers start, see `linear_layer`
+    norm_eps:       epsilon of LayerNorm, for what stands in the place of a whole `Block`
     dtype:          of the computation; parameters are float32
     """
 
@@ -42,6 +46,8 @@ class Dims:
     dropout: float = 0.0
     hidden_dropout: float = 0.0
     bias: bool = False
+    init: Init = "xavier"
+    norm_eps: float = 1e-6
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -94,25 +100,51 @@ def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Ar
     return jnp.where(mask, weights, 0)
 
 
-@jax.custom_vjp
-def state_of(k: jax.Array, v: jax.Array) -> jax.Array:
-    """sum_j k_j v_j^T, [B, H, K, V], of k [B, H, L, K] and v [B, H, L, V]: what linear attention knows of its keys.
+def matmul_precision() -> Any:
+    """Return the precision of matrix products that `jax.default_matmul_precision` has set, for a custom gradient.
 
-    JAX's own gradient of it comes out as [B, H, K, L], and transposing that costs a CPU more than the product.
+    JAX traces the backward function of a `jax.custom_vjp` only when it transposes the program. By then the caller's
+    context may be over, so the function has to keep the precision and to enter the context again.
     """
-    return jnp.einsum("bhjk,bhjv->bhkv", k, v)
+    return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined, unused-ignore]
 
 
-def _state_forward(k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return state_of(k, v), (k, v)
+def state_of(k: jax.Array, v: jax.Array) -> jax.Array:
+    """Compute sum_j k_j v_j^T, the state that linear attention keeps of its keys and values.
+
+    The gradient is written by hand: JAX's own comes out as [B, H, K, L], and on a CPU the transposition of that costs
+    more than the product. It has the matmul precision of the forward pass.
+
+    Args:
+      k: [B, H, L, K]
+      v: [B, H, L, V]
+
+    Returns:
+      [B, H, K, V]
+    """
+    return _state_of(matmul_precision(), k, v)
 
 
-def _state_backward(kept: tuple[jax.Array, jax.Array], d_state: jax.Array) -> tuple[jax.Array, jax.Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _state_of(precision: Any, k: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.einsum("bhjk,bhjv->bhkv", k, v, precision=precision)
+
+
+def _state_forward(precision: Any, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _state_of(precision, k, v), (k, v)
+
+
+def _state_backward(
+    precision: Any, kept: tuple[jax.Array, jax.Array], d_state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     k, v = kept
-    return jnp.einsum("bhjv,bhkv->bhjk", v, d_state), jnp.einsum("bhjk,bhkv->bhjv", k, d_state)
+    return (
+        jnp.einsum("bhjv,bhkv->bhjk", v, d_state, precision=precision),
+        jnp.einsum("bhjk,bhkv->bhjv", k, d_state, precision=precision),
+    )
 
 
-state_of.defvjp(_state_forward, _state_backward)
+_state_of.defvjp(_state_forward, _state_backward)
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -195,10 +227,33 @@ def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> 
     return x0, x1
 
 
+def linear_layer(
+    d_in: int, d_out: int, *, init: Init, bias: bool = True, dtype: Any = jnp.float32, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """Return a linear layer that computes in `dtype`.
+
+    Args:
+      init: xavier = xavier-uniform weights; lecun = normal weights of variance 1 / d_in, truncated at two deviations
+        (flax's default); both with zero biases. torch = weights and biases uniform in +-1 / sqrt(d_in), as
+        torch.nn.Linear starts them
+    """
+
+    def uniform(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        limit = 1 / math.sqrt(d_in)
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    zeros = nnx.initializers.zeros_init()
+    kernel_init, bias_init = {
+        "xavier": (nnx.initializers.xavier_uniform(), zeros),
+        "lecun": (nnx.initializers.lecun_normal(), zeros),
+        "torch": (uniform, uniform),
+    }[init]
+    return nnx.Linear(d_in, d_out, use_bias=bias, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs)
+
+
 def projection(dims: Dims, d_in: int, d_out: int, *, bias: bool, rngs: nnx.Rngs) -> nnx.Linear:
-    """A dense layer as the encoder makes them: xavier-uniform, computing in `dims.dtype`."""
-    init = nnx.initializers.xavier_uniform()
-    return nnx.Linear(d_in, d_out, use_bias=bias, dtype=dims.dtype, kernel_init=init, rngs=rngs)
+    """Return a linear layer as the protocol starts them, computing in `dims.dtype`."""
+    return linear_layer(d_in, d_out, init=dims.init, bias=bias, dtype=dims.dtype, rngs=rngs)
 
 
 def project(x: jax.Array, *layers: nnx.Linear) -> list[jax.Array]:

@@ -4,8 +4,8 @@
     x = x + dropout(mixer(norm(x)));    x = x + dropout(mlp(norm(x)))        num_layers times
     logits = head(pool(norm(x)))
 
-It follows the encoders of google-research/long-range-arena and pkuzengqi/Skyformer, which agree in this.
-LayerNorm's epsilon is flax's 1e-6 (torch: 1e-5), GELU is the exact one, kernels are xavier-uniform.
+It follows the encoders of google-research/long-range-arena and pkuzengqi/Skyformer, which agree in this. They differ
+in how parameters start, in LayerNorm's epsilon and in the form of GELU: these are fields of the protocol.
 Dropout takes one key per example (`models.core.dropout`), so neither buckets nor remat change it.
 """
 
@@ -15,13 +15,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Block, Dims, Mixer, dropout, fold, gelu
+from models.core import Block, Dims, Init, Mixer, dropout, fold, gelu, linear_layer, projection
 
 MakeMixer = Callable[[Dims, int, nnx.Rngs], Mixer]  # (dims, layer, rngs)
 
@@ -35,7 +36,12 @@ class EncoderConfig:
     head:      hidden widths of the head, each followed by a ReLU
     pair:      how two documents meet: concat = [a, b], nli = [a, b, a * b, a - b]; None = one document
     bias:      of the attention's projections
-    embed_std: standard deviation of token embeddings and of learned positions
+    embed_std: standard deviation of token embeddings at the start
+    position_std: standard deviation of learned positions at the start
+    init:      of linear layers: xavier = xavier-uniform; lra = the same, and flax's default (lecun-normal) in the head;
+               torch = torch's default, weights and biases
+    norm_eps:  epsilon of LayerNorm
+    gelu:      erf = exact, tanh = its approximation
     dtype:     of the computation; parameters, norms' statistics, pooling and head are float32
     remat:     recompute each block in the backward pass: memory of one block, a third more time
     """
@@ -56,6 +62,10 @@ class EncoderConfig:
     pair: Literal["concat", "nli"] | None = None
     bias: bool = False
     embed_std: float = 0.02
+    position_std: float = 0.02
+    init: Literal["xavier", "lra", "torch"] = "xavier"
+    norm_eps: float = 1e-6
+    gelu: Literal["erf", "tanh"] = "erf"
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -84,14 +94,20 @@ class EncoderConfig:
             dropout=self.attention_dropout,
             hidden_dropout=self.dropout,
             bias=self.bias,
+            init=_BLOCK_INIT[self.init],
+            norm_eps=self.norm_eps,
             dtype=self.dtype,
         )
 
 
+_BLOCK_INIT: dict[str, Init] = {"xavier": "xavier", "lra": "xavier", "torch": "torch"}
+_HEAD_INIT: dict[str, Init] = {"xavier": "xavier", "lra": "lecun", "torch": "torch"}
 _CHOICES = {
     "positions": ("learned", "sinusoidal"),
     "pooling": ("cls", "mean", "first"),
     "pair": (None, "concat", "nli"),
+    "init": tuple(_BLOCK_INIT),
+    "gelu": ("erf", "tanh"),
 }
 
 
@@ -100,17 +116,18 @@ class MixerBlock(Block):
 
     def __init__(self, config: EncoderConfig, mixer: Mixer, *, rngs: nnx.Rngs) -> None:
         self.rate = config.dropout
+        self.activation = partial(jax.nn.gelu, approximate=True) if config.gelu == "tanh" else gelu
         self.mixer_norm = _norm(config, rngs)
         self.mixer = mixer
         self.mlp_norm = _norm(config, rngs)
-        self.expand = _linear(config.d_model, config.mlp_dim, config.dtype, rngs)
-        self.contract = _linear(config.mlp_dim, config.d_model, config.dtype, rngs)
+        self.expand = projection(config.dims, config.d_model, config.mlp_dim, bias=True, rngs=rngs)
+        self.contract = projection(config.dims, config.mlp_dim, config.d_model, bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         """x [B, L, D], mask [B, L], keys [B] or None -> [B, L, D]."""
         y = self.mixer(self.mixer_norm(x), mask, keys=fold(keys, 0))
         x = x + dropout(y, self.rate, fold(keys, 1))
-        y = dropout(gelu(self.expand(self.mlp_norm(x))), self.rate, fold(keys, 2))
+        y = dropout(self.activation(self.expand(self.mlp_norm(x))), self.rate, fold(keys, 2))
         return x + dropout(self.contract(y), self.rate, fold(keys, 3))
 
 
@@ -119,11 +136,13 @@ class Classifier(nnx.Module):
 
     def __init__(self, config: EncoderConfig, make_mixer: MakeMixer, *, rngs: nnx.Rngs) -> None:
         dims, width = config.dims, config.d_model
-        normal = nnx.initializers.normal(config.embed_std)
+        normal = nnx.initializers.normal
         self.config = config
-        self.tokens = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
+        self.tokens = nnx.Param(normal(config.embed_std)(rngs.params(), (config.vocab_size, width)))
         self.positions = (
-            nnx.Param(normal(rngs.params(), (dims.max_len, width))) if config.positions == "learned" else None
+            nnx.Param(normal(config.position_std)(rngs.params(), (dims.max_len, width)))
+            if config.positions == "learned"
+            else None
         )
         self.cls = nnx.Param(jnp.zeros((width,))) if config.pooling == "cls" else None
         mixers = (make_mixer(dims, layer, rngs) for layer in range(config.num_layers))
@@ -132,7 +151,10 @@ class Classifier(nnx.Module):
         )
         self.norm = _norm(config, rngs)
         widths = (width * {None: 1, "concat": 2, "nli": 4}[config.pair], *config.head, config.num_classes)
-        self.head = nnx.List(_linear(a, b, config.wide, rngs) for a, b in itertools.pairwise(widths))
+        init = _HEAD_INIT[config.init]
+        self.head = nnx.List(
+            linear_layer(a, b, init=init, dtype=config.wide, rngs=rngs) for a, b in itertools.pairwise(widths)
+        )
 
     def __call__(self, ids: jax.Array, mask: jax.Array | None = None, *, keys: jax.Array | None = None) -> jax.Array:
         """Logits of a batch.
@@ -208,8 +230,4 @@ def _apply(block: Block) -> Callable[[jax.Array, jax.Array, jax.Array | None], j
 
 
 def _norm(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(config.d_model, epsilon=1e-6, dtype=config.dtype, rngs=rngs)
-
-
-def _linear(d_in: int, d_out: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(d_in, d_out, dtype=dtype, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs)
+    return nnx.LayerNorm(config.d_model, epsilon=config.norm_eps, dtype=config.dtype, rngs=rngs)

@@ -1,4 +1,4 @@
-"""docs/mixers.md: the options by which published rows are reproduced exist, and hold what makes rows comparable."""
+"""docs/mixers.md lists the forms of `lra/published/protocols.toml`, and every form satisfies the padding contract."""
 
 from __future__ import annotations
 
@@ -10,25 +10,44 @@ import pytest
 
 from lra import contract
 from lra.probe import Subject
+from lra.published import FIVE, accuracy
 from models import mixers
+from tasks import load_task
+from tests.labels import parsed
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "mixers.md"
-ROWS = re.findall(r"^\| `(\w+)` \| (.+) \| (?:`(.*)` )?\|$", PAGE.read_text(), re.MULTILINE)
-FORMS = [(name, options) for name, _, options in ROWS if options]
-
-
-def test_every_row_of_the_paper_is_on_the_page() -> None:
-    published = (
-        "local linear reformer sparse sinkhorn linformer performer synthesizer longformer softmax bigbird cosformer"
-    )
-    assert {name for name, _, _ in ROWS} >= set(published.split())
-    assert len(FORMS) >= 10
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "mixers.md").read_text()
+COMPARED = {table.protocol: table for table in accuracy() if table.protocol}
+TITLES = {load_task(task).CARD.title.partition(" ")[0]: task for task in FIVE}
+LABELS = sorted({label for table in COMPARED.values() for row in table.rows for label in row.labels.values()})
 
 
-@pytest.mark.parametrize(("name", "options"), FORMS)
-def test_a_published_form_does_not_move_with_padding(name: str, options: str) -> None:
-    mixer = mixers.resolve(name)
-    subject = Subject(mixer, mixers.parse_options(mixer.cls, options.split()))
+def forms_on_the_page(protocol: str) -> list[tuple[str, str, str]]:
+    """Return (published row, task, label) of the table in the section of a protocol."""
+    (section,) = (part for part in re.split(r"^##+ ", PAGE, flags=re.MULTILINE) if f"protocol `{protocol}`\n" in part)
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `([^`]+)` \| [^|]+ \|$", section, re.MULTILINE)
+    return [
+        (name, task, label)
+        for name, titles, label in rows
+        for task in (FIVE if titles == "all" else [TITLES[title] for title in titles.split(", ")])
+    ]
+
+
+@pytest.mark.parametrize("protocol", COMPARED)
+def test_the_page_lists_every_form_and_no_other(protocol: str) -> None:
+    forms = [(row.name, task, label) for row in COMPARED[protocol].rows for task, label in row.labels.items()]
+    assert sorted(forms_on_the_page(protocol)) == sorted(forms)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_label_is_that_of_its_options(label: str) -> None:
+    name, options = parsed(label)
+    assert mixers.label(name, options) == label
+
+
+@pytest.mark.parametrize("label", [label for label in LABELS if "(" in label])
+def test_a_published_form_does_not_depend_on_padding(label: str) -> None:
+    name, options = parsed(label)
+    subject = Subject(mixers.resolve(name), options)
     for check in (contract.shapes, contract.padding_content, contract.padding_amount, contract.empty_example):
         check(subject)
     jax.clear_caches()

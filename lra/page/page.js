@@ -30,18 +30,18 @@ const filter = document.getElementById("filter");
 if (filter) {
   const origin = document.getElementById("origin");
   const protocol = document.getElementById("protocol");
-  const floors = document.getElementById("floors");
+  const baselines = document.getElementById("baselines");
   const count = document.getElementById("count");
   const apply = () => {
     const words = filter.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
     let rows = 0;
     for (const place of document.querySelectorAll("[data-mixer]")) {
-      const floor = place.classList.contains("floor");
+      const baseline = place.classList.contains("baseline");
       const mixer = place.dataset.mixer.toLowerCase();
-      const named = floor || words.length === 0 || words.some((word) => mixer.includes(word));
-      const from = floor || !origin.value || !place.dataset.origin || place.dataset.origin === origin.value;
-      place.hidden = !(named && from) || (floor && !floors.checked);
-      rows += !place.hidden && !floor && place.matches(".board > .scroll tr") ? 1 : 0;
+      const named = baseline || words.length === 0 || words.some((word) => mixer.includes(word));
+      const from = baseline || !origin.value || !place.dataset.origin || place.dataset.origin === origin.value;
+      place.hidden = !(named && from) || (baseline && !baselines.checked);
+      rows += !place.hidden && !baseline && place.matches(".board > .scroll tr") ? 1 : 0;
     }
     for (const section of document.querySelectorAll("section[data-protocol]")) {
       section.hidden = protocol.value !== "" && section.dataset.protocol !== protocol.value;
@@ -53,7 +53,7 @@ if (filter) {
     }
     count.textContent = words.length ? `${rows} rows` : "";
   };
-  for (const control of [filter, origin, protocol, floors]) control.addEventListener("input", apply);
+  for (const control of [filter, origin, protocol, baselines]) control.addEventListener("input", apply);
   filter.form.addEventListener("submit", (event) => event.preventDefault());
 
   // A mixer of the key stands out alone in the charts of its section, with others that are picked too.

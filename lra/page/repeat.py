@@ -7,30 +7,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from lra import config as cfg
+from lra.record_facts import protocol_of
 
 
 def command(record: Mapping[str, Any]) -> str:
     """`python run_lra.py train ...` with everything in which the run departs from its protocol, quoted.
 
-    Of a protocol of another version, or of a mixer in a file of the author's own, it is the nearest there is:
-    `caveats` says what is missing.
+    For a mixer in a file of the author's own it is the nearest there is: `caveats` says what is missing.
     """
     column, config, mixer = record["column"], record["config"], record["mixer"]
     words = ["python", "run_lra.py", "train", "--task", column["task"], "--mixer", mixer["name"]]
     words += ["--protocol", column["protocol"], "--seed", str(record["seed"])]
-    try:
-        base = cfg.meaning(cfg.protocol(column["task"], column["protocol"]))
-    except cfg.ConfigError:
-        base = {}
+    base = cfg.meaning(protocol_of(record))
     for name in ("variant", "max_len"):
-        if name in base and config.get(name) != base[name]:
+        if config.get(name) != base[name]:
             words += _flag(name, config.get(name))
     for name in ("source", "limit"):
         if config.get(name) is not None:
             words += _flag(name, config[name])
     for group in ("model", "train"):
         inside = config.get(group)
-        for name, value in base.get(group, {}).items():
+        for name, value in base[group].items():
             if isinstance(inside, Mapping) and name in inside and inside[name] != value:
                 words += _flag(f"{group}.{name}", inside[name])
     if mixer["options"]:
@@ -39,22 +36,16 @@ def command(record: Mapping[str, Any]) -> str:
 
 
 def caveats(record: Mapping[str, Any]) -> list[str]:
-    """What a reader must do before the command gives the same run."""
-    column, code, said = record["column"], record["code"], []
+    """Return what a reader must do before the command gives the same run."""
+    code, messages = record["code"], []
     if code.get("git_commit"):
         clean = "" if code.get("git_clean") else ", which had changes that nobody else has"
-        said.append(f"Code: commit {code['git_commit']}{clean}.")
+        messages.append(f"Code: commit {code['git_commit']}{clean}.")
     else:
-        said.append("Code: not from a commit.")
-    try:
-        today = cfg.protocol(column["task"], column["protocol"]).version
-    except cfg.ConfigError:
-        today = None
-    if today != column["protocol_version"]:
-        said.append(f"The protocol was at version {column['protocol_version']}: take the code of that commit.")
+        messages.append("Code: not from a commit.")
     if record["mixer"]["sha256"] is not None:
-        said.append("The mixer is a file of its author's own, of which only the hash is here.")
-    return said
+        messages.append("The mixer is a file of its author's own, of which only the hash is here.")
+    return messages
 
 
 def _flag(name: str, value: Any) -> list[str]:

@@ -9,21 +9,28 @@ from typing import Any
 
 from lra import board_text as say
 from lra.board import Column
-from lra.comparison import interval
-from lra.leaderboard import column_key, hardware
+from lra.comparison import Difference, interval
 from lra.page.charts import Curves, curves
 from lra.page.repeat import caveats, command
-from lra.record import Found
+from lra.record import Found, chance, has_process_memory, is_at_chance, predicts_one_class
+from lra.record_facts import column_key, hardware
 
 
 @dataclasses.dataclass(frozen=True)
 class CellView:
-    """text, and what it is sorted by; runs: seed and number of the section of each."""
+    """A cell of a table.
+
+    Attributes:
+      sort: what it is sorted by
+      runs: seed and number of the section of each
+      difference: from the best row
+    """
 
     text: str
     sort: float | None
     interval: str = ""
     runs: tuple[tuple[int, int], ...] = ()
+    difference: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +52,8 @@ class RunView:
     tuning: str
     parameters: int
     minutes: float
-    peak_mib: float
+    peak_mib: float | None
+    peak_about: str
     hardware: str
     command: str
     caveats: tuple[str, ...]
@@ -62,12 +70,20 @@ def interval_text(of: tuple[float, float] | None) -> str:
     return f"{100 * of[0]:.1f} to {100 * of[1]:.1f}" if of else ""
 
 
+def difference_text(difference: Difference | None) -> str:
+    """Return `−2.3 (−4.5 to −0.1)`, in per cent; "" if there is none."""
+    if difference is None:
+        return ""
+    numbers = (f"{100 * x:+.1f}".replace("-", "−") for x in (difference.mean, difference.low, difference.high))
+    return "{} ({} to {})".format(*numbers)
+
+
 def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
     r = f.record
     column, test, steps = r["column"], r["test"], r["steps"]
-    told = Column(*column_key(f), column["source"], None)
-    task, variant, source = say.heading(told)
-    card = say.card_of(told)
+    place = Column(*column_key(r), column["source"])
+    task, variant, source = say.heading(place)
+    card = say.card_of(place)
     classes = card.classes if card else ()
     confusion = test["confusion"] if test else []
     label = say.clean(r["mixer"]["label"])
@@ -75,7 +91,8 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
     shown = CellView(r["status"] if not test else say.NONE, None)
     if test:
         accuracy, of_examples = test["accuracy"], interval(test["accuracy"], test["count"])
-        shown = CellView(say.percent(accuracy) + "≈" * test["at_chance"], accuracy, interval_text(of_examples))
+        mark = say.chance_mark(is_at_chance(test), predicts_one_class(test))
+        shown = CellView(say.percent(accuracy) + mark, accuracy, interval_text(of_examples))
     both = (("training", 0, r["curve"]), ("validation", 1, r["validation"]))
     losses = [(name, style, [(step, loss) for step, loss, _ in points]) for name, style, points in both]
     accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
@@ -90,7 +107,9 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
         accuracy=shown,
         facts=(
             ("data", f"{source}; SHA-256 {column['data_sha256'][:16]}, task version {column['task_version']}"),
-            ("majority class", say.percent(r["majority_accuracy"])),
+            ("chance", f"{say.percent(chance(test))}, the largest class of the test labels" if test else say.NONE),
+            ("majority class of train", say.percent(r["majority_accuracy"])),
+            *([("predictions", "all of the same class")] if test and predicts_one_class(test) else []),
             ("tested", f"{test['correct']:,} right of {test['count']:,}" if test else "not tested"),
             ("tested checkpoint", _selection(r["selection"])),
             ("record", f"{r['id']}; configuration {r['config_sha256'][:16]}, code {r['code']['sha256'][:16]}"),
@@ -105,7 +124,8 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
         tuning=tuning,
         parameters=r["parameters"],
         minutes=r["seconds"] / 60 / r.get("seeds_together", 1),
-        peak_mib=r["peak_bytes"] / 2**20,
+        peak_mib=r["peak_bytes"] / 2**20 if r["peak_bytes"] is not None else None,
+        peak_about="process" if has_process_memory(r) else "",
         hardware=say.clean(hardware(r)),
         command=command(r),
         caveats=tuple(caveats(r)),

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from lra import board_text as say
 from lra.board import Board, Cell, Table
-from lra.board_published import INTRODUCTION, Reproduced, reproduced
-from lra.leaderboard import column_key, hardware
+from lra.board_published import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
 from lra.page.charts import STYLES, Bubbles, Curves, bubbles, curves
-from lra.page.runs import CellView, RunView, interval_text, run_view
-from lra.published import Accuracy, accuracy
-from lra.record import Found, Origin
+from lra.page.reported import PublishedView, published_view
+from lra.page.runs import CellView, RunView, difference_text, interval_text, run_view
+from lra.published import accuracy
+from lra.record import Found, Origin, has_process_memory
+from lra.record_facts import column_key, hardware
 from tasks import available, load_task
 
 REFERENCE = "softmax"
@@ -28,7 +29,7 @@ class RowView:
     origin: str
     cells: tuple[CellView, ...]
     mean: CellView
-    floor: bool = False
+    baseline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Intervals:
     title: str
     low: float
     high: float
-    floor: float
-    floor_told: str
+    baseline: float  # the best trivial baseline
+    baseline_text: str
     marks: tuple[Mark, ...]
 
 
@@ -64,6 +65,7 @@ class TableView:
     intervals: tuple[Intervals, ...]
     bubbles: Bubbles | None
     bubbles_about: str
+    bubbles_area: str
     curves: tuple[Curves, ...]
     styles: Mapping[str, int]  # of each mixer, in all charts of this table
     runs: tuple[RunView, ...]
@@ -75,10 +77,12 @@ class PageView:
     nothing: str
     first_run: str
     legend: tuple[str, ...]
+    retired: str
     tables: tuple[TableView, ...]
     introduction: str
     reproduced: tuple[Reproduced, ...]
-    published: tuple[Accuracy, ...]
+    no_pairs: str
+    published: tuple[PublishedView, ...]
     titles: Mapping[str, str]
 
 
@@ -102,6 +106,7 @@ def page_view(board: Board) -> PageView:
         labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
         styles = {name: i % STYLES for i, name in enumerate(labels)}
         mine = [runs[place] for place in here]
+        chart, areas = _bubbles(t, mine, styles)
         below = [*here, *(p for p in repeated if _is_of(runs[p], t))]
         tables.append(
             TableView(
@@ -109,11 +114,12 @@ def page_view(board: Board) -> PageView:
                 place=_place_text(t, board.tables),
                 about=t.about.replace("`", ""),
                 heads=tuple(say.heading(c, t.beside) for c in t.columns),
-                rows=(*_rows(t, numbers), *_floors(t)),
+                rows=(*_rows(t, numbers), *_baselines(t)),
                 has_mean=any(r.mean is not None for r in t.rows),
                 intervals=tuple(i for n in range(len(t.columns)) if (i := _intervals(t, n, styles))),
-                bubbles=_bubbles(t, mine, styles),
+                bubbles=chart,
                 bubbles_about=", ".join(say.heading(c)[0] for c in t.columns),
+                bubbles_area=areas,
                 curves=tuple(_curves(t, mine, styles)),
                 styles=styles,
                 runs=tuple(
@@ -129,10 +135,12 @@ def page_view(board: Board) -> PageView:
         nothing=say.nothing(board),
         first_run=say.FIRST_RUN,
         legend=tuple(say.legend(board)),
+        retired=say.retired_line(board),
         tables=tuple(tables),
         introduction=INTRODUCTION,
         reproduced=tuple(reproduced(board)),
-        published=tuple(accuracy()),
+        no_pairs=NO_PAIRS.replace("`", ""),
+        published=tuple(map(published_view, accuracy())),
         titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
     )
 
@@ -146,7 +154,7 @@ def _counted(t: Table) -> dict[Place, tuple[str, ...]]:
 def _is_of(f: Found, t: Table) -> bool:
     column = f.record["column"]
     of_protocol = (column["protocol"], column["protocol_version"]) == (t.protocol, t.version)
-    return of_protocol and column_key(f) in {c.key for c in t.columns}
+    return of_protocol and column_key(f.record) in {c.key for c in t.columns}
 
 
 def _place_text(t: Table, tables: Sequence[Table]) -> str:
@@ -170,33 +178,34 @@ def _rows(t: Table, numbers: Mapping[Place, int]) -> list[RowView]:
     return rows
 
 
-def _floors(t: Table) -> list[RowView]:
+def _baselines(t: Table) -> list[RowView]:
     return [
         RowView(
-            say.clean(f.name),
+            say.clean(b.name),
             (),
-            "floor",
-            tuple(CellView(say.percent(a), a) for a in f.accuracies),
-            CellView(say.percent(f.mean), f.mean),
-            floor=True,
+            "baseline",
+            tuple(CellView(say.percent(a), a) for a in b.accuracies),
+            CellView(say.percent(b.mean), b.mean),
+            baseline=True,
         )
-        for f in (t.floors if t.rows else ())
+        for b in (t.baselines if t.rows else ())
     ]
 
 
 def _cell(cell: Cell | None, runs: tuple[tuple[int, int], ...]) -> CellView:
     if cell is None:
         return CellView(say.NONE, None)
-    return CellView(say.cell_text(cell), cell.mean, interval_text(cell.interval), runs)
+    difference = difference_text(cell.standing.difference)
+    return CellView(say.cell_text(cell), cell.mean, interval_text(cell.interval), runs, difference)
 
 
 def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
-    """One column's rows as marks with their intervals, the best above, and the highest floor as a line."""
+    """Return one column's rows with their intervals, highest first, and the best trivial baseline as a line."""
     there = [(r, c) for r in t.rows if (c := r.cells[n]) is not None and c.mean is not None and c.interval]
     if not there:
         return None
-    floor = max(((f.accuracies[n] or 0.0, f.name) for f in t.floors), default=(0.0, ""))
-    ends = [e for _, c in there for e in c.interval or ()] + [floor[0]]
+    baseline = max(((b.accuracies[n] or 0.0, b.name) for b in t.baselines), default=(0.0, ""))
+    ends = [e for _, c in there for e in c.interval or ()] + [baseline[0]]
     low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
 
     def place(value: float) -> float:
@@ -210,14 +219,22 @@ def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
         name = say.clean(r.label) + (" *" if r.changes else "")
         ends = [place(end) for end in c.interval]
         marks.append(Mark(name, styles[r.label], place(c.mean), ends[0], ends[1], told))
-    told = f"{say.clean(floor[1])} {say.percent(floor[0])}"
-    return Intervals(say.heading(t.columns[n], t.beside)[0], low, high, place(floor[0]), told, tuple(marks))
+    text = f"{say.clean(baseline[1])} {say.percent(baseline[0])}"
+    return Intervals(say.heading(t.columns[n], t.beside)[0], low, high, place(baseline[0]), text, tuple(marks))
 
 
-def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> Bubbles | None:
-    """Mixers that have every column, against softmax on the same hardware: speeds as geometric means of ratios."""
-    points = []
+def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> tuple[Bubbles | None, str]:
+    """Draw the mixers that have every column, against softmax on the same hardware.
+
+    Speeds are geometric means of ratios. Runs whose memory was measured in another way are not mixed.
+
+    Returns:
+      The chart, and what its areas are.
+    """
     finished = [f for f in runs if f.record["status"] == "complete" and f.record["steps_per_second"]]
+    finished = [f for f in finished if f.record["peak_bytes"] is not None]
+    of_steps = [f for f in finished if not has_process_memory(f.record)]
+    points = []
     for r in t.rows:
         means = [c.mean for c in r.cells if c is not None and c.mean is not None]
         if len(means) < len(t.columns) or r.changes:
@@ -225,27 +242,32 @@ def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> Bubb
         ratios, peaks = [], []
         for column in t.columns:
             speeds: dict[str, dict[str, list[float]]] = {r.label: {}, REFERENCE: {}}
-            for f in finished:
+            for f in of_steps or finished:
                 run, label = f.record, f.record["mixer"]["label"]
-                if column_key(f) == column.key and label in speeds:
+                if column_key(run) == column.key and label in speeds:
                     speeds[label].setdefault(hardware(run), []).append(run["steps_per_second"])
                     peaks += [run["peak_bytes"]] if label == r.label else []
             both = sorted(speeds[r.label].keys() & speeds[REFERENCE].keys())
             ratios += [statistics.fmean(speeds[r.label][m]) / statistics.fmean(speeds[REFERENCE][m]) for m in both][:1]
         if len(ratios) == len(t.columns):
             speed, mean = statistics.geometric_mean(ratios), 100 * statistics.fmean(means)
-            told = (
+            text = (
                 f"{say.clean(r.label)}: {mean:.1f} %, {speed:.2g} times softmax's speed, {max(peaks) / 2**20:,.0f} MiB"
             )
-            points.append((say.clean(r.label), styles[r.label], speed, mean, float(max(peaks)), told))
-    return bubbles(points, f"training speed, times {REFERENCE}'s", "mean accuracy, %")
+            points.append((say.clean(r.label), styles[r.label], speed, mean, float(max(peaks)), text))
+    areas = (
+        "the peak memory of training steps, without the interpreter and the compiler"
+        if of_steps
+        else "the peak memory of the whole process, interpreter and compiler included"
+    )
+    return bubbles(points, f"training speed, times {REFERENCE}'s", "mean accuracy, %"), areas
 
 
 def _curves(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> list[Curves]:
     """For each column the validation accuracy of every run, the training accuracy where the task has no validation."""
     drawn = []
     for column in dict.fromkeys((*t.columns, *(s.column for s in t.truncated))):
-        here = [f.record for f in runs if column_key(f) == column.key]
+        here = [f.record for f in runs if column_key(f.record) == column.key]
         what = "validation" if any(r["validation"] for r in here) else "training"
         series = [
             (

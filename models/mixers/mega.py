@@ -119,7 +119,7 @@ class Mega(Block):
         self.expand = projection(dims, d, dims.mlp_dim, bias=True, rngs=rngs)
         self.contract = projection(dims, dims.mlp_dim, d, bias=True, rngs=rngs)
         self.attention_norm, self.mlp_norm = (
-            nnx.LayerNorm(d, epsilon=1e-6, dtype=dims.dtype, rngs=rngs) for _ in range(2)
+            nnx.LayerNorm(d, epsilon=dims.norm_eps, dtype=dims.dtype, rngs=rngs) for _ in range(2)
         )
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.core import PLACE, QKVAttention, drop, row_seeds
+from models.core import PLACE, QKVAttention, drop, matmul_precision, row_seeds
 
 COMPLEXITY = ("L^2", "L")
 BLOCK = 128  # queries; fewer make products thin
@@ -54,9 +54,7 @@ def softmax_attention(
     Returns:
       [B, Lq, H, V], dtype of v. Zeros where an example has no real key.
     """
-    # The backward pass is traced when the caller's `jax.default_matmul_precision` is over: it takes it along.
-    how = _How(dropout_rate, block, jax.config.jax_default_matmul_precision)  # type: ignore[attr-defined, unused-ignore]
-    return _attend(how, q, k, v, mask, keys)
+    return _attend(_How(dropout_rate, block, matmul_precision()), q, k, v, mask, keys)
 
 
 class _How(NamedTuple):

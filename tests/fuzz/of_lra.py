@@ -125,18 +125,20 @@ _SIGN = {"state": "running", "message": "", "host": "x", "pid": 1, "time": 1e9, 
 
 def _published(data: bytes, place: Path) -> None:
     (place / "published.toml").write_bytes(data)
-    for read in (published.accuracy, published.efficiency):
-        with contextlib.suppress(ValueError):
-            read(place / "published.toml")
+    with contextlib.suppress(ValueError):
+        published.accuracy([place / "published.toml"])
+    with contextlib.suppress(ValueError):
+        published.efficiency(place / "published.toml")
 
 
 _PUBLISHED = b"""[[accuracy]]
 source = "x"
 family = "y"
-protocol = ""
+protocol = "small"
 averaging = "mean of what is given"
 columns = ["listops", "text"]
-mixers = {a = "softmax"}
+labels = {a = {default = "softmax", text = "linear"}}
+deviations = {a = [0.1, "-"]}
 rows = {a = [37.9, "X", 1e1]}
 
 [[efficiency]]

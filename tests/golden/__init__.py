@@ -43,7 +43,7 @@ def protocols() -> Settings:
             fields = {key: value for key, value in plain(protocol).items() if key not in ("about", "minutes")}
             assert (fields.pop("task"), fields.pop("name")) == (task, name)
             for form in fields.get("forms", {}).values():
-                form.pop("note", None)
+                form.pop("source", None)
             settings[f"{task} {name}"] = fields
     return settings
 

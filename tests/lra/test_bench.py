@@ -233,7 +233,7 @@ def test_an_interrupted_benchmark_goes_on(tmp_path: Path, faked: list, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
     assert Results.read(tmp_path / "bench.json") == results
     assert len(results.cells) == 4
-    assert results.setting.protocol == "small@1"  # of a CPU
+    assert results.setting.protocol == "small@2"  # of a CPU
     said = json.loads((tmp_path / "bench.json").read_text())
     assert said["kind"] == "bench"
     assert said["command"].startswith("python run_lra.py bench cosformer softmax --lengths 128 64 --protocol small")
@@ -249,7 +249,7 @@ def test_nothing_of_another_setting_is_kept(tmp_path: Path, faked: list, monkeyp
     monkeypatch.setattr(bench, "code_state", lambda: {"sha256": "other"})
     run(tmp_path, protocol="lra")
     pretend_to_be({**ENVIRONMENT, "backend": "gpu", "device": "another"}, monkeypatch)
-    assert run(tmp_path).setting.protocol == "lra@1"  # of an accelerator
+    assert run(tmp_path).setting.protocol == "lra@2"  # of an accelerator
     assert len(faked) == 8
     assert len(list(tmp_path.glob("bench-*.json"))) >= 1  # set aside, not lost
     (tmp_path / "bench.json").write_text("{}")

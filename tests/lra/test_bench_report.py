@@ -164,8 +164,8 @@ def test_published_figures() -> None:
     ],
 )
 def test_a_mistake_in_the_published_tables_is_named(tmp_path: Path, before: str, after: str, told: str) -> None:
-    text = published.PUBLISHED.read_text()
+    text = published.EFFICIENCY.read_text()
     assert before in text
-    (tmp_path / "published.toml").write_text(text.replace(before, after, 1))
+    (tmp_path / "efficiency.toml").write_text(text.replace(before, after, 1))
     with pytest.raises(ValueError, match=told):
-        published.efficiency(tmp_path / "published.toml")
+        published.efficiency(tmp_path / "efficiency.toml")

@@ -49,7 +49,7 @@ def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
     same = configure("listops", "cosformer", protocol="small", overrides={"train.micro_batch": 4, "train.remat": True})
     assert (same.modified, same.sha256, same.run_id("0")) == (False, plain.sha256, plain.run_id("0"))
     other = configure("listops", "cosformer", protocol="small", overrides={"train.steps": 500})
-    assert (other.protocol, other.protocol_version, other.modified) == ("small", 1, True)
+    assert (other.protocol, other.protocol_version, other.modified) == ("small", 2, True)
     assert other.sha256 != plain.sha256
     assert configure("listops", "cosformer", protocol="small", limit=10).modified
     assert configure("listops", "cosformer", protocol="small", overrides={"train.steps": 50_000}) == plain

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
 
 import pytest
 
+from lra.config import first_selectable, protocol
 from lra.interrupt import RunError
-from lra.journal import Journal, Journals
+from lra.journal import Journal, Journals, best_step
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -46,3 +48,31 @@ def test_a_journal_survives_its_checkpoint() -> None:
     assert (again.curve, again.validation, again.seconds) == (journal.curve, journal.validation, 1.5)
     assert again.failed is not None
     assert again.failed[0] == 3
+
+
+VALIDATION = [[500, 1.0, 0.9], [1_000, 1.0, 0.5], [1_500, 1.0, 0.6], [2_000, 1.0, 0.6]]
+
+
+@pytest.mark.parametrize(
+    ("first", "step"), [(1, 500), (500, 500), (501, 1_500), (1_500, 1_500), (1_501, 2_000), (2_001, None), (None, None)]
+)
+def test_the_best_validation_is_selected_from_the_first_selectable_step_on(first: int | None, step: int | None) -> None:
+    """Of equals the earliest; None: nothing is selected, and the last checkpoint is tested."""
+    assert best_step(VALIDATION, first) == step
+    assert Journal(2_000, first, validation=VALIDATION).best_step == step
+
+
+@pytest.mark.parametrize(
+    ("card", "selection", "select_after", "first"),
+    [
+        ("validation", "best", 0.0, 1),
+        ("validation", "best", 0.2, 10_001),  # "after 20 % of 50,000 steps": step 10,000 is not after it
+        ("validation", "last", 0.2, None),
+        ("last", "best", 0.0, None),
+    ],
+)
+def test_what_may_select(card: str, selection: str, select_after: float, first: int | None) -> None:
+    train = dataclasses.replace(
+        protocol("listops", "small").train, steps=50_000, selection=selection, select_after=select_after
+    )
+    assert first_selectable(card, train) == first

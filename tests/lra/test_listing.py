@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from lra import config as cfg
-from lra import listing
+from lra import listing, protocol_tables
 from lra.optimizer import learning_rate
+from lra.protocols import peak_rate
 from models import mixers
 from tasks import load_task
 
@@ -52,13 +53,29 @@ def test_an_option_names_its_choices() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
-def test_every_protocol_of_every_task(width: int) -> None:
+def test_every_protocol_is_shown_with_every_number(width: int) -> None:
     text = shown(listing.protocols(), width)
     for name in cfg.PROTOCOLS:
         assert f"\n{name}  " in text
-    for task in cfg.TASKS:
-        assert text.count(f"\n{task}@") == len(cfg.PROTOCOLS)
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_list_and_page_show_the_same_numbers() -> None:
+    page = protocol_tables.PAGE.read_text("utf-8")
+    assert page == protocol_tables.rewritten(page), "run `python -m lra.protocol_tables` and review the page"
+    for name in cfg.PROTOCOLS:
+        lines = shown(listing.protocol_table(protocol_tables.of_name(name)), 400).splitlines()
+        for field, values in protocol_tables.fields(protocol_tables.of_name(name)):
+            assert f"| `{field}` | {' | '.join(values)} |" in page
+            assert any(line.split() == f"{field} {' '.join(values)}".split() for line in lines), field
+
+
+def test_the_tables_have_every_field_that_is_hashed() -> None:
+    """A field that affects a result cannot be left out of the page."""
+    base = cfg.protocol("image", "lra")
+    listed = {name for name, _ in protocol_tables.fields([base])}
+    for part in ("model", "train"):
+        assert {f"{part}.{name}" for name in cfg.meaning(getattr(base, part))} <= listed
 
 
 def test_what_is_expected_is_said() -> None:
@@ -76,4 +93,4 @@ def test_peak_rate_is_that_of_the_schedule() -> None:
             rate = learning_rate(plan)
             near = (plan.warmup - 1, plan.warmup, plan.steps - 1)
             highest = max(float(rate(step)) for step in near if step < plan.steps)
-            assert listing.peak_rate(plan) == pytest.approx(highest, rel=0.02)
+            assert peak_rate(plan) == pytest.approx(highest, rel=0.02)

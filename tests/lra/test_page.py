@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import hashlib
 import html
+import io
 import json
 import re
 import shlex
@@ -20,10 +22,12 @@ import pytest
 import run_lra
 from lra import api, leaderboard, record
 from lra import config as cfg
+from lra.config_file import from_json
 from lra.page import as_html
 from lra.page.charts import curves
 from lra.page.repeat import command
 from lra.record import Found
+from lra.record_facts import retired
 from tests.chromium import CHROMIUM, Page, page
 from tests.lra.test_leaderboard import floor, run
 
@@ -64,6 +68,35 @@ def test_a_number_of_the_board_stands_on_the_page_with_its_interval_and_run() ->
         section = re.search(rf'<details class="run" id="{place}".*?</summary>', text, re.S)
         assert section is not None
         assert f"seed {seed}" in section[0]
+
+
+def test_a_cell_has_its_difference_from_the_best_row() -> None:
+    text = as_html(leaderboard.board([run(0.4), run(0.3, mixer="softmax")]))
+    low, high = -0.1 - 1.96 * 0.3 / 1000**0.5, -0.1 + 1.96 * 0.3 / 1000**0.5  # one in ten is right in the best alone
+    (found,) = re.findall(r"<small>−(\d+\.\d) \(−(\d+\.\d) to −(\d+\.\d)\)</small>", text)
+    assert [float(x) for x in found] == pytest.approx([10.0, -100 * low, -100 * high], abs=0.15)
+
+
+def test_memory_of_other_measures_is_not_mixed() -> None:
+    """Earlier records have the memory of the process, half a gigabyte of it the interpreter's."""
+
+    def of(mixer: str, mib: int, **other: Any) -> Found:
+        return run(0.4, mixer=mixer, peak_bytes=mib * 2**20, **other)
+
+    new = {"chance": 0.2}
+    earlier = [of("softmax", 600), of("cosformer", 550)]
+    later = [of("softmax", 80, seed=1, **new), of("cosformer", 20, seed=1, **new)]
+    unknown = [run(0.4, mixer="lru", peak_bytes=None, chance=0.2)]
+    text = as_html(leaderboard.board(earlier))
+    assert "the area is the peak memory of the whole process, interpreter and compiler included." in text
+    assert text.count("<small>process</small>") == 2
+    mixed = leaderboard.board([*earlier, *later, *unknown])
+    rows = csv.DictReader(io.StringIO(str(leaderboard.render(mixed, "csv"))))
+    assert [row["peak_of_process"] for row in rows if row["origin"] == "yours"] == ["True"] * 2 + ["False"] * 3
+    text = as_html(mixed)
+    assert "the area is the peak memory of training steps, without the interpreter and the compiler." in text
+    assert re.findall(r"speed, (\d+) MiB", text) == ["80", "20"]
+    assert len(re.findall(r'<td class="number">–</td><td>A Processor', text)) == 1
 
 
 def test_each_run_has_one_section_and_each_link_an_end() -> None:
@@ -110,7 +143,9 @@ def hostile() -> list[Found]:
         r = json.loads(json.dumps(f.record))
         kept = {k: r[k] for k in ("kind", "status", "test", "created")}
         config, numbers = r.get("config"), {"commit": "0" * 40}
+        named = {k: r["column"][k] for k in ("task", "protocol")}  # nothing else is read as a record
         r = poisoned(r) | kept | ({"config": poisoned(config) | {"train": config["train"]}} if config else {})
+        r["column"] |= named
         r["id"], r["code"]["git_commit"] = f"{HOSTILE}{seed}", numbers["commit"]
         if r["kind"] == "run":
             r["mixer"] = {"name": HOSTILE, "label": HOSTILE + str(seed), "options": {HOSTILE: HOSTILE}, "sha256": None}
@@ -149,20 +184,22 @@ def test_a_board_without_records_says_how_to_begin() -> None:
 
 
 def test_the_command_of_every_committed_run_gives_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the command line's own parser, to the hash of what would be run."""
+    """Through the command line's own parser, to the settings of what would be run."""
     made = {}
 
     def configured(config: Any, *_: Any, **__: Any) -> list[Any]:
-        made["sha256"] = config.sha256
+        made["config"] = json.loads(json.dumps(cfg.meaning(config)))
         return []
 
     monkeypatch.setattr(api, "run_seeds", configured)
-    runs = [f.record for f in record.find([(record.results_directory(), "committed")]) if f.record["kind"] == "run"]
+    committed = record.find([(record.results_directory(), "committed")])
+    runs = [f.record for f in committed if f.record["kind"] == "run" and not retired(f.record)]
     some = {(r["mixer"]["label"], r["column"]["task"], r["column"]["modified"]): r for r in runs}
     for r in [r for i, r in enumerate(some.values()) if i % 5 == 0 or r["column"]["modified"]]:
         words = shlex.split(command(r))
         run_lra.main(words[2:])
-        assert made["sha256"] == r["config_sha256"], command(r)
+        recorded = cfg.meaning(from_json({"mixer": r["mixer"]["name"], **r["config"]}))  # with fields of later versions
+        assert made["config"] == json.loads(json.dumps(recorded)), command(r)
 
 
 def test_changes_of_every_kind_are_in_the_command() -> None:

@@ -13,9 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lra.record import RecordError, at_chance, find, pack, read, scores, unpack, write
+from lra.api import make_record, summary
+from lra.evaluate import Evaluation
+from lra.journal import Journal
+from lra.record import (
+    RecordError,
+    at_chance,
+    chance,
+    find,
+    is_at_chance,
+    largest_share,
+    pack,
+    predicts_one_class,
+    read,
+    scores,
+    unpack,
+    write,
+)
+from lra.train import Outcome
+from tasks import listops
 from tasks.core import SPLITS, Prepared, Split
 from tests.lra import test_validation
+from tests.lra.conftest import tiny_config
 
 
 def record(steps: int = 1200, status: str = "complete", seed: int = 0) -> dict[str, Any]:
@@ -45,6 +64,35 @@ def test_chance():
     assert at_chance(510, 1000, 0.5)
     assert not at_chance(540, 1000, 0.5)
     assert at_chance(100, 1000, 0.5)
+
+
+def test_chance_and_one_class_come_from_the_confusion():
+    labels = np.array([0] * 3 + [1] * 5 + [2] * 2, np.uint8)
+    constant, mixed = scores(np.full(10, 2), labels, 3), scores(labels, labels, 3)
+    assert (chance(constant), chance(mixed)) == (0.5, 0.5)
+    assert largest_share(labels) == 0.5
+    assert (predicts_one_class(constant), predicts_one_class(mixed)) == (True, False)
+    assert (is_at_chance(constant), is_at_chance(mixed)) == (True, False)
+
+
+def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
+    """Train is mostly of class 1 and test of class 3; the model names 3 always."""
+    train, test = np.repeat([1, 3], [30, 20]), np.repeat([1, 3], [45, 55])
+    splits = {"train": Split.from_documents([b"0"] * 50, train), "test": Split.from_documents([b"0"] * 100, test)}
+    data = Prepared("listops", "full", 1, "tiny", "0" * 64, splits)
+    evaluation = Evaluation(np.full(100, 3, np.uint8), test.astype(np.uint8), 1.0)
+    outcome = Outcome("complete", 12, Journal(12), 1, steps_per_second=2.5, peak_bytes=7, test=evaluation)
+    made = make_record("a", tiny_config(), listops.CARD, data, outcome)
+    assert (made["chance"], made["majority_accuracy"], made["test"]["at_chance"]) == (0.55, 0.45, True)
+    assert (made["steps_per_second"], made["peak_bytes"]) == (2.5, 7)
+    said = summary(made)
+    assert "This is chance: the largest class has 55.00% of the test labels." in said
+    assert "The model predicts the same class for every test example." in said
+    stale = {**made, "test": {**made["test"], "at_chance": False}}
+    assert summary(stale) == said
+    sure = {**made, "test": {**made["test"], **scores(test, test, 10)}}
+    assert "chance" not in summary(sure)
+    assert "same class" not in summary(sure)
 
 
 def test_a_record_is_never_overwritten_and_a_truncated_one_never_in_the_way(tmp_path):

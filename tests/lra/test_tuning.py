@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lra import sweep, tuning
+from lra import config, sweep, tuning
 from lra.cell import Cell
-from lra.config import RunConfig, protocol
+from lra.config import Protocol, RunConfig, protocol
 from lra.interrupt import RunError
 from lra.leaderboard import board
 from lra.record import Found, find
+from lra.record_facts import changes
 from lra.sweep import Sweep
 from tests.lra.test_leaderboard import run
 
@@ -29,10 +31,27 @@ def records(*found: Found) -> dict[float, dict[str, Any]]:
 
 
 def test_the_grid_has_the_protocols_rate() -> None:
-    assert tuning.grid("listops", "quick")[1] == RATE
+    assert tuning.grid(protocol("listops", "quick"))[1] == RATE
     configs = tuning.trials("listops", "cosformer", "quick")
-    assert list(configs) == tuning.grid("listops", "quick")
+    assert list(configs) == tuning.grid(protocol("listops", "quick"))
     assert [c.modified for c in configs.values()] == [True, False, True]
+
+
+def test_the_grid_is_that_of_the_mixers_own_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a protocol has other sizes for a mixer, its rate is one of them."""
+
+    def for_fnet(base: Protocol, name: str, options: Any) -> Protocol:
+        faster = dataclasses.replace(base.train, learning_rate=2 * base.train.learning_rate)
+        return dataclasses.replace(base, train=faster) if name == "fnet" else base
+
+    monkeypatch.setattr(tuning, "protocol_for", for_fnet)
+    assert list(tuning.trials("listops", "fnet", "quick"))[1] == 2 * RATE
+    assert list(tuning.trials("listops", "cosformer", "quick"))[1] == RATE
+    monkeypatch.setattr(config, "protocol_for", for_fnet)
+    fast = run(0.4, mixer="fnet", overrides={"train.learning_rate": 2 * RATE}).record
+    assert changes(fast) == ()
+    assert changes(run(0.4, mixer="fnet").record) == (f"train.learning_rate={RATE}",)
+    assert changes(run(0.4).record) == ()
 
 
 def test_validation_chooses() -> None:
@@ -105,7 +124,7 @@ def test_a_suite_trains_seeds_together(started: list[Cell]) -> None:
 
 def test_a_suite_goes_on_with_the_best_rate(started: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials of both mixers first, side by side; fnet's are there already, and so its seeds go with them."""
-    reached = dict(zip(tuning.grid("listops", "quick"), [0.3, 0.2, 0.4], strict=True))
+    reached = dict(zip(tuning.grid(protocol("listops", "quick")), [0.3, 0.2, 0.4], strict=True))
 
     def run_record(config: RunConfig, _: str) -> dict[str, Any] | None:
         if config.mixer == "cosformer" and not started:

@@ -8,6 +8,7 @@ import json
 import sys
 import tracemalloc
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lra import record as rec
 from lra.floor_rules import rules
 from lra.floors import floor_record
 from lra.record import RecordError
-from lra.record_shape import MAX_BYTES
+from lra.record_shape import MAX_BYTES, told
 from lra.validation import Report, validate, validation_table
 from tasks.core import SPLITS, Built, Prepared, read_prepared, write_prepared
 from tasks.listops import CARD
@@ -62,6 +63,7 @@ def made(
     if predictions is None:
         predictions = np.where(np.arange(len(labels)) % 4, labels, (labels + 1) % 10).astype(np.uint8)
     majority = float((labels == np.bincount(data.splits["train"].labels).argmax()).mean())
+    chance = max(Counter(labels.tolist()).values()) / len(labels)
     test = rec.scores(predictions, labels, 10) | {"loss": 1.0}
     return {
         "schema": 1,
@@ -81,7 +83,8 @@ def made(
         "config_sha256": config.sha256,
         "parameters": 1,
         "selection": {"rule": "validation", "step": 100, "best_step": 100},
-        "test": test | {"at_chance": rec.at_chance(test["correct"], test["count"], majority)},
+        "test": test | {"at_chance": rec.at_chance(test["correct"], test["count"], chance)},
+        "chance": chance,
         "majority_accuracy": majority,
         "validation": [[100, 2.0, 0.5], [steps, 2.0, 0.5]],
         "curve": [[1, 2.0, 0.1], [steps, 1.0, 0.9]],
@@ -169,12 +172,16 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("test.predictions", "no base 64", "test.predictions does not unpack"),
         ("test.count", 41, "test.predictions does not unpack to 41"),
         ("majority_accuracy", 0.001, "majority_accuracy is 0.001"),
+        ("chance", 0.9, "chance is 0.9, the largest class of test.confusion has a share of"),
+        ("chance", 0.001, "chance is 0.001, the largest class of test.confusion has a share of"),
+        ("mixer.version", 0, "mixer.version is 0, not a whole number from 1"),
+        ("code.computing", {"sha256": [3]}, "code.computing.sha256 is [3]"),
         ("steps.done", 3, "steps.done: 3 of 1200 is not complete"),
         ("steps.planned", 1300, "config.train.steps 1200"),
         ("curve", [[2, 1.0, 0.5], [2, 1.0, 0.5]], "growing steps"),
         ("curve", [[9999, 1.0, 0.5]], "curve has steps outside"),
         ("selection.step", 1200, "the best step is 100"),
-        ("selection.rule", "last", "the task says validation"),
+        ("selection.rule", "last", "task and protocol say validation"),
         ("seed", True, "seed is True, not a whole number"),
         ("seed", 1, "config.seed is 0, the record says 1"),
         ("created", "yesterday", "created is 'yesterday'"),
@@ -187,6 +194,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("mixer.name", "os", "no mixer 'os'"),
         ("mixer.label", "softmax", "mixer.label does not begin with 'cosformer'"),
         ("mixer.options", {"a": 1}, "config.mixer_options"),
+        ("mixer.options", {"a": 1}, "mixer.options: CosFormer has no option 'a'"),
         ("column.data_sha256", "0" * 64, "id is not that of its configuration and data"),
         ("column.variant", "../..", "column.variant is '../..', not a plain name"),
         ("column.variant", "long", "column.variant: listops has"),
@@ -246,26 +254,112 @@ def test_labels_that_disagree_fail(data: Prepared, tmp_path: Path, monkeypatch: 
 
 def test_a_departure_from_the_protocol_must_be_marked(data: Prepared, tmp_path: Path) -> None:
     report = judged(signed(made(data), train__learning_rate=0.5), tmp_path)
-    assert report.problems == (
-        "column.modified is false, but it departs from quick@1 unmarked: train.learning_rate=0.5",
-    )
+    assert report.problems == ("column.modified is false, but the run departs from quick@1: train.learning_rate=0.5",)
     record = signed(made(data), variant="full")
     report = judged(set_at(record, "column.variant", "full"), tmp_path)
-    assert "unmarked: variant=full" in report.problems[0]
+    assert "departs from quick@1: variant=full" in report.problems[0]
     record = signed(made(data), modified=True)
-    assert "it is quick@1 unchanged" in judged(set_at(record, "column.modified", True), tmp_path).problems[0]
+    assert "is quick@1 unchanged" in judged(set_at(record, "column.modified", True), tmp_path).problems[0]
 
 
 def test_versions_of_before_are_said_and_no_fault(data: Prepared, tmp_path: Path) -> None:
     record = signed(made(data), task_version=2)
     report = judged(set_at(record, "column.task_version", 2), tmp_path)
     assert report.verdict == "not verified"
-    assert report.unverified[0] == "retired: of task version 2; today's is 1"
+    assert report.unverified[0] == "retired: task version 2, today's is 1"
     record = signed(made(data), protocol_version=7)
     report = judged(set_at(record, "column.protocol_version", 7), tmp_path)
-    assert (report.verdict, report.unverified) == ("not verified", ("protocol: quick@7 is not today's, @1",))
+    assert (report.verdict, report.unverified) == ("not verified", ("retired: protocol quick version 7, today's is 1",))
     report = judged(set_at(made(data), "code.git_clean", False), tmp_path)
     assert report.verdict == "not verified"
+
+
+def test_earlier_mixers_are_retired(data: Prepared, tmp_path: Path) -> None:
+    report = judged(set_at(made(data), "mixer.version", 99), tmp_path)
+    assert (report.verdict, report.unverified) == (
+        "not verified",
+        ("retired: mixer cosformer version 99, today's is 1",),
+    )
+
+
+def test_chance_is_the_largest_class_of_test(data: Prepared, tmp_path: Path) -> None:
+    """Records from before `chance` was recorded keep the rule that they were judged by."""
+    labels = data.splits["test"].labels
+    record = made(data)
+    assert record["chance"] > record["majority_accuracy"]  # else nothing would be tested here
+    right = next(n for n in range(40) if rec.at_chance(n, 40, record["chance"]) and not _by_majority(record, n))
+    predictions = np.where(np.arange(40) < right, labels, (labels + 1) % 10).astype(np.uint8)
+    record = made(data, predictions=predictions)
+    assert record["test"]["at_chance"] is True
+    assert judged(record, tmp_path).verdict == "PASS"
+    stale = set_at(record, "test.at_chance", False)
+    assert any("test.at_chance is not what" in problem for problem in judged(stale, tmp_path).problems)
+    earlier = {k: v for k, v in stale.items() if k != "chance"}
+    assert judged(earlier, tmp_path).verdict == "PASS"
+    claimed = {k: v for k, v in record.items() if k != "chance"}
+    assert any("test.at_chance is not what" in problem for problem in judged(claimed, tmp_path).problems)
+
+
+def _by_majority(record: dict[str, Any], correct: int) -> bool:
+    return rec.at_chance(correct, 40, record["majority_accuracy"])
+
+
+def with_options(data: Prepared, options: dict[str, Any], label: str, **mixer: Any) -> dict[str, Any]:
+    record = made(data)
+    record["mixer"] |= {"options": options, "label": label} | mixer
+    return signed(record, mixer_options=options, mixer_label=label, mixer_sha256=record["mixer"]["sha256"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "label", "wanted"),
+    [
+        ("cosformer", {"eps": 0.5}, "cosformer(eps=0.5)", None),
+        ("cosformer", {"eps": 0.5}, "cosformer", "'cosformer(eps=0.5)'"),
+        ("cosformer", {"eps": 0.5}, "cosformer(eps=0.4)", "'cosformer(eps=0.5)'"),
+        ("cosformer", {}, "cosformer(eps=0.5)", "'cosformer'"),
+        ("cosformer", {"eps": 1e-3}, "cosformer(eps=0.001)", None),
+        ("local", {}, "local", None),
+        ("local", {"window": 50}, "local", None),  # its default
+        ("local", {"window": 64}, "local", "'local(window=64)'"),
+        ("mega", {}, "mega [block]", None),
+        ("mega", {}, "mega", "'mega [block]'"),
+    ],
+)
+def test_a_label_agrees_with_its_options(
+    data: Prepared, tmp_path: Path, name: str, options: dict[str, Any], label: str, wanted: str | None
+) -> None:
+    report = judged(with_options(data, options, label, name=name), tmp_path)
+    assert report.problems == (() if wanted is None else (f"mixer.label is {label!r}, by mixer.options {wanted}",))
+
+
+@pytest.mark.parametrize(
+    ("options", "listed", "passes"),
+    [
+        ({}, "", True),
+        ({"b": 2, "a": 0.5}, "(b=2, a=0.5)", True),
+        ({"b": 2, "a": 0.5}, "(a=0.5, b=2)", True),  # as the constructor has them
+        ({"a": [1, 2]}, "(a=(1, 2))", True),  # JSON has no tuples
+        ({"a": [1, 2]}, "(a=[1, 2]) [block]", True),
+        ({"a": 0.5}, "", False),
+        ({"a": 0.5}, "(a=0.4)", False),
+        ({"b": 2, "a": 0.5}, "(a=0.5)", False),
+        ({}, "(a=0.5)", False),
+    ],
+)
+def test_a_label_of_a_file_of_ones_own_lists_its_options(
+    data: Prepared, tmp_path: Path, options: dict[str, Any], listed: str, passes: bool
+) -> None:
+    label = f"mine.py:Mine@bbbbbbbb{listed}"
+    report = judged(with_options(data, options, label, name="mine.py:Mine", sha256="b" * 64), tmp_path)
+    assert [p for p in report.problems if "mixer.label" in p] == (
+        [] if passes else [f"mixer.label is {told(label)}, which does not list mixer.options"]
+    )
+    assert report.verdict == ("not verified" if passes else "FAIL")
+
+
+def test_a_copy_of_the_data_is_a_variant_of_its_own(data: Prepared, tmp_path: Path) -> None:
+    report = judged(set_at(made(data), "column.variant", "copy"), tmp_path)
+    assert report.problems == ()
 
 
 def test_a_run_is_recorded_once(data: Prepared, tmp_path: Path) -> None:
@@ -360,7 +454,10 @@ def test_floors_and_tunings(data: Prepared, tmp_path: Path) -> None:
         floor["code"] = CODE
         assert judged(floor, tmp_path).verdict == "PASS"
     predicted = majority["test"] | {"at_chance": root["test"]["at_chance"]}
-    assert "test.predictions are not those of this floor" in judged(root | {"test": predicted}, tmp_path).problems
+    assert (
+        "test.predictions are not those of this trivial baseline"
+        in judged(root | {"test": predicted}, tmp_path).problems
+    )
 
     rate = cfg.protocol("listops", "quick").train.learning_rate
     rates = [float(f"{factor * rate:.3g}") for factor in (0.3, 1.0, 3.0)]

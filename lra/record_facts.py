@@ -1,0 +1,92 @@
+"""What follows from a record: its column, what it changed of its protocol, its hardware, whether it is retired."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from lra import config as cfg
+from lra.record import ROOT
+from tasks import load_task
+
+COPY = "copy"  # the variant of a data set with other numbers of examples than the task's card
+
+Key = tuple[str, str, int, str]  # task, variant, task version, data hash
+
+
+def column_key(record: Mapping[str, Any]) -> Key:
+    """Return what tells the column of a record from every other."""
+    column = record["column"]
+    return column["task"], column["variant"], column["task_version"], column["data_sha256"]
+
+
+def protocol_of(record: Mapping[str, Any]) -> cfg.Protocol:
+    """Return today's protocol of a run, for its mixer and options."""
+    column, mixer = record["column"], record["mixer"]
+    return cfg.protocol_for(cfg.protocol(column["task"], column["protocol"]), mixer["name"], mixer["options"])
+
+
+def changes(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a run changed of today's protocol, as in `train.steps=500`.
+
+    Settings are compared, whatever the record claims. The variant is not listed: it is part of the column.
+    """
+    config, base = record["config"], cfg.meaning(protocol_of(record))
+    limit = [f"limit={config['limit']}"] if config.get("limit") is not None else []
+    return (*limit, *_different(config, {name: base[name] for name in ("max_len", "model", "train")}))
+
+
+def _different(config: Mapping[str, Any], base: Mapping[str, Any], path: str = "") -> list[str]:
+    found = []
+    for name, value in base.items():
+        if name in config and config[name] != value:
+            if isinstance(value, Mapping) and isinstance(config[name], Mapping):
+                found += _different(config[name], value, f"{path}{name}.")
+            else:
+                found.append(f"{path}{name}={config[name]}")
+    return found
+
+
+def hardware(record: Mapping[str, Any]) -> str:
+    """Return the hardware of a record: `AMD EPYC 7B13, 2 cores` or `4 x NVIDIA H100`."""
+    e = record["environment"]
+    if e["backend"] == "cpu":
+        return f"{e['device']}, {e['cores']} core{'s' * (e['cores'] != 1)}"
+    return (f"{e['device_count']} x " if e["device_count"] > 1 else "") + e["device"]
+
+
+def computing_code(record: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of the files that compute the result of a run; None if its record does not name them."""
+    computing = record["code"].get("computing")
+    return computing.get("sha256") if isinstance(computing, Mapping) else None
+
+
+def differ_in_code(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether records come from different code, by `computing_code` if all have it, else by all files."""
+    hashes = [computing_code(record) for record in records]
+    return len(set(hashes if None not in hashes else [record["code"]["sha256"] for record in records])) > 1
+
+
+def retired(record: Mapping[str, Any]) -> list[str]:
+    """Return why a record is of an earlier version: of its task, protocol or mixer. An empty list if it is not."""
+    column, mixer = record["column"], record["mixer"]
+    versions = [("task", column["task_version"], load_task(column["task"]).CARD.version)]
+    if record["kind"] != "floor":
+        today = cfg.protocol(column["task"], column["protocol"]).version
+        versions.append((f"protocol {column['protocol']}", column["protocol_version"], today))
+        if mixer["sha256"] is None and (declared := mixer_version(mixer["name"])) is not None:
+            versions.append((f"mixer {mixer['name']}", mixer.get("version", 1), declared))
+    return [f"{name} version {version}, today's is {today}" for name, version, today in versions if version != today]
+
+
+@cache
+def mixer_version(name: str) -> int | None:
+    """Return the version that a mixer of the project declares, 1 without one; None for any other name."""
+    # To be replaced by models.mixers.version_of.
+    path = {p.stem: p for p in (ROOT / "models" / "mixers").glob("[!_]*.py")}.get(name)
+    if path is None:
+        return None
+    declared = re.search(r"^VERSION = (\d+)$", path.read_text("utf-8"), re.MULTILINE)
+    return int(declared[1]) if declared else 1
