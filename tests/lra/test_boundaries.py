@@ -16,7 +16,7 @@ from lra import record
 from lra.api import configure
 from lra.batches import batch_indices, best_edges, choose_buckets, cut, epoch_order, micro_batch_size
 from lra.board import Board, Cell
-from lra.comparison import interval, paired
+from lra.comparison import difference, interval
 from lra.config import ConfigError
 from lra.journal import CURVE_POINTS, Journal
 from lra.leaderboard import board, render
@@ -118,23 +118,24 @@ def cells(shown: Board) -> dict[str, Cell]:
 
 def test_a_row_that_equals_its_baseline_does_not_beat_it() -> None:
     found = cells(board([run(0.4), run(0.401, mixer="fnet"), run(0.2, mixer="lru"), floor(0.4)]))
-    assert {label: cell.below_floor for label, cell in found.items()} == {
+    assert {label: cell.below_baseline for label, cell in found.items()} == {
         **{"cosformer": True, "fnet": False, "lru": True},
     }
     (majority,) = cells(board([run(0.2, majority=0.2)])).values()
-    assert majority.below_floor  # the majority class is a baseline too
+    assert majority.below_baseline  # the majority class is a baseline too
 
 
 def test_a_mean_that_equals_the_baseline_does_not_beat_it() -> None:
     found = cells(board([run(0.25, seed=0), run(0.75, seed=1), floor(0.5)]))
-    assert (found["cosformer"].mean, found["cosformer"].below_floor) == (0.5, True)
+    assert (found["cosformer"].mean, found["cosformer"].below_baseline) == (0.5, True)
 
 
 def test_equal_rows_are_in_the_order_of_their_names_and_one_is_best() -> None:
-    found = [run(0.5, mixer=name) for name in ("lru", "fnet", "softmax")]
+    found = [run(0.5, mixer=name, seed=seed) for name in ("lru", "fnet", "softmax") for seed in (0, 1)]
     (table,) = board(found).tables
     assert [row.label for row in table.rows] == ["fnet", "lru", "softmax"]
-    assert sum(not row.cells[0].tied for row in table.rows if row.cells[0]) == 1
+    verdicts = sorted(row.cells[0].standing.verdict for row in table.rows if row.cells[0])
+    assert verdicts == ["best", "not significantly different", "not significantly different"]
     assert [row.label for row in board(found[::-1]).tables[0].rows] == ["fnet", "lru", "softmax"]
 
 
@@ -148,12 +149,14 @@ def test_rows_at_the_ends_are_shown_in_every_format(accuracy: float) -> None:
 
 
 def test_rows_that_are_right_in_the_same_examples_do_not_differ() -> None:
-    same = paired({0: np.ones(5, bool)}, {0: np.ones(5, bool)})
+    right = {seed: np.ones(5, bool) for seed in (0, 1)}
+    same = difference(right, right)
     assert same is not None
-    assert (same.low, same.mean, same.high, same.shown) == (0, 0, 0, False)
-    one = paired({0: np.ones(1, bool)}, {0: np.zeros(1, bool)})
+    assert (same.low, same.mean, same.high, same.p_value) == (0, 0, 0, 1)
+    one = difference({0: np.ones(1, bool)}, {0: np.zeros(1, bool)})
     assert one is not None
-    assert one.mean == 1
+    assert (one.mean, one.seeds, one.p_value) == (1, 1, None)
+    assert one.low < 1
 
 
 @pytest.mark.parametrize(("accuracy", "passes"), [(0.37, True), (0.39, True), (0.369, False), (0.391, False)])

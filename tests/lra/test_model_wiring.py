@@ -168,11 +168,10 @@ def test_every_dropout_site_has_its_rate_and_keys_of_its_own(pair: Any, monkeypa
 def test_the_epsilon_of_a_norm_is_that_of_the_protocol() -> None:
     """Where the variance of an input is as small as epsilon, the norm shows which one it has."""
     sizes = dict.fromkeys(("vocab_size", "num_classes", "max_len", "num_heads", "qkv_dim", "mlp_dim"), 4)
-    settings = EncoderConfig(num_layers=1, d_model=4, **sizes)
+    settings = EncoderConfig(num_layers=1, d_model=4, norm_eps=3e-6, **sizes)
     model = Classifier(settings, lambda dims, layer, rngs: recording.Recorder(dims, rngs=rngs), rngs=nnx.Rngs(0))
-    epsilon = getattr(settings, "norm_eps", 1e-6)
     x = np.array([3.0, -1.0, 1.0, -3.0]) * 1e-3
-    want = x / np.sqrt((x**2).mean() + epsilon)
+    want = x / np.sqrt((x**2).mean() + 3e-6)
     block: Any = model.blocks[0]
     for norm in (model.norm, block.mixer_norm, block.mlp_norm):
         np.testing.assert_allclose(norm(jnp.asarray(x)), want, rtol=1e-5)

@@ -59,6 +59,7 @@ def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
             for seed in range(len(program.seeds)):
                 params = [np.asarray(leaf) for leaf in jax.tree.leaves(program.of_seed(state, seed).params)]
                 (step,) = {int(number) - 100 * seed for leaf in params for number in (leaf.min(), leaf.max())}
+                assert 0 <= step <= 12, f"seed {seed} has the parameters of another seed"
                 labels = split.labels[: split.count]
                 predictions = np.full(split.count, step % 10, np.uint8)
                 if name == "validation":
@@ -206,3 +207,37 @@ def test_a_finished_run_is_evaluated_again_at_the_step_that_was_tested(
     again, read = api.evaluate_run(made["id"])
     assert set(again.predictions.tolist()) == {step % 10}
     assert read == made
+
+
+@pytest.mark.parametrize(
+    ("share", "best"),
+    [
+        (0.0, 4),
+        (0.3, 4),  # up to step 3
+        (1 / 3, 12),  # up to step 4, whose validation is the best
+        (0.5, 12),
+        (0.7, 12),  # up to step 8
+        (0.999, 12),
+    ],
+)
+def test_no_checkpoint_of_the_first_share_of_the_steps_is_selected(
+    tiny: Prepared, tmp_path: Path, course: Any, share: float, best: int
+) -> None:
+    seen = course({4: 35, 8: 15, 12: 25})
+    outcome = train(tiny, tmp_path, **{"train.select_after": share})
+    assert selected(outcome) == best
+    assert [step for split, step, _ in seen if split == "validation"] == [4, 8, 12]
+
+
+def test_a_protocol_that_selects_the_last_tests_the_last(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    seen = course({4: 35, 8: 15, 12: 25})
+    outcome = train(tiny, tmp_path, **{"train.selection": "last"})
+    assert (selected(outcome), outcome.journal.best_step) == (12, None)
+    assert [step for split, step, _ in seen if split == "validation"] == [4, 8, 12]  # for the curve
+
+
+def test_a_run_that_ends_before_it_may_select_tests_what_it_has(tiny: Prepared, tmp_path: Path, course: Any) -> None:
+    course({4: 35, 8: 15, 12: 25}, stop_at=(5,))
+    assert train(tiny, tmp_path, **{"train.select_after": 0.9}).status == "interrupted"
+    outcome = train(tiny, tmp_path, max_minutes=0, **{"train.select_after": 0.9})
+    assert (outcome.status, selected(outcome), outcome.journal.best_step) == ("truncated", 7, None)
