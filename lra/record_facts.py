@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from lra import config as cfg
+from models.mixer_files import available, version_of
 from tasks import load_task
 
 COPY = "copy"  # the variant of a data set with other numbers of examples than the task's card
@@ -82,6 +83,4 @@ def retired(record: Mapping[str, Any]) -> list[str]:
 @cache
 def mixer_version(name: str) -> int | None:
     """Return the version that a mixer of the project declares; None for any other name."""
-    from models.mixers import available, version_of
-
     return version_of(name) if name in available() else None

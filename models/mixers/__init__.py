@@ -17,7 +17,6 @@ A module may state two facts about itself:
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import importlib
@@ -33,6 +32,9 @@ from typing import Any
 from flax import nnx
 
 from models.core import Block, Dims, Mixer
+from models.mixer_files import available as available
+from models.mixer_files import checked_version
+from models.mixer_files import version_of as version_of
 
 FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:Class"
 
@@ -59,32 +61,6 @@ class Resolved:
 class Option(typing.NamedTuple):
     annotation: Any
     default: Any
-
-
-def available() -> tuple[str, ...]:
-    """Names of the mixers of this folder, sorted."""
-    return tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")))
-
-
-def version_of(name: str) -> int:
-    """Return the version of a mixer of this folder. Its file is read and not imported.
-
-    Raises:
-      ValueError: there is no such mixer, or its VERSION is not a whole number from 1, written as such.
-    """
-    if name not in available():
-        raise ValueError(f"unknown mixer {name!r}; the mixers are {', '.join(available())}")
-    path = Path(__file__).with_name(f"{name}.py")
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
-            return _checked_version(ast.literal_eval(node.value), path.name)
-    return 1
-
-
-def _checked_version(version: Any, file: str) -> int:
-    if type(version) is not int or version < 1:
-        raise ValueError(f"{file}: VERSION must be a whole number from 1, as in VERSION = 2")
-    return version
 
 
 def resolve(spec: str) -> Resolved:
@@ -124,7 +100,7 @@ def resolve(spec: str) -> Resolved:
         cls=cls,
         complexity=getattr(module, "COMPLEXITY", None),
         sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
-        version=_checked_version(getattr(module, "VERSION", 1), source.name),
+        version=checked_version(getattr(module, "VERSION", 1), source.name),
     )
 
 

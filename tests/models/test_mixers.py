@@ -54,7 +54,7 @@ def test_versions() -> None:
     assert version_of("s4d") == resolve("models.mixers.s4d:S4D").version == 2
     with pytest.raises(ValueError, match=r"unknown mixer '\.\./core'; the mixers are bigbird, "):
         version_of("../core")
-    code = "import sys, models.mixers as m; m.version_of('s4d'); print('models.mixers.s4d' in sys.modules)"
+    code = "import sys, models.mixer_files as m; m.version_of('s4d'); print('models.mixers.s4d' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
