@@ -36,7 +36,7 @@ def few_buckets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def tiny_config(mixer: str = "cosformer", **changes: object) -> RunConfig:
     """One layer of width 16, 12 steps of 8 examples, with dropout; a selection every 4 steps."""
     base = listops.PROTOCOLS["small"]
-    model = dataclasses.replace(base.model, layers=1, d_model=16, qkv_dim=16, mlp_dim=16, head=(16,))
+    model = dataclasses.replace(base.model, layers=1, d_model=16, qkv_dim=16, mlp_dim=16, head=(16,), init="xavier")
     train = dataclasses.replace(base.train, steps=12, batch_size=8, learning_rate=1e-2, warmup=2, eval_every=4)
     base = dataclasses.replace(base, max_len=40, model=model, train=train)
     return resolve(
