@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from lra.interrupt import RunError
+from lra.protocols import Train
 from lra.typed import mistyped
 
 CURVE_POINTS = 200
@@ -70,6 +71,22 @@ class Journal:
     def best_step(self) -> int | None:
         """The step of the best validation among those that may select; of equals, the earliest."""
         return best_step(self.validation, self.first_selectable)
+
+
+def selection_rule(card_selection: str, train: Train) -> str:
+    """Return which checkpoint is tested: "validation" (the best on it) or "last".
+
+    Args:
+      card_selection: what the task allows; "last" if it has no validation split
+    """
+    return "last" if train.selection == "last" else card_selection
+
+
+def first_selectable(card_selection: str, train: Train) -> int | None:
+    """Return the first step whose validation may select the checkpoint that is tested; None: the last one is tested."""
+    if selection_rule(card_selection, train) == "last":
+        return None
+    return math.floor(train.select_after * train.steps) + 1
 
 
 def best_step(validation: Sequence[Sequence[float]], first_selectable: int | None) -> int | None:

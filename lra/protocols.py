@@ -7,7 +7,6 @@ source.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -131,19 +130,3 @@ def protocol_for(base: Protocol, mixer: str, options: Mapping[str, Any]) -> Prot
         return base
     model, train = dataclasses.replace(base.model, **form.model), dataclasses.replace(base.train, **form.train)
     return dataclasses.replace(base, model=model, train=train)
-
-
-def selection_rule(card_selection: str, train: Train) -> str:
-    """Return which checkpoint is tested: "validation" (the best on it) or "last".
-
-    Args:
-      card_selection: what the task allows; "last" if it has no validation split
-    """
-    return "last" if train.selection == "last" else card_selection
-
-
-def first_selectable(card_selection: str, train: Train) -> int | None:
-    """Return the first step whose validation may select the checkpoint that is tested; None: the last one is tested."""
-    if selection_rule(card_selection, train) == "last":
-        return None
-    return math.floor(train.select_after * train.steps) + 1

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lra.config import first_selectable, protocol
+from lra.config import protocol
 from lra.interrupt import RunError
-from lra.journal import Journal, Journals, best_step
+from lra.journal import Journal, Journals, best_step, first_selectable
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
