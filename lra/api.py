@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lra import config_file
 from lra import record as rec
 from lra.checkpoint import Checkpoints
 from lra.config import ConfigError, RunConfig
-from lra.data import prepare
+from lra.data import check_length, cut_note, prepare
 from lra.devices import use_every_core
 from lra.environment import code_state, environment, peak_bytes
 from lra.evaluate import Evaluation, Resident, evaluate
@@ -43,18 +44,21 @@ def configure(
     """The configuration of a run (see `run`); checks task, protocol, mixer and options, and trains nothing."""
     base = cfg.protocol(task, protocol)
     found, given = find_mixer(mixer, options)
-    return cfg.resolve(
+    card = load_task(task).CARD
+    config = cfg.resolve(
         base,
         mixer=found.spec,
         mixer_label=mixers.label(found, given),
         mixer_options=given,
         mixer_sha256=found.sha256,
-        task_version=load_task(task).CARD.version,
+        task_version=card.version,
         seed=seed,
         source=source,
         limit=limit,
         overrides=overrides,
     )
+    check_length(card, config.variant, config.max_len)
+    return config
 
 
 def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> tuple[mixers.Resolved, dict[str, Any]]:
@@ -124,12 +128,14 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
-    places = {seed: rec.runs_directory() / c.run_id(data.sha256) for seed, c in configs.items()}
+    places = {seed: rec.runs_directory() / c.run_id(*data.name) for seed, c in configs.items()}
     records = {}
     for seed, place in places.items():
         if (complete := rec.whole_record(place)).exists():
             records[seed] = rec.read(complete)
     if missing := [seed for seed in seeds if seed not in records]:
+        if is_writer() and (note := cut_note(data, config.max_len)):
+            print(note, file=sys.stderr)
         use_compilation_cache()
         use_every_core()
         for seed in missing if is_writer() else ():
@@ -195,7 +201,7 @@ def make_record(
         "created": rec.now(),
         "column": {
             "task": config.task,
-            "variant": config.variant,
+            "variant": data.column_variant,
             "task_version": config.task_version,
             "source": data.source,
             "data_sha256": data.sha256,

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lra.board import Board, Cell, Column, Cost, Table, Truncated
-from lra.record import ROOT, Found, Origin
+from lra.record import ROOT, Found, Origin, reported_variant
 from tasks import available, load_task
-from tasks.core import Card
+from tasks.core import Card, base_variant, is_copy
 
 FIRST_RUN = "python run_lra.py train --task listops --mixer cosformer --protocol quick"
 ORIGINS: tuple[Origin, ...] = ("yours", "committed")
@@ -226,6 +226,8 @@ def _md_column(column: Column) -> str:
     text, card = f"**{title}, {variant}**", card_of(column)
     if card and card.version == column.task_version and column.variant in card.variants:
         text += f": {md(card.about.rstrip('.?'))}; {md(card.variants[column.variant].about)}"
+    elif is_copy(column.variant):
+        text += f": a copy of `{md(base_variant(column.variant))}` whose splits have other sizes; no mean counts it"
     text += f". Data: {source}; SHA-256 `{md(column.data_sha256[:8])}`, task version {md(column.task_version)}"
     return text + (f"; {column.examples:,} test examples." if column.examples else ".")
 
@@ -251,6 +253,7 @@ def _facts(f: Found) -> dict[str, Any]:
     return {
         **r,
         **r["column"],
+        "variant": reported_variant(r),
         **r["test"],
         **r["environment"],
         "origin": f.origin,

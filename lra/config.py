@@ -127,10 +127,14 @@ class RunConfig:
         """Hash of all that has a part in the result."""
         return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
 
-    def run_id(self, data_sha256: str) -> str:
-        """The name of this run on data with that hash: of its directory, its record, its checkpoints."""
+    def run_id(self, data_sha256: str, variant: str | None = None) -> str:
+        """The name of this run on data with that hash: of its directory, its record, its checkpoints.
+
+        variant: under which the data are reported (`Prepared.column_variant`); None: as configured
+        """
         mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
-        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}-{data_sha256[:6]}"
+        data = f"{self.task}-{variant or self.variant}"
+        return f"{data}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}-{data_sha256[:6]}"
 
 
 @dataclasses.dataclass(frozen=True)

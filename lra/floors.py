@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from lra.environment import code_state, environment
-from lra.floor_rules import MAJORITY, rules
+from lra.floor_rules import MAJORITY, rules, version_of
 from lra.record import SCHEMA, at_chance, now, results_directory, runs_directory, scores, whole_record, write
 from tasks.core import Card, Prepared
 
 
-def floor_id(column: Mapping[str, Any], name: str) -> str:
-    """A floor is named by its data: task, variant, version and hash."""
-    plain = name.replace(",", "").replace(" ", "_").replace("-", "_")
+def floor_id(column: Mapping[str, Any], name: str, version: int) -> str:
+    """Return the name of a floor's record: its rule with its version, and the data's task, variant, version, hash."""
+    plain = name.replace(",", "").replace(" ", "_").replace("-", "_") + (f"_{version}" if version > 1 else "")
     return f"{column['task']}-{column['variant']}-{plain}-v{column['task_version']}-{column['data_sha256'][:6]}"
 
 
@@ -32,7 +32,7 @@ def _column(prepared: Prepared) -> dict[str, Any]:
     """It has no protocol: a floor is beside every protocol on the same data."""
     return {
         "task": prepared.task,
-        "variant": prepared.variant,
+        "variant": prepared.column_variant,
         "task_version": prepared.version,
         "source": prepared.source,
         "data_sha256": prepared.sha256,
@@ -52,10 +52,10 @@ def floor_record(prepared: Prepared, card: Card, name: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "floor",
         "status": "complete",
-        "id": floor_id(column, name),
+        "id": floor_id(column, name, version_of(name)),
         "created": now(),
         "column": column,
-        "mixer": {"name": name, "label": name, "options": {}, "sha256": None},
+        "mixer": {"name": name, "label": name, "options": {}, "sha256": None, "version": version_of(name)},
         "seed": None,
         "test": {**test, "at_chance": at_chance(test["correct"], test["count"], majority)},
         "majority_accuracy": majority,
@@ -72,10 +72,10 @@ def write_floors(prepared: Prepared, card: Card) -> list[Path]:
     """
     paths = []
     for name in rules(card):
-        made = floor_id(_column(prepared), name)
+        made = floor_id(_column(prepared), name, version_of(name))
         mine = whole_record(runs_directory() / made)
         there = [p for p in (results_directory() / "floors" / mine.name, mine) if p.exists()]
         if not there and name != MAJORITY:
-            print(f"{card.name} {prepared.variant}: the floor '{name}'", file=sys.stderr, flush=True)
+            print(f"{card.name} {prepared.column_variant}: the floor '{name}'", file=sys.stderr, flush=True)
         paths.append(there[0] if there else write(mine.parent, floor_record(prepared, card, name)))
     return paths

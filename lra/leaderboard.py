@@ -19,9 +19,9 @@ from lra.board_marks import Key, Marks, RowKey
 from lra.board_published import as_markdown as reported
 from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
-from lra.floor_rules import MAJORITY
-from lra.record import Found
-from tasks.core import SAMPLE
+from lra.floor_rules import MAJORITY, version_of
+from lra.record import Found, reported_variant
+from tasks.core import SAMPLE, base_variant, is_copy
 
 Group = tuple[str, int, Track]  # protocol, version
 Format = Literal["table", "md", "csv", "json", "latex", "html"]
@@ -35,7 +35,7 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
       protocol: `small`, or `small@1`; None: all
     """
     found = list(found)
-    floors = [f for f in found if f.record["kind"] == "floor"]
+    floors = [f for f in found if f.record["kind"] == "floor" and _of_today(f.record["mixer"])]
     groups: dict[Group, list[Found]] = defaultdict(list)
     tunings = [f for f in found if f.record["kind"] == "tuning"]
     others = set()
@@ -58,6 +58,11 @@ def board(found: Iterable[Found], protocol: str | None = None) -> Board:
         found=(*(f for group in ordered if group[2] != "tuned" for f in groups[group]), *floors),
         others=tuple(sorted(others)),
     )
+
+
+def _of_today(rule: Mapping[str, Any]) -> bool:
+    """Whether a floor was computed by its rule as it is now."""
+    return bool(rule.get("version", 1) == version_of(rule["name"]))
 
 
 def _trials(run: Found, tunings: Iterable[Found]) -> int:
@@ -183,7 +188,7 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
 
     part: dict[Key, int] = {}
     for key in sorted(columns, key=place):
-        part[key] = sum(other[:2] == key[:2] for other in part)
+        part[key] = sum((other[0], base_variant(other[1])) == (key[0], base_variant(key[1])) for other in part)
     return [[f for f in runs if part[column_key(f)] == i] for i in range(max(part.values()) + 1)]
 
 
@@ -202,7 +207,7 @@ def _about(group: Group, runs: Sequence[Found]) -> str:
 
 def column_key(f: Found) -> Key:
     c = f.record["column"]
-    return c["task"], c["variant"], c["task_version"], c["data_sha256"]
+    return c["task"], reported_variant(f.record), c["task_version"], c["data_sha256"]
 
 
 def _row(f: Found) -> RowKey:
@@ -215,7 +220,7 @@ def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
 
 
 def _task_order(key: Key) -> tuple[Any, ...]:
-    return _place(key[0], cfg.TASKS), key[1] != "full", *key[1:]
+    return _place(key[0], cfg.TASKS), base_variant(key[1]) != "full", is_copy(key[1]), *key[1:]
 
 
 def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
@@ -243,9 +248,9 @@ def _mean(columns: Mapping[Key, Column], cells: Sequence[Cell | None]) -> float 
 
 
 def five_task_mean(columns: Iterable[Key], values: Sequence[float | None]) -> float | None:
-    """The mean over LRA's five tasks, if each of them has exactly one value; else None. Nothing else is averaged."""
-    there = [(key[0], v) for key, v in zip(columns, values, strict=True) if v is not None]
-    return statistics.fmean(v for _, v in there) if sorted(t for t, _ in there) == sorted(cfg.TASKS) else None
+    """Return the mean over LRA's five tasks if each of them has exactly one value, else None; copies do not count."""
+    counted = [(key[0], v) for key, v in zip(columns, values, strict=True) if v is not None and not is_copy(key[1])]
+    return statistics.fmean(v for _, v in counted) if sorted(t for t, _ in counted) == sorted(cfg.TASKS) else None
 
 
 def _standing(row: Row) -> float:

@@ -21,6 +21,8 @@ import numpy as np
 
 from lra.record_shape import MAX_TOLD, load
 from lra.record_shape import SCHEMA as SCHEMA
+from tasks import available, load_task
+from tasks.core import copy_name, has_other_sizes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,6 +80,23 @@ def scores(predictions: np.ndarray, labels: np.ndarray, classes: int) -> dict[st
 def at_chance(correct: int, count: int, majority: float) -> bool:
     """Whether an accuracy is within two standard errors of always naming the most frequent class, or below."""
     return correct / count <= majority + 2 * math.sqrt(majority * (1 - majority) / count)
+
+
+def reported_variant(record: Mapping[str, Any]) -> str:
+    """Return the variant under which a record is reported: what its column says, or that of a copy.
+
+    Records from before copies had a name of their own call them `full`. The number of test examples shows it, unless
+    the run was tested on a part of them.
+    """
+    column, test = record["column"], record["test"]
+    variant: str = column["variant"]
+    if not test or column["task"] not in available():
+        return variant
+    card = load_task(column["task"]).CARD
+    if column["task_version"] != card.version or record.get("config", {}).get("limit") == test["count"]:
+        return variant
+    copy = has_other_sizes(card, variant, column["source"], {"test": test["count"]})
+    return copy_name(variant) if copy else variant
 
 
 def now() -> str:

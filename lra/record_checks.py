@@ -15,18 +15,26 @@ import numpy as np
 from lra import config as cfg
 from lra import record as rec
 from lra.config_file import from_json
-from lra.floor_rules import COUNTED, FITTED
+from lra.floor_rules import COUNTED, FITTED, version_of
 from lra.floors import floor_id
 from lra.journal import CURVE_POINTS
 from lra.leaderboard import changes
 from lra.record_shape import Record, told
 from tasks import load_task
+from tasks.core import base_variant
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Of prepared data: the labels of test [N], the most frequent one of train, predictions of counted floors [N]."""
+    """What prepared data say of a record.
 
+    variant: under which they are reported
+    labels: uint8 [N] of test
+    common: the most frequent label of train
+    floors: predictions of the counted floors, uint8 [N]
+    """
+
+    variant: str
     labels: np.ndarray
     common: int
     floors: Mapping[str, np.ndarray]
@@ -45,7 +53,7 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
     if record["mixer"]["sha256"] is not None:
         unverified.append("mixer: a file of one's own, of which only the hash is here")
     if today := column["task_version"] == card.version:
-        if column["variant"] not in card.variants:
+        if base_variant(column["variant"]) not in card.variants:
             return [f"column.variant: {card.name} has {', '.join(card.variants)}"], unverified
     else:
         unverified.append(f"retired: of task version {column['task_version']}; today's is {card.version}")
@@ -59,15 +67,21 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
         limit = config.limit if config else None
         if today and record["selection"]["rule"] != card.selection:
             problems.append(f"selection.rule is {told(record['selection']['rule'])}, the task says {card.selection}")
-    elif record["id"] != (name := floor_id(column, record["mixer"]["name"])):
-        problems.append(f"id is not that of this floor, {name}")
-    elif record["mixer"]["name"] in FITTED:
-        unverified.append("floor: fitted by scikit-learn, and not fitted again here")
+    else:
+        name, version = record["mixer"]["name"], record["mixer"].get("version", 1)
+        if record["id"] != (identity := floor_id(column, name, version)):
+            problems.append(f"id is not that of this floor, {identity}")
+        if version != version_of(name):
+            unverified.append(f"retired: of version {version} of its rule; today's is {version_of(name)}")
+        elif name in FITTED:
+            unverified.append("floor: fitted by scikit-learn, and not fitted again here")
     if record["status"] == "diverged":
         return problems, [*unverified, "diverged: it has no test that could be checked"]
     truth = lookup(column["task"], column["variant"], column["data_sha256"]) if today else None
     if truth is None:
         unverified.append(f"test: the labels of data {column['data_sha256'][:8]} are not at hand")
+    elif truth.variant != (variant := rec.reported_variant(record)):
+        problems.append(f"column.variant is {variant}, the data are {truth.variant}")
     try:
         problems += _test(record, len(card.classes) if today else len(record["test"]["confusion"]), truth, limit)
     except ValueError as error:
@@ -98,8 +112,9 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str], list[str]]
         anew = cfg.resolve(base, overrides=overrides, **{name: getattr(config, name) for name in names})
     except cfg.ConfigError as error:
         return None, [f"config: {error}"], []
-    same = ("task", "variant", "task_version", "protocol", "protocol_version", "modified")
-    wanted: dict[str, Any] = {name: column[name] for name in same} | {"seed": record["seed"]}
+    same = ("task", "task_version", "protocol", "protocol_version", "modified")
+    wanted: dict[str, Any] = {name: column[name] for name in same}
+    wanted |= {"seed": record["seed"], "variant": base_variant(column["variant"])}
     wanted |= {f"mixer_{name}": mixer[name] for name in ("label", "options", "sha256")}
     departing = [(k, getattr(config, k), v) for k, v in wanted.items() if getattr(config, k) != v]
     problems = [f"config.{k} is {told(ours)}, the record says {told(theirs)}" for k, ours, theirs in departing]
@@ -108,7 +123,8 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str], list[str]]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     if record["config_sha256"] != digest:
         problems.append(f"config_sha256 is not the hash of config, {digest[:8]}")
-    name = f"{config.run_id('').rsplit('-', 2)[0]}-{digest[:8]}-{column['data_sha256'][:6]}"
+    start = config.run_id("", column["variant"]).rsplit("-", 2)[0]
+    name = f"{start}-{digest[:8]}-{column['data_sha256'][:6]}"
     if record["id"] != name:
         problems.append(f"id is not that of its configuration and data, {name}")
     where = f"{column['protocol']}@{column['protocol_version']}"
@@ -224,8 +240,9 @@ def _test(record: Record, classes: int, truth: Truth | None, limit: int | None) 
         yield "test.confusion has other labels than the task"
     if not math.isclose(share := float((labels == truth.common).mean()), majority, rel_tol=1e-12):
         yield f"majority_accuracy is {majority}, by the labels of the task {share}"
-    name = record["mixer"]["name"]
-    if record["kind"] == "floor" and name in COUNTED and not np.array_equal(truth.floors.get(name, []), predictions):
+    name, counted = record["mixer"]["name"], record["kind"] == "floor" and record["mixer"]["name"] in COUNTED
+    today = record["mixer"].get("version", 1) == version_of(name)
+    if counted and today and not np.array_equal(truth.floors.get(name, []), predictions):
         yield "test.predictions are not those of this floor"
 
 

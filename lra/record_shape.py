@@ -172,6 +172,7 @@ EVERY = {
     "mixer.label": TEXT,
     "mixer.options": OBJECT,
     "mixer.sha256": _or_none(SHA256),
+    "mixer.version?": whole(1),
     "test": OBJECT,
     **{f"environment.{k}": TEXT for k in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "backend", "device")},
     **{f"environment.{k}": whole(1) for k in ("device_count", "cores")},

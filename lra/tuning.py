@@ -30,9 +30,9 @@ def trials(task: str, mixer: str, name: str) -> dict[float, RunConfig]:
     }
 
 
-def run_record(config: RunConfig, data_sha256: str) -> dict[str, Any] | None:
-    """The record of a run of this machine that ended (complete or diverged), if it did."""
-    records = rec.runs_directory() / config.run_id(data_sha256) / "records"
+def run_record(config: RunConfig, data: tuple[str, str]) -> dict[str, Any] | None:
+    """The record of a run of this machine on these data (`Prepared.name`) that ended (complete or diverged), if any."""
+    records = rec.runs_directory() / config.run_id(*data) / "records"
     ended = [rec.read(path) for path in sorted(records.glob("*.json"))]
     return next((r for r in ended if r["status"] != "truncated"), None)
 

@@ -81,6 +81,7 @@ CARD = Card(
     vocab_size=257,
     classes=("not connected", "connected"),
     pairs=False,
+    pictures=True,
     selection="validation",
     variants={name: _variant(name) for name in _SETTINGS},
     sources=(GENERATED, OFFICIAL, SAMPLE),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lra import config as cfg
+from tasks import available, load_task
 
 
 def command(record: Mapping[str, Any]) -> str:
@@ -52,6 +53,8 @@ def caveats(record: Mapping[str, Any]) -> list[str]:
         today = None
     if today != column["protocol_version"]:
         said.append(f"The protocol was at version {column['protocol_version']}: take the code of that commit.")
+    if column["task"] in available() and column["task_version"] != load_task(column["task"]).CARD.version:
+        said.append(f"The task was at version {column['task_version']}: take the code of that commit.")
     if record["mixer"]["sha256"] is not None:
         said.append("The mixer is a file of its author's own, of which only the hash is here.")
     return said

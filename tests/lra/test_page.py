@@ -22,8 +22,9 @@ from lra import api, leaderboard, record
 from lra import config as cfg
 from lra.page import as_html
 from lra.page.charts import curves
-from lra.page.repeat import command
+from lra.page.repeat import caveats, command
 from lra.record import Found
+from tasks import load_task
 from tests.chromium import CHROMIUM, Page, page
 from tests.lra.test_leaderboard import floor, run
 
@@ -158,11 +159,21 @@ def test_the_command_of_every_committed_run_gives_its_configuration(monkeypatch:
 
     monkeypatch.setattr(api, "run_seeds", configured)
     runs = [f.record for f in record.find([(record.results_directory(), "committed")]) if f.record["kind"] == "run"]
+    # Data of an older version of a task are made by older code: `caveats` says so.
+    runs = [r for r in runs if r["column"]["task_version"] == load_task(r["column"]["task"]).CARD.version]
+    assert {r["column"]["task"] for r in runs} >= {"listops", "text", "retrieval", "image"}
     some = {(r["mixer"]["label"], r["column"]["task"], r["column"]["modified"]): r for r in runs}
     for r in [r for i, r in enumerate(some.values()) if i % 5 == 0 or r["column"]["modified"]]:
         words = shlex.split(command(r))
         run_lra.main(words[2:])
         assert made["sha256"] == r["config_sha256"], command(r)
+
+
+def test_data_of_an_older_version_of_the_task_need_older_code() -> None:
+    r = run(0.3).record
+    assert not any("The task was" in caveat for caveat in caveats(r))
+    r["column"]["task_version"] += 1
+    assert "The task was at version 2: take the code of that commit." in caveats(r)
 
 
 def test_changes_of_every_kind_are_in_the_command() -> None:
