@@ -350,7 +350,7 @@ class Prepare:
                 missing += 1
                 continue
             sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-            print(f"{task} {self.variant}: {sizes}; source: {data.source}; {data.sha256[:12]}")
+            print(f"{task} {data.column_variant}: {sizes}; source: {data.source}; {data.sha256[:12]}")
         return 1 if missing else 0
 
 

@@ -15,7 +15,7 @@ from lra import config_file, earlier
 from lra import record as rec
 from lra.code import Code, computing
 from lra.config import ConfigError, Protocol, RunConfig
-from lra.data import prepare
+from lra.data import check_length, cut_note, prepare
 from lra.devices import use_every_core
 from lra.environment import code_state, versions
 from lra.hosts import is_writer
@@ -45,18 +45,21 @@ def configure(
 ) -> RunConfig:
     """Return the configuration of a run (see `run`); check task, protocol, mixer and options, and train nothing."""
     base, found, given = protocol_and_mixer(task, mixer, protocol, options)
-    return cfg.resolve(
+    card = load_task(task).CARD
+    config = cfg.resolve(
         base,
         mixer=found.spec,
         mixer_label=mixers.label(found, given),
         mixer_options=given,
         mixer_sha256=found.sha256,
-        task_version=load_task(task).CARD.version,
+        task_version=card.version,
         seed=seed,
         source=source,
         limit=limit,
         overrides=overrides,
     )
+    check_length(card, config.variant, config.max_len)
+    return config
 
 
 def protocol_and_mixer(
@@ -152,9 +155,14 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
-    places = {seed: rec.runs_directory() / c.run_id(data.sha256, code.sha256) for seed, c in configs.items()}
+    places = {
+        seed: rec.runs_directory() / c.run_id(data.sha256, code.sha256, data.column_variant)
+        for seed, c in configs.items()
+    }
     records = {seed: record for seed, place in places.items() if (record := _complete(place)) is not None}
     if missing := [seed for seed in seeds if seed not in records]:
+        if is_writer() and (note := cut_note(data, config.max_len)):
+            print(note, file=sys.stderr)
         use_compilation_cache()
         use_every_core()
         version = mixers.resolve(config.mixer).version
@@ -265,7 +273,7 @@ def make_record(
         "created": rec.now(),
         "column": {
             "task": config.task,
-            "variant": config.variant,
+            "variant": data.column_variant,
             "task_version": config.task_version,
             "source": data.source,
             "data_sha256": data.sha256,

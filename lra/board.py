@@ -14,6 +14,7 @@ from typing import Literal
 from lra.comparison import Standing, interval
 from lra.record import Found, Origin
 from lra.record_facts import Key
+from tasks.core import is_copy
 
 # matched: the protocol as it stands, for every mixer. tuned: with the learning rate that was best on validation,
 # of a grid that is the same for every mixer. modified: whatever the user changed.
@@ -27,7 +28,6 @@ class Column:
     Attributes:
       examples: number of test examples; None: no run was tested on all of them
       chance: share of the largest class of the test labels; None if `examples` is
-      copy: the data set is not that of the task's card: it has another number of examples
     """
 
     task: str
@@ -37,7 +37,11 @@ class Column:
     source: str
     examples: int | None = None
     chance: float | None = None
-    copy: bool = False
+
+    @property
+    def copy(self) -> bool:
+        """Whether the data set has other numbers of examples than the task's card."""
+        return is_copy(self.variant)
 
     @property
     def key(self) -> Key:

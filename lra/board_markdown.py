@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from lra.board import Board, Column, Table
 from lra.board_text import (
+from tasks.core import base_variant
     COST,
     FIRST_RUN,
     MEAN,
@@ -98,6 +99,8 @@ def _md_column(column: Column) -> str:
     text, card = f"**{title}, {variant}**", card_of(column)
     if card and column.variant in card.variants:
         text += f": {md(card.about.rstrip('.?'))}; {md(card.variants[column.variant].about)}"
+    elif column.copy:
+        text += f": a copy of `{md(base_variant(column.variant))}` whose splits have other sizes; no mean counts it"
     text += f". Data: {source}; SHA-256 `{md(column.data_sha256[:8])}`, task version {md(column.task_version)}"
     if column.examples is None or column.chance is None:
         return f"{text}."

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from lra.board import Board, Cell, Column, Cost, Row, Table, Truncated
 from lra.comparison import Standing, Verdict
 from lra.record import Origin
-from lra.record_facts import COPY
 from tasks import available, load_task
 from tasks.core import Card
 
@@ -136,8 +135,7 @@ def heading(column: Column, beside: Sequence[Column] = ()) -> tuple[str, str, st
     same = [c for c in beside if (c.task, c.variant, c.source) == (column.task, column.variant, column.source)]
     exact = f", data {column.data_sha256[:8]}" if len(same) > 1 else ""
     card = card_of(column)
-    variant = column.variant + " (copy)" * (column.copy and column.variant != COPY)
-    return clean(card.title if card else column.task), clean(variant), clean(column.source + exact)
+    return clean(card.title if card else column.task), clean(column.variant), clean(column.source + exact)
 
 
 def card_of(column: Column) -> Card | None:

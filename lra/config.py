@@ -60,19 +60,23 @@ class RunConfig:
         """SHA-256 of all settings that affect the result."""
         return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
 
-    @property
-    def run_name(self) -> str:
-        """The readable part of a run's id."""
-        mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
-        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}"
+    def run_name(self, variant: str | None = None) -> str:
+        """Return the readable part of a run's id.
 
-    def run_id(self, data_sha256: str, code_sha256: str | None) -> str:
+        Args:
+          variant: under which the data are reported (`Prepared.column_variant`); None: as configured
+        """
+        mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
+        return f"{self.task}-{variant or self.variant}-{self.protocol}-{mixer}-s{self.seed}"
+
+    def run_id(self, data_sha256: str, code_sha256: str | None, variant: str | None = None) -> str:
         """Return the name of a run's directory and record: what it is, with the hashes of settings, data and code.
 
         Args:
           code_sha256: of the code that computes it (`lra.code`); None: of a record made before code was recorded
+          variant: see `run_name`
         """
-        return "-".join([self.run_name, *short_hashes(self.sha256, data_sha256, code_sha256)])
+        return "-".join([self.run_name(variant), *short_hashes(self.sha256, data_sha256, code_sha256)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,24 +1,28 @@
-"""From source files to a prepared data set: which source, where it lies, prepared once."""
+"""From source files to a prepared data set: which source is used, where it is stored; data are prepared once."""
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
+import numpy as np
+
+from lra.config import ConfigError
 from tasks import load_task
 from tasks.core import (
     OFFICIAL,
     SAMPLE,
+    Card,
     DataError,
     Prepared,
     Progress,
-    build_directory,
+    Split,
     check_request,
     default_workers,
     quiet,
-    read_prepared,
-    write_prepared,
 )
+from tasks.prepared import build_directory, read_prepared, write_prepared
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +59,35 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
     )
 
 
+def check_length(card: Card, variant: str, max_len: int) -> None:
+    """Check that no input of a task whose inputs are pictures is longer than `max_len`: a cut picture is not one.
+
+    Raises:
+      ConfigError: `max_len` is shorter than the pictures of the variant.
+    """
+    if card.pictures and variant in card.variants and max_len < (pixels := card.variants[variant].max_bytes):
+        raise ConfigError(
+            f"{card.name} {variant}: a picture has {pixels:,} pixels and max_len is {max_len:,}, but pictures are not "
+            f"cut; give --max-len {pixels}"
+        )
+
+
+def cut_note(prepared: Prepared, max_len: int) -> str | None:
+    """Return a sentence on how many training examples are cut to `max_len`; None if none is.
+
+    A pair counts if one of its documents is longer.
+    """
+    lengths = prepared.splits["train"].lengths
+    cut = int(np.count_nonzero(lengths.reshape(len(lengths), -1).max(1, initial=0) > max_len))
+    if not cut:
+        return None
+    share = 100 * cut / len(lengths)
+    return (
+        f"note: {cut:,} of {len(lengths):,} training examples of {prepared.task} ({share:.1f} %) are longer than "
+        f"max_len {max_len:,}; only their first {max_len:,} bytes are read"
+    )
+
+
 def prepared_path(task: str, variant: str, source: str) -> Path:
     """Directory of the prepared data set, whether it is there yet or not."""
     module = load_task(task)
@@ -78,3 +111,25 @@ def prepare(
         built = module.build(variant, source, data_directory(), workers=default_workers(), progress=progress)
         write_prepared(target, module.CARD, variant, built)
     return read_prepared(target, module.CARD)
+
+
+def class_names(prepared: Prepared, card: Card) -> tuple[str, ...]:
+    """Names of the classes as they are in this data: the sample of Image shows figures, not aeroplanes."""
+    if card.name == "image" and prepared.source.startswith(SAMPLE):
+        from tasks.samples import PICTURE_CLASSES
+
+        return PICTURE_CLASSES
+    return card.classes
+
+
+def image_side(split: Split) -> int:
+    """R of pictures [R, R].
+
+    Raises:
+      DataError: not every document has R * R bytes.
+    """
+    sizes = np.unique(np.diff(split.offsets))
+    side = math.isqrt(int(sizes[0])) if len(sizes) == 1 else 0
+    if side < 1 or side * side != sizes[0]:
+        raise DataError(f"pictures of {', '.join(map(str, sizes[:3])) or 'no'} bytes are not squares of one size")
+    return side

@@ -74,7 +74,8 @@ def remove_unbegun(config: RunConfig, run_id: str) -> None:
 def _same(config: RunConfig, run_id: str) -> list[Path]:
     """Return the directories of runs of the same settings and data with another id."""
     found = []
-    for path in sorted(rec.runs_directory().glob(f"{config.run_name}-*/config.json")):
+    name = run_id.removesuffix("-".join(id_hashes(run_id)))
+    for path in sorted(rec.runs_directory().glob(f"{name}*/config.json")):
         hashes = id_hashes(path.parent.name)
         if path.parent.name != run_id and hashes and hashes[1] == id_hashes(run_id)[1]:
             try:

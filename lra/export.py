@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from lra.verify import IMAGES, class_names, image_side
+from lra.data import class_names, image_side
 from tasks import available, load_task
 from tasks.core import Card, DataError, Prepared, Progress, Split, quiet
 
@@ -95,7 +95,7 @@ def _dataset_info(prepared: Prepared, card: Card, directory: Path) -> tfds.core.
     label = tfds.features.ClassLabel(names=list(class_names(prepared, card)))
     features: dict[str, Any]
     keys: Any
-    if card.name in IMAGES:
+    if card.pictures:
         side = image_side(next(iter(prepared.splits.values())))
         image = tfds.features.Tensor(shape=(side, side, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
         features, keys = {"image": image}, "image"
@@ -109,7 +109,7 @@ def _dataset_info(prepared: Prepared, card: Card, directory: Path) -> tfds.core.
             version=tfds.core.Version(f"{prepared.version}.0.0"),
             data_dir=str(directory),
             module_name="",
-            config_name=prepared.variant,
+            config_name=prepared.column_variant,
             config_description=card.variants[prepared.variant].about,
         ),
         description=f"{card.title}: {card.about}\nSource: {prepared.source}. SHA-256 of the content: {prepared.sha256}",
@@ -123,7 +123,7 @@ def _dataset_info(prepared: Prepared, card: Card, directory: Path) -> tfds.core.
 
 def _examples(card: Card, split: Split, start: int, stop: int) -> Iterator[dict[str, Any]]:
     decode = load_task(card.name).decode if card.name == "listops" else None
-    side = image_side(split) if card.name in IMAGES else 0
+    side = image_side(split) if card.pictures else 0
     for items, label in zip(split.items[start:stop], split.labels[start:stop], strict=True):
         documents = [split.document(d) for d in np.atleast_1d(items)]
         if side:

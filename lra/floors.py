@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lra.environment import code_state, environment
-from lra.floor_rules import MAJORITY, rules
+from lra.floor_rules import MAJORITY, rules, version_of
 from lra.record import (
     SCHEMA,
     at_chance,
@@ -34,9 +34,9 @@ from lra.record import (
 from tasks.core import Card, Prepared
 
 
-def floor_id(column: Mapping[str, Any], name: str) -> str:
-    """Return the id of a trivial baseline: its data (task, variant, version and hash) and its name."""
-    plain = name.replace(",", "").replace(" ", "_").replace("-", "_")
+def floor_id(column: Mapping[str, Any], name: str, version: int) -> str:
+    """Return the id of a trivial baseline: its rule and version, and task, variant, version and hash of its data."""
+    plain = name.replace(",", "").replace(" ", "_").replace("-", "_") + (f"_{version}" if version > 1 else "")
     return f"{column['task']}-{column['variant']}-{plain}-v{column['task_version']}-{column['data_sha256'][:6]}"
 
 
@@ -44,7 +44,7 @@ def _column(prepared: Prepared) -> dict[str, Any]:
     """Return the column of a trivial baseline. It has no protocol: it belongs to every protocol on the same data."""
     return {
         "task": prepared.task,
-        "variant": prepared.variant,
+        "variant": prepared.column_variant,
         "task_version": prepared.version,
         "source": prepared.source,
         "data_sha256": prepared.sha256,
@@ -65,10 +65,10 @@ def floor_record(prepared: Prepared, card: Card, name: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "floor",
         "status": "complete",
-        "id": floor_id(column, name),
+        "id": floor_id(column, name, version_of(name)),
         "created": now(),
         "column": column,
-        "mixer": {"name": name, "label": name, "options": {}, "sha256": None},
+        "mixer": {"name": name, "label": name, "options": {}, "sha256": None, "version": version_of(name)},
         "seed": None,
         "test": {**test, "at_chance": at_chance(test["correct"], test["count"], chance)},
         "chance": chance,
@@ -86,10 +86,10 @@ def write_floors(prepared: Prepared, card: Card) -> list[Path]:
     """
     paths = []
     for name in rules(card):
-        made = floor_id(_column(prepared), name)
+        made = floor_id(_column(prepared), name, version_of(name))
         mine = whole_record(runs_directory() / made)
         there = [p for p in (results_directory() / "floors" / mine.name, mine) if p.exists()]
         if not there and name != MAJORITY:
-            print(f"{card.name} {prepared.variant}: the trivial baseline '{name}'", file=sys.stderr, flush=True)
+            print(f"{card.name} {prepared.column_variant}: the trivial baseline '{name}'", file=sys.stderr, flush=True)
         paths.append(there[0] if there else write(mine.parent, floor_record(prepared, card, name)))
     return paths

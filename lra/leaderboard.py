@@ -22,8 +22,7 @@ from lra.earlier import of_one_code
 from lra.floor_rules import MAJORITY
 from lra.record import Found, chance, is_at_chance, predicts_one_class
 from lra.record_facts import Key, changes, column_key, hardware, retired
-from tasks import load_task
-from tasks.core import SAMPLE
+from tasks.core import SAMPLE, base_variant, is_copy
 
 Group = tuple[str, int, Track]  # protocol, version
 Format = Literal["table", "md", "csv", "json", "latex", "html"]
@@ -155,7 +154,7 @@ def _parts(runs: Sequence[Found]) -> list[list[Found]]:
 
     part: dict[Key, int] = {}
     for key in sorted(columns, key=place):
-        part[key] = sum(other[:2] == key[:2] for other in part)
+        part[key] = sum((other[0], base_variant(other[1])) == (key[0], base_variant(key[1])) for other in part)
     return [[f for f in runs if part[column_key(f.record)] == i] for i in range(max(part.values()) + 1)]
 
 
@@ -178,7 +177,7 @@ def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
 
 
 def _task_order(key: Key) -> tuple[Any, ...]:
-    return _place(key[0], cfg.TASKS), key[1] != "full", *key[1:]
+    return _place(key[0], cfg.TASKS), base_variant(key[1]) != "full", is_copy(key[1]), *key[1:]
 
 
 def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
@@ -203,22 +202,14 @@ def _columns(runs: Iterable[Found]) -> dict[Key, Column]:
         tests = [r["test"] for r in by_key[key] if r["test"] and r["config"].get("limit") is None]
         whole = max(tests, key=lambda test: test["count"], default=None)
         examples = whole["count"] if whole else None
-        columns[key] = Column(*key, sources, examples, chance(whole) if whole else None, _is_copy(key, examples))
+        columns[key] = Column(*key, sources, examples, chance(whole) if whole else None)
     return columns
 
 
-def _is_copy(key: Key, examples: int | None) -> bool:
-    """Return whether a column's data are not those of the task's card, by name or by the number of test examples."""
-    variants = load_task(key[0]).CARD.variants
-    return key[1] not in variants or (examples is not None and examples != variants[key[1]].sizes["test"])
-
-
 def five_task_mean(columns: Iterable[Column], values: Sequence[float | None]) -> float | None:
-    """Return the mean over LRA's five tasks if each has exactly one value, and none of a copy; else None."""
-    found = [(c, v) for c, v in zip(columns, values, strict=True) if v is not None]
-    if any(c.copy for c, _ in found) or sorted(c.task for c, _ in found) != sorted(cfg.TASKS):
-        return None
-    return statistics.fmean(v for _, v in found)
+    """Return the mean over LRA's five tasks if each of them has exactly one value, else None; copies do not count."""
+    counted = [(c.task, v) for c, v in zip(columns, values, strict=True) if v is not None and not c.copy]
+    return statistics.fmean(v for _, v in counted) if sorted(t for t, _ in counted) == sorted(cfg.TASKS) else None
 
 
 def _standing(row: Row) -> float:

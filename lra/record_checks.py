@@ -17,18 +17,27 @@ from lra import record as rec
 from lra.code import sha256_of
 from lra.config_file import from_json
 from lra.floor_rules import COUNTED, FITTED
+from lra.floor_rules import version_of as rule_version
 from lra.floors import floor_id
 from lra.journal import CURVE_POINTS, best_step, first_selectable, selection_rule
-from lra.record_facts import COPY, changes, mixer_version, protocol_of, retired
+from lra.record_facts import changes, mixer_version, protocol_of, reported_variant, retired
 from lra.record_shape import Record, told
 from lra.run_id import id_hashes, short_hashes
 from tasks import load_task
+from tasks.core import base_variant
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Of prepared data: labels of test [N], the most frequent one of train, predictions of the counted rules [N]."""
+    """What prepared data say of a record.
 
+    variant: under which they are reported
+    labels: uint8 [N] of test
+    common: the most frequent label of train
+    floors: predictions of the counted floors, uint8 [N]
+    """
+
+    variant: str
     labels: np.ndarray
     common: int
     floors: Mapping[str, np.ndarray]
@@ -49,7 +58,7 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
         unverified.append("mixer: a file of one's own, of which only the hash is here")
     unverified += [f"retired: {reason}" for reason in retired(record)]
     today = column["task_version"] == card.version
-    if today and column["variant"] not in (*card.variants, COPY):
+    if today and base_variant(column["variant"]) not in card.variants:
         return [f"column.variant: {card.name} has {', '.join(card.variants)}"], unverified
     if kind == "tuning":
         wrong, missing = _trials_here(record, known)
@@ -62,15 +71,19 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
         rule = selection_rule(card.selection, config.train) if config else card.selection
         if today and record["selection"]["rule"] != rule:
             problems.append(f"selection.rule is {told(record['selection']['rule'])}, task and protocol say {rule}")
-    elif record["id"] != (name := floor_id(column, record["mixer"]["name"])):
-        problems.append(f"id is not that of this trivial baseline, {name}")
-    elif record["mixer"]["name"] in FITTED:
-        unverified.append("trivial baseline: fitted by scikit-learn, and not fitted again here")
+    else:
+        name = record["mixer"]["name"]
+        if record["id"] != (identity := floor_id(column, name, record["mixer"].get("version", 1))):
+            problems.append(f"id is not that of this trivial baseline, {identity}")
+        if name in FITTED:
+            unverified.append("trivial baseline: fitted by scikit-learn, and not fitted again here")
     if record["status"] == "diverged":
         return problems, [*unverified, "diverged: it has no test that could be checked"]
     truth = lookup(column["task"], column["variant"], column["data_sha256"]) if today else None
     if truth is None:
         unverified.append(f"test: the labels of data {column['data_sha256'][:8]} are not at hand")
+    elif truth.variant != (variant := reported_variant(record)):
+        problems.append(f"column.variant is {variant}, the data are {truth.variant}")
     try:
         problems += _test(record, len(card.classes) if today else len(record["test"]["confusion"]), truth, limit)
     except ValueError as error:
@@ -156,10 +169,9 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str]]:
     except cfg.ConfigError as error:
         return None, [f"config: {error}"]
     same = ("task", "task_version", "protocol", "protocol_version", "modified")
-    wanted: dict[str, Any] = {name: column[name] for name in same} | {"seed": record["seed"]}
+    wanted: dict[str, Any] = {name: column[name] for name in same}
+    wanted |= {"seed": record["seed"], "variant": base_variant(column["variant"])}
     wanted |= {f"mixer_{name}": mixer[name] for name in ("label", "options", "sha256")}
-    if column["variant"] != COPY:  # the name of the data, whatever variant was asked for
-        wanted["variant"] = column["variant"]
     departing = [(k, getattr(config, k), v) for k, v in wanted.items() if getattr(config, k) != v]
     problems = [f"config.{k} is {told(ours)}, the record says {told(theirs)}" for k, ours, theirs in departing]
     if config.train.steps != record["steps"]["planned"]:
@@ -168,7 +180,8 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str]]:
     if record["config_sha256"] != digest:
         problems.append(f"config_sha256 is not the hash of config, {digest[:8]}")
     code_sha256 = (record["code"].get("computing") or {}).get("sha256")
-    name = "-".join([config.run_name, *short_hashes(digest, column["data_sha256"], code_sha256)])
+    run_name = config.run_name(column["variant"])
+    name = "-".join([run_name, *short_hashes(digest, column["data_sha256"], code_sha256)])
     if record["id"] != name:
         problems.append(f"id is not that of its configuration, data and code, {name}")
     if base.version == column["protocol_version"] and resolved.modified != column["modified"]:
@@ -281,8 +294,9 @@ def _test(record: Record, classes: int, truth: Truth | None, limit: int | None) 
         yield "test.confusion has other labels than the task"
     if not math.isclose(share := float((labels == truth.common).mean()), majority, rel_tol=1e-12):
         yield f"majority_accuracy is {majority}, by the labels of the task {share}"
-    name = record["mixer"]["name"]
-    if record["kind"] == "floor" and name in COUNTED and not np.array_equal(truth.floors.get(name, []), predictions):
+    name, counted = record["mixer"]["name"], record["kind"] == "floor" and record["mixer"]["name"] in COUNTED
+    today = record["mixer"].get("version", 1) == rule_version(name) if counted else False
+    if today and not np.array_equal(truth.floors.get(name, []), predictions):
         yield "test.predictions are not those of this trivial baseline"
 
 

@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any
 
 from lra import config as cfg
+from lra.floor_rules import version_of as rule_version
 from models.mixer_files import available, version_of
+from tasks import available as available_tasks
 from tasks import load_task
-
-COPY = "copy"  # the variant of a data set with other numbers of examples than the task's card
+from tasks.core import copy_name, has_other_sizes
 
 Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 
@@ -18,7 +19,24 @@ Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 def column_key(record: Mapping[str, Any]) -> Key:
     """Return what tells the column of a record from every other."""
     column = record["column"]
-    return column["task"], column["variant"], column["task_version"], column["data_sha256"]
+    return column["task"], reported_variant(record), column["task_version"], column["data_sha256"]
+
+
+def reported_variant(record: Mapping[str, Any]) -> str:
+    """Return the variant under which a record is reported: what its column says, or that of a copy.
+
+    Records from before copies had a name of their own call them `full`. The number of test examples shows it, unless
+    the run was tested on a part of them.
+    """
+    column, test = record["column"], record["test"]
+    variant: str = column["variant"]
+    if not test or column["task"] not in available_tasks():
+        return variant
+    card = load_task(column["task"]).CARD
+    if column["task_version"] != card.version or record.get("config", {}).get("limit") == test["count"]:
+        return variant
+    copy = has_other_sizes(card, variant, column["source"], {"test": test["count"]})
+    return copy_name(variant) if copy else variant
 
 
 def protocol_of(record: Mapping[str, Any]) -> cfg.Protocol:
@@ -72,7 +90,10 @@ def retired(record: Mapping[str, Any]) -> list[str]:
     """Return why a record is of an earlier version: of its task, protocol or mixer. An empty list if it is not."""
     column, mixer = record["column"], record["mixer"]
     versions = [("task", column["task_version"], load_task(column["task"]).CARD.version)]
-    if record["kind"] != "floor":
+    if record["kind"] == "floor":
+        rule = f"trivial baseline {mixer['name']}"
+        versions.append((rule, mixer.get("version", 1), rule_version(mixer["name"])))
+    else:
         today = cfg.protocol(column["task"], column["protocol"]).version
         versions.append((f"protocol {column['protocol']}", column["protocol_version"], today))
         if mixer["sha256"] is None and (declared := mixer_version(mixer["name"])) is not None:

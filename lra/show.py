@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lra.verify import IMAGES, class_names, image_side
+from lra.data import class_names, image_side
 from tasks import load_task
 from tasks.core import Card, DataError, Prepared, Split
 
@@ -42,12 +42,12 @@ def show(task: str, prepared: Prepared, card: Card, path: Path) -> Path:
     if split is None or not len(split):
         raise DataError(f"{task}: the split {_SPLIT} has no examples to show")
     names = class_names(prepared, card)
-    figure = _sheet(split, names) if task in IMAGES else _excerpts(task, split, names)
+    figure = _sheet(split, names) if card.pictures else _excerpts(task, split, names)
     width, height = figure.get_size_inches()
     facts = f"{len(split):,} examples in {_SPLIT}  ·  {prepared.source}  ·  sha256 {prepared.sha256[:8]}"
     title: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": _INK}
     note: dict[str, Any] = {"fontsize": 9, "color": _FAINT}
-    for words, down, style in ((f"{card.title}, {prepared.variant}", 0.35, title), (facts, 0.6, note)):
+    for words, down, style in ((f"{card.title}, {prepared.column_variant}", 0.35, title), (facts, 0.6, note)):
         figure.text(_MARGIN / width, 1 - down / height, words, va="center", family=_SANS, parse_math=False, **style)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -96,15 +96,15 @@ def submit(sweep: Sweep, options: cfg.Slurm) -> list[str]:
     return told
 
 
-def prepare_data(sweep: Sweep) -> dict[str, str]:
-    """The hash of each task's data, prepared and with its floors written, once for all runs.
+def prepare_data(sweep: Sweep) -> dict[str, tuple[str, str]]:
+    """The name of each task's data (`Prepared.name`), prepared and with its floors written, once for all runs.
 
     Raises:
       ConfigError: of any run.
       DataError: what is missing, of all tasks.
     """
     configs = {cell: configure(*cell, protocol=sweep.protocol) for cell in product(sweep.tasks, sweep.mixers)}
-    hashes, missing = {}, []
+    names, missing = {}, []
     for task in sweep.tasks:
         config = next(c for (name, _), c in configs.items() if name == task)
         try:
@@ -113,17 +113,17 @@ def prepare_data(sweep: Sweep) -> dict[str, str]:
             missing.append(str(error))
             continue
         write_floors(data, load_task(task).CARD)
-        hashes[task] = data.sha256
+        names[task] = data.name
     if missing:
         raise DataError("\n".join(missing))
-    return hashes
+    return names
 
 
-def plan(sweep: Sweep, data: Mapping[str, str]) -> Plan:
+def plan(sweep: Sweep, data: Mapping[str, tuple[str, str]]) -> Plan:
     """What is to be done, by the records that there are. `status` shows all of it as waiting from now on.
 
     Args:
-      data: the hash of each task's data
+      data: the name of each task's data (`Prepared.name`)
     """
     cells: list[Cell] = []
     undecided: list[str] = []
@@ -164,9 +164,9 @@ def plan(sweep: Sweep, data: Mapping[str, str]) -> Plan:
     return Plan([cell for cell in cells if not cell.complete], undecided)
 
 
-def _cell(name: str, words: Sequence[str], configs: Sequence[RunConfig], data_sha256: str) -> Cell:
-    code_sha256 = computing(configs[0]).sha256
-    directories = [rec.runs_directory() / config.run_id(data_sha256, code_sha256) for config in configs]
+def _cell(name: str, words: Sequence[str], configs: Sequence[RunConfig], data: tuple[str, str]) -> Cell:
+    code_sha256, (data_sha256, variant) = computing(configs[0]).sha256, data
+    directories = [rec.runs_directory() / config.run_id(data_sha256, code_sha256, variant) for config in configs]
     for place, config in zip(directories, configs, strict=True):
         earlier.remove_unbegun(config, place.name)
         if not (place / "config.json").exists():

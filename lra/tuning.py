@@ -32,9 +32,14 @@ def trials(task: str, mixer: str, name: str) -> dict[float, RunConfig]:
     return {rate: configure(task, mixer, protocol=name, overrides={"train.learning_rate": rate}) for rate in grid(base)}
 
 
-def run_record(config: RunConfig, data_sha256: str) -> dict[str, Any] | None:
-    """Return the record of a run of this machine and the code here that ended (complete or diverged), if it did."""
-    records = rec.runs_directory() / config.run_id(data_sha256, computing(config).sha256) / "records"
+def run_record(config: RunConfig, data: tuple[str, str]) -> dict[str, Any] | None:
+    """Return the record of a run of this machine that ended (complete or diverged), if it did.
+
+    Args:
+      data: hash of the data and variant under which they are reported (`Prepared.name`); the code is that of today
+    """
+    data_sha256, variant = data
+    records = rec.runs_directory() / config.run_id(data_sha256, computing(config).sha256, variant) / "records"
     ended = [rec.read(path) for path in sorted(records.glob("*.json"))]
     return next((r for r in ended if r["status"] != "truncated"), None)
 

@@ -25,7 +25,8 @@ from lra.floor_rules import COUNTED, rules
 from lra.record_checks import Truth, judge
 from lra.record_shape import MAX_TOLD, Record, load, told
 from tasks import load_task
-from tasks.core import DataError, read_prepared
+from tasks.core import DataError, base_variant
+from tasks.prepared import read_prepared
 
 Verdict = Literal["FAIL", "not verified", "PASS"]
 
@@ -96,13 +97,13 @@ def validation_table(reports: Sequence[Report]) -> Table:
 def truth_at_hand(task: str, variant: str, data_sha256: str) -> Truth | None:
     """What prepared data of this hash says, if it lies here already; nothing is prepared for it."""
     card = load_task(task).CARD
-    for meta in sorted(prepared_directory().glob(f"{task}-{variant}-*/meta.json")):
+    for meta in sorted(prepared_directory().glob(f"{task}-{base_variant(variant)}-*/meta.json")):
         try:
             if json.loads(meta.read_text()).get("sha256") == data_sha256:
                 data = read_prepared(meta.parent, card)
                 train, test, classes = data.splits["train"], data.splits["test"], len(card.classes)
                 counted = {name: rule(train, test, classes) for name, rule in rules(card).items() if name in COUNTED}
-                return Truth(test.labels, train.majority, counted)
+                return Truth(data.column_variant, test.labels, train.majority, counted)
         except (OSError, ValueError, AttributeError, RecursionError, DataError):
             continue  # torn, or of another version: as good as none
     return None

@@ -1,7 +1,7 @@
-"""Is the prepared data what the card says? Counts, balance, lengths, vocabulary, overlap, hashes.
+"""Verify prepared data: counts, balance, lengths, vocabulary, overlap between splits, hashes.
 
-Counts and balance are laws only for what is known by its content (the official archive) or made here; a sample or an
-unrecognised copy is described, not judged.
+Counts and balance must hold for the official archive (known by its content) and for generated data. A sample or an
+unrecognised copy is described and not judged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tasks.core import GENERATED, OFFICIAL, SAMPLE, Card, DataError, Prepared, Split
+from lra.data import image_side
+from tasks.core import GENERATED, OFFICIAL, SAMPLE, Card, DataError, Prepared, Split, copy_name, has_other_sizes
 
-IMAGES = ("image", "pathfinder")
 _HASH = 16  # bytes of a document's hash
+DEVIATIONS = 5  # standard deviations by which a class may miss its share: one split in a million misses it by more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,10 @@ class SplitReport:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The verdict on one prepared data set: bad if there are problems; notes are worth knowing and no fault."""
+    """The verdict on one prepared data set: bad if there are problems; notes are worth knowing and no fault.
+
+    variant: under which scores on the data are reported
+    """
 
     task: str
     variant: str
@@ -66,17 +70,22 @@ class Report:
 
 
 def verify(prepared: Prepared, card: Card) -> Report:
-    """Counts and hashes everything anew; what the files' own metadata say, `prepare` has checked when it read them.
+    """Count and hash everything again; `prepare` checked what the files' own metadata say when it read them.
 
     Returns:
-      the report; what is wrong stands in its `problems`, nothing is raised for it
+      the report; what is wrong is listed in its `problems`, nothing is raised for it
     """
     sizes = card.variants[prepared.variant].sizes
     judged = prepared.source.startswith((OFFICIAL, GENERATED))
-    unique = card.name == "listops" and prepared.source.startswith(GENERATED)  # drawn as one list without duplicates
+    unique = prepared.source.startswith((GENERATED, SAMPLE))  # made here, and no example twice
     problems = [f"split {name} is missing" for name in sizes if name not in prepared.splits]
     problems += [f"split {name} does not belong here" for name in prepared.splits if name not in sizes]
     notes: list[str] = []
+    counts = {name: len(split) for name, split in prepared.splits.items()}
+    copy = has_other_sizes(card, prepared.variant, prepared.source, counts)
+    reported = copy_name(prepared.variant) if copy else prepared.variant
+    if copy:
+        notes.append(_copy_note(prepared.variant, counts, sizes))
     reports = []
     hashes = {name: _hashes(split) for name, split in prepared.splits.items()}
     documents, inputs = hashes.get("train", ([], []))
@@ -88,13 +97,13 @@ def verify(prepared: Prepared, card: Card) -> Report:
         problems += _faults(report, split, prepared, card)
         if report.expected not in (None, report.examples):
             problems.append(f"{name} has {report.examples:,} examples, not {report.expected:,}")
-        elif not judged and report.examples != sizes.get(name):
+        elif not (judged or copy) and report.examples != sizes.get(name):
             notes.append(f"{name} has {report.examples:,} examples; the full set has {sizes.get(name, 0):,}")
         if absent := [c for c, n in zip(card.classes, report.class_counts, strict=False) if not n]:
             (problems if judged else notes).append(f"{name} has no example of class {', '.join(absent)}")
-        if report.shared_inputs:
-            what = f"{report.shared_inputs:,} of {report.examples:,} inputs of {name} are also in train"
-            (problems if unique else notes).append(what)
+        if judged and card.balanced:
+            problems += _unbalanced(report, card)
+        (problems if unique else notes).extend(_shared(name, {n: inputs for n, (_, inputs) in hashes.items()}))
         if pairs and name != "train" and split.items.ndim == 2:
             notes += _known_documents(name, split.labels, hashes[name][1], leanings)
         reports.append(report)
@@ -103,7 +112,7 @@ def verify(prepared: Prepared, card: Card) -> Report:
         problems.append(f"the splits hash to {found[:8]}, the data set says {prepared.sha256[:8]}")
     return Report(
         prepared.task,
-        prepared.variant,
+        reported,
         prepared.version,
         prepared.source,
         prepared.sha256,
@@ -159,26 +168,39 @@ def _cells(split: SplitReport) -> list[str]:
     ]
 
 
-def class_names(prepared: Prepared, card: Card) -> tuple[str, ...]:
-    """Names of the classes as they are in this data: the sample of Image shows figures, not aeroplanes."""
-    if card.name == "image" and prepared.source.startswith(SAMPLE):
-        from tasks.samples import PICTURE_CLASSES
+def _copy_note(variant: str, counts: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    differing = [
+        f"{name} has {count:,} examples, the task's has {sizes.get(name, 0):,}"
+        for name, count in counts.items()
+        if count != sizes.get(name)
+    ]
+    return (
+        f"a copy, not the task's own data: {'; '.join(differing)}. Scores on it are reported as "
+        f"{copy_name(variant)}, not as {variant}, and no mean over tasks counts them"
+    )
 
-        return PICTURE_CLASSES
-    return card.classes
+
+def _unbalanced(report: SplitReport, card: Card) -> list[str]:
+    """Classes whose share is further from an equal one than `DEVIATIONS` standard deviations of a fair draw."""
+    mean = report.examples / len(card.classes)
+    allowed = DEVIATIONS * math.sqrt(mean * (1 - 1 / len(card.classes)))
+    counts = zip(card.classes, report.class_counts, strict=False)
+    return [
+        f"{report.split} has {count:,} of {report.examples:,} examples of class {name}; equal shares are {mean:,.0f}"
+        for name, count in counts
+        if count and abs(count - mean) > allowed
+    ]
 
 
-def image_side(split: Split) -> int:
-    """R of pictures [R, R].
-
-    Raises:
-      DataError: not every document has R * R bytes.
-    """
-    sizes = np.unique(np.diff(split.offsets))
-    side = math.isqrt(int(sizes[0])) if len(sizes) == 1 else 0
-    if side < 1 or side * side != sizes[0]:
-        raise DataError(f"pictures of {', '.join(map(str, sizes[:3])) or 'no'} bytes are not squares of one size")
-    return side
+def _shared(split: str, inputs: Mapping[str, list[bytes]]) -> list[str]:
+    """What a split has in common with each split before it."""
+    names = list(inputs)
+    found = []
+    for earlier in names[: names.index(split)]:
+        known = set(inputs[earlier])
+        if count := sum(i in known for i in inputs[split]):
+            found.append(f"{count:,} of {len(inputs[split]):,} inputs of {split} are also in {earlier}")
+    return found
 
 
 def _hashes(split: Split) -> tuple[list[bytes], list[bytes]]:
@@ -267,7 +289,7 @@ def _faults(report: SplitReport, split: Split, prepared: Prepared, card: Card) -
         faults.append(
             f"{report.split} has a label {len(report.class_counts) - 1}; there are {len(card.classes)} classes"
         )
-    if card.name in IMAGES:
+    if card.pictures:
         try:
             image_side(split)
         except DataError as error:

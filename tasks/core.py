@@ -1,4 +1,4 @@
-"""The vocabulary of the folder: what a task says about itself, and how prepared data lies on disk.
+"""The vocabulary of the folder: what a task says about itself, and what prepared data are.
 
 A task is a module with three names:
 
@@ -11,30 +11,22 @@ A task is a module with three names:
 Prepared data is ragged and small: every document once, as raw bytes. Token ids (byte + 1, so that 0
 is padding and nothing else), truncation and padding are formed later, inside jit. The length of an
 input therefore belongs to the protocol, not to the data.
-
-On disk a prepared data set is a directory of one `.npz` per split and a `meta.json`. It is written
-under a temporary name and renamed when whole, so nothing half-written can be taken for prepared data.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import loky
 import numpy as np
 
-from tasks.arrays import read_npz
-
 SPLITS = ("train", "validation", "test")
 SAMPLE, GENERATED, OFFICIAL, TFDS = "sample", "generated", "official", "tfds"
+COPY = "copy"
 KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}  # of the arrays of a split
 
 Progress = Callable[[str, int, int], None]  # (what, done, total); total 0 = not known
@@ -73,6 +65,8 @@ class Card:
     licence: str
     citation: str
     metric: str = "accuracy"
+    balanced: bool = True  # all classes are equally likely
+    pictures: bool = False  # an input is a square picture, read row by row: it is never cut to a length
 
 
 def check_request(card: Card, variant: str, source: str) -> None:
@@ -83,6 +77,34 @@ def check_request(card: Card, variant: str, source: str) -> None:
                 f"{card.name} has no {kind} {name!r}; variants: {', '.join(card.variants)}; "
                 f"sources: {', '.join(card.sources)}"
             )
+
+
+def has_other_sizes(card: Card, variant: str, source: str, counts: Mapping[str, int]) -> bool:
+    """Return whether data read from files have other split sizes than the task's, which makes them a copy.
+
+    Args:
+      variant: as the data were prepared
+      source: what the source turned out to be (`Built.source`); generated data and samples are never a copy
+      counts: examples of every split that is known
+    """
+    if variant not in card.variants or source.startswith((GENERATED, SAMPLE)):
+        return False
+    return any(card.variants[variant].sizes.get(split) != n for split, n in counts.items())
+
+
+def copy_name(variant: str) -> str:
+    """Return the variant under which a copy is reported: `copy` for `full`, `cut-copy` for `cut`."""
+    return COPY if variant == "full" else f"{variant}-{COPY}"
+
+
+def base_variant(variant: str) -> str:
+    """Return the card's variant of a reported one: undoes `copy_name`, and leaves other names as they are."""
+    return "full" if variant == COPY else variant.removesuffix(f"-{COPY}")
+
+
+def is_copy(variant: str) -> bool:
+    """Return whether a reported variant is that of a copy."""
+    return base_variant(variant) != variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +195,11 @@ class Built:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared data set: splits, and the meta data that names its column."""
+    """A prepared data set: splits, and the metadata that names its column.
+
+    variant: of the card, as the data were prepared
+    copy: the files have other split sizes than the card's (`has_other_sizes`)
+    """
 
     task: str
     variant: str
@@ -181,6 +207,17 @@ class Prepared:
     source: str
     sha256: str
     splits: Mapping[str, Split]
+    copy: bool = False
+
+    @property
+    def column_variant(self) -> str:
+        """The variant under which scores on these data are reported."""
+        return copy_name(self.variant) if self.copy else self.variant
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Hash and reported variant: what tells these data from others of the task."""
+        return self.sha256, self.column_variant
 
 
 def default_workers() -> int:
@@ -204,84 +241,6 @@ def in_a_process(function: Callable[..., T], *arguments: Any) -> T:
 
 def quiet(what: str, done: int, total: int) -> None:
     """The progress that shows nothing."""
-
-
-def build_directory(root: Path, task: str, variant: str, version: int, source: str, origin: Path | None) -> Path:
-    """Where a prepared data set lies. The origin's path, size and time are part of the name, so
-    exchanging the source files under a prepared set never serves the old content."""
-    name = f"{task}-{variant}-{source}-v{version}"
-    if origin is not None:
-        stat = origin.stat()
-        mark = f"{origin.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        name += "-" + hashlib.sha256(mark.encode()).hexdigest()[:8]
-    return root / name
-
-
-def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built]) -> None:
-    """Writes a data set as a whole or not at all. If another process was faster, its result stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    scratch.chmod(0o755)  # prepared data may be shared
-    try:
-        meta: dict[str, Any] = {"task": card.name, "variant": variant, "version": card.version, "splits": {}}
-        for part in built:
-            examples = part.examples
-            if len(examples) and examples.labels.max() >= len(card.classes):
-                raise DataError(
-                    f"{card.name} {part.split}: label {examples.labels.max()} of {len(card.classes)} classes"
-                )
-            np.savez_compressed(scratch / f"{part.split}.npz", **vars(examples))
-            meta["splits"][part.split] = {"examples": len(examples), "sha256": examples.sha256}
-            meta["source"] = part.source
-        meta["sha256"] = _whole({name: entry["sha256"] for name, entry in meta["splits"].items()})
-        (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not (target / "meta.json").exists():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def read_prepared(directory: Path, card: Card) -> Prepared:
-    """Reads and checks a prepared data set, which may come from another machine.
-
-    Raises:
-      DataError: a file is missing, torn, of another version, or its content is not what was written.
-    """
-    mend = f"delete {directory}, and it is prepared anew when it is next needed"
-    try:
-        meta = json.loads((directory / "meta.json").read_text("utf-8"))
-        if meta["task"] != card.name or meta["version"] != card.version:
-            raise DataError(
-                f"{directory}: prepared as {meta['task']} version {meta['version']}, "
-                f"this is {card.name} version {card.version}; {mend}"
-            )
-        variant, source = card.variants[meta["variant"]], meta["source"]
-        if meta["splits"].keys() != variant.sizes.keys() or not (isinstance(source, str) and source.isprintable()):
-            raise ValueError(f"its splits are not {', '.join(variant.sizes)}, or its source is no text")
-        most = 4 * sum(variant.sizes.values())  # examples of a split: other copies may have more of them
-        limits = {"labels": most, "items": 2 * most, "offsets": 2 * most + 1, "data": 2 * most * variant.max_bytes}
-        splits = {}
-        for name in meta["splits"]:
-            splits[name] = Split(**read_npz(directory / f"{name}.npz", KINDS, limits))
-            if splits[name].labels.max(initial=0) >= len(card.classes):
-                raise ValueError(f"{name} has labels beyond {len(card.classes)} classes")
-        found = {name: split.sha256 for name, split in splits.items()}
-        if (
-            found != {name: entry["sha256"] for name, entry in meta["splits"].items()}
-            or _whole(found) != meta["sha256"]
-        ):
-            raise ValueError("the content is not what was written")
-        return Prepared(card.name, meta["variant"], meta["version"], source, meta["sha256"], splits)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{directory}: not readable as prepared data ({error}); {mend}") from error
-
-
-def _whole(hashes: Mapping[str, str]) -> str:
-    """The hash of a data set, of those of its splits."""
-    return hashlib.sha256("".join(f"{name}:{hashes[name]}\n" for name in sorted(hashes)).encode()).hexdigest()
 
 
 def source_label(sha256: str, known: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Image: what does a gray picture show? CIFAR-10, read as a sequence of pixels, row by row.
 
-The last 5,000 of the 50,000 training pictures, in the order of the files, are the validation split, as in LRA.
+The last 5,000 of the 50,000 training pictures, in the order of the files, are the validation split. Its size is LRA's,
+its pictures are not: LRA takes TFDS's `train[90%:]`, and TFDS shuffles the pictures when it prepares them.
 Gray is computed in whole numbers and rounded to nearest. (TensorFlow's `rgb_to_grayscale`, which LRA used, has the
 same weights but rounds y to floor(y + y / 510), so that a pixel may be one level darker there.)
 """
@@ -49,6 +50,7 @@ CARD = Card(
     vocab_size=257,
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     pairs=False,
+    pictures=True,
     selection="validation",
     variants={
         "full": Variant("32 x 32 pixels", {"train": TRAIN, "validation": 5_000, "test": 10_000}, 1024),

@@ -53,6 +53,7 @@ CARD = Card(
     vocab_size=len(SYMBOLS) + 1,
     classes=tuple("0123456789"),
     pairs=False,
+    balanced=False,
     selection="validation",
     variants={
         "full": Variant(

@@ -86,11 +86,17 @@ def _discs(t: Tables, markers: np.ndarray) -> np.ndarray:
 
 
 def _picture(t: Tables, targets: np.ndarray, others: np.ndarray, discs: np.ndarray) -> np.ndarray:
-    """Brings the three layers together, and each image to the range 0 to 255."""
+    """Merge the three layers by their maximum and scale each image to the range 0 to 255.
+
+    The reference pastes every paddle into a float32 image and computes everything else in float64. Where a scaled value
+    is halfway between two grey levels, that decides which of them it becomes.
+    """
     inside = slice(t.pad, t.pad + t.setting.resolution)
-    contrasts = (t.setting.snake_contrast * t.setting.paddle_contrast, t.setting.snake_contrast, 1.0)
+    target_contrast = t.setting.snake_contrast * t.setting.paddle_contrast
+    layers = (targets, target_contrast, np.float32), (others, t.setting.snake_contrast, np.float32), (discs, 1.0, float)
     bright = np.zeros((len(discs), t.setting.resolution, t.setting.resolution))
-    for layer, contrast in zip((targets, others, discs), contrasts, strict=True):
-        np.maximum(bright, layer.reshape(discs.shape)[:, inside, inside] / 255.0 * contrast, out=bright)
+    for layer, contrast, dtype in layers:
+        levels = (np.arange(256) / 255.0 * contrast).astype(dtype)
+        np.maximum(bright, levels[layer.reshape(discs.shape)[:, inside, inside]], out=bright)
     low, high = bright.min((1, 2), keepdims=True), bright.max((1, 2), keepdims=True)
     return ((bright - low) * (255.0 / (high - low)) + 0.5).astype(np.uint8)

@@ -9,7 +9,8 @@ import pytest
 
 from lra import data
 from tasks import listops, load_task
-from tasks.core import DataError, Split, build_directory, read_prepared, write_prepared
+from tasks.core import DataError, Split
+from tasks.prepared import build_directory, read_prepared, write_prepared
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lra import floor_rules, floors
+from lra import floor_rules, floors, record
 from lra.config import TASKS
 from lra.leaderboard import board
 from lra.record import find, read, unpack, write
+from lra.validation import validate
 from tasks import listops, load_task
 from tasks.core import Prepared, Split
+from tests.lra.test_leaderboard import run
 
 
 def data(train: Split, test: Split, task: str = "listops") -> Prepared:
@@ -106,6 +108,30 @@ def test_ngrams_of_a_pair_see_what_is_shared() -> None:
     assert (floor_rules.byte_ngrams(train, test, 2) == test.labels).mean() > 0.9
 
 
+def test_ngrams_are_of_bytes() -> None:
+    """Nothing is folded: no white space, no case, and no bytes that some encoding takes for one of them."""
+    text = b"A\x85\xa0 \n"
+    places = [(i, j) for i in range(5) for j in range(i + 1, 6) if j - i <= 4]
+    assert sorted(floor_rules.ngrams(text)) == sorted(text[i:j] for i, j in places)
+    assert floor_rules.ngrams(b"aa") == [b"a", b"a", b"aa"]
+    for one, other in ((b" ", b"\n"), (b"  ", b" "), (b"\x85", b"\xa0"), (b"\xa0", b" "), (b"a", b"A")):
+        texts = [bytes([65 + i]) + [one, other][i % 2] * 3 + bytes([97 + i]) for i in range(24)]
+        train, test = split(texts[:16], [i % 2 for i in range(16)]), split(texts[16:], [0] * 8)
+        assert floor_rules.byte_ngrams(train, test, 2).tolist() == [0, 1] * 4, (one, other)
+
+
+def test_weights_of_ngrams_are_fitted_on_train_alone() -> None:
+    """What is predicted of an example does not depend on which others are tested with it."""
+    draw = np.random.RandomState(0)
+    documents = [draw.choice(list(b"abcdefgh"), 30).astype(np.uint8).tobytes() for _ in range(300)]
+    labels = draw.randint(0, 2, 300).tolist()  # noise: many examples are near the decision boundary
+    train, few = split(documents[:100], labels[:100]), split(documents[100:], labels[100:])
+    many = split([*documents[100:], *(b"abab" * 8 for _ in range(2_000))], [*labels[100:], *[0] * 2_000])
+    alone = floor_rules.byte_ngrams(train, few, 2)
+    assert 50 < alone.sum() < 150
+    np.testing.assert_array_equal(floor_rules.byte_ngrams(train, many, 2)[:200], alone)
+
+
 def test_pixels_find_a_place_and_their_images_through_items() -> None:
     draw = np.random.RandomState(0)
     images, labels = draw.randint(0, 256, (300, 4, 4)).astype(np.uint8), draw.randint(0, 3, 300)
@@ -142,19 +168,19 @@ def test_records_are_written_once_and_found(
     assert [p.read_bytes() for p in paths] == before
     assert {f.path for f in find([(tmp_path, "yours")])} == set(paths)
 
-    record = read(paths[1])
-    assert (record["kind"], record["mixer"]["label"]) == ("floor", "root operator")
-    assert record["column"]["protocol"] is None
-    assert record["test"]["count"] == 300
+    made = read(paths[1])
+    assert (made["kind"], made["mixer"]["label"]) == ("floor", "root operator")
+    assert made["column"]["protocol"] is None
+    assert made["test"]["count"] == 300
     answers = prepared.splits["test"].labels
-    assert (unpack(record["test"]["predictions"], len(answers)) == answers).sum() == record["test"]["correct"]
-    assert np.array(record["test"]["confusion"]).sum(1).tolist() == np.bincount(answers, minlength=10).tolist()
+    assert (unpack(made["test"]["predictions"], len(answers)) == answers).sum() == made["test"]["correct"]
+    assert np.array(made["test"]["confusion"]).sum(1).tolist() == np.bincount(answers, minlength=10).tolist()
     assert read(paths[0])["test"]["at_chance"] is True
-    assert record["test"]["at_chance"] is False
+    assert made["test"]["at_chance"] is False
     assert board(find([(tmp_path, "yours")])).tables == ()  # trivial baselines alone are no board
     largest = max(Counter(answers.tolist()).values()) / 300
-    assert record["chance"] == read(paths[0])["chance"] == largest
-    assert record["majority_accuracy"] == read(paths[0])["test"]["accuracy"]
+    assert made["chance"] == read(paths[0])["chance"] == largest
+    assert made["majority_accuracy"] == read(paths[0])["test"]["accuracy"]
 
 
 def test_committed_floors_are_not_computed_again(
@@ -173,3 +199,34 @@ def test_floors_of_other_data_have_other_names(prepared: Prepared) -> None:
     rules = floor_rules.rules(listops.CARD)
     names = [floors.floor_record(p, listops.CARD, name)["id"] for p in (prepared, other) for name in rules]
     assert len(set(names)) == 6
+
+
+BOTH = {name: split([b"good", b"bad"] * 4, [1, 0] * 4) for name in ("train", "test")}
+TEXT = Prepared("text", "cut", 1, "sample", "ab" * 32, BOTH)
+
+
+def test_floors_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = load_task("text").CARD
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(floors, "results_directory", lambda: tmp_path)
+    monkeypatch.setattr(record, "results_directory", lambda: tmp_path)
+    new = floors.floor_record(TEXT, card, "byte n-grams")
+    assert (new["mixer"]["version"], new["id"]) == (2, "text-cut-byte_n_grams_2-v1-ababab")
+    old = {**new, "id": "text-cut-byte_n_grams-v1-ababab", "mixer": dict(new["mixer"])}
+    del old["mixer"]["version"]
+    old["test"] = {**old["test"], "accuracy": 0.125}
+    write(tmp_path / "floors", old)
+    paths = floors.write_floors(TEXT, card)
+    assert [p.name for p in paths] == ["text-cut-majority_class-v1-ababab.json", f"{new['id']}.json"]
+    of_run = run(0.5, task="text", data="ab" * 32)
+    shown = board([of_run, *find([(tmp_path / "floors", "committed")])]).tables[0].floors
+    assert "byte n-grams" not in {f.name for f in shown}
+    shown = board([of_run, *find([(tmp_path / "floors", "committed"), (tmp_path / "runs", "yours")])]).tables[0].floors
+    assert {f.name: f.accuracies for f in shown}["byte n-grams"] == (new["test"]["accuracy"],)
+
+
+def test_committed_floors_of_older_rules_are_told_to_be_retired() -> None:
+    [path] = (record.results_directory() / "floors").glob("text-full-byte_n_grams-v1-*.json")
+    (report,) = validate([path])
+    assert report.problems == ()
+    assert "retired: of version 1 of its rule; today's is 2" in report.unverified

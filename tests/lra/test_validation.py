@@ -26,8 +26,9 @@ from lra.floors import floor_record
 from lra.record import RecordError
 from lra.record_shape import MAX_BYTES, told
 from lra.validation import Report, validate, validation_table
-from tasks.core import SPLITS, Built, Prepared, read_prepared, write_prepared
+from tasks.core import SPLITS, Built, Prepared
 from tasks.listops import CARD
+from tasks.prepared import read_prepared, write_prepared
 from tests.lra.conftest import tiny_split
 
 CODE = {"sha256": "c" * 64, "git_commit": "a" * 40, "git_clean": True}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lra.data import prepare
-from lra.verify import Report, class_names, image_side, verify, verify_table
+from lra.data import class_names, image_side, prepare
+from lra.verify import Report, verify, verify_table
 from tasks import image, listops, load_task, retrieval, text
 from tasks.core import Card, DataError, Prepared, Split
 
@@ -131,21 +131,47 @@ def test_a_missing_split_is_named() -> None:
 
 
 def test_the_whole_is_hashed_anew() -> None:
-    data = dataclasses.replace(prepared(CARD, GOOD), splits={**GOOD, "test": GOOD["validation"]})
+    other = Split.from_documents([d[:1] for d in reversed(ONE_OF_EACH)], range(10))
+    data = dataclasses.replace(prepared(CARD, GOOD), splits={**GOOD, "test": other})
     (problem,) = verify(data, CARD).problems
     assert problem.startswith("the splits hash to ")
     assert problem.endswith(f"the data set says {data.sha256[:8]}")
 
 
-@pytest.mark.parametrize("source", ["sample, seed 1", "unrecognised copy 12345678"])
-def test_counts_of_a_sample_or_an_unknown_copy_are_told_not_judged(source: str) -> None:
+def test_counts_of_a_sample_or_an_unknown_copy_are_told_not_judged() -> None:
     card = small_card(listops.CARD, train=96_000, validation=10, test=10)
-    report = verify(prepared(card, GOOD, source), card)
+    report = verify(prepared(card, GOOD, "sample, seed 1"), card)
     assert report.ok
-    assert report.notes == ("train has 20 examples; the full set has 96,000",)
+    assert (report.variant, report.notes) == ("full", ("train has 20 examples; the full set has 96,000",))
     assert report.splits[0].expected is None
+    report = verify(prepared(card, GOOD, "unrecognised copy 12345678"), card)
+    assert report.ok
+    assert report.variant == "copy"
+    assert report.notes == (
+        "a copy, not the task's own data: train has 20 examples, the task's has 96,000. Scores on it are reported as "
+        "copy, not as full, and no mean over tasks counts them",
+    )
     for strict in ("generated, seed 1", "official archive"):
         assert verify(prepared(card, GOOD, strict), card).problems == ("train has 20 examples, not 96,000",)
+
+
+def test_classes_must_be_balanced_where_the_card_says_so() -> None:
+    card = dataclasses.replace(small_card(text.CARD, train=100, test=100), selection="last")
+    for ones, fair in ((50, True), (74, True), (26, True), (76, False), (24, False)):  # a fair draw: 50, deviation 5
+        test = Split.from_documents([b"a", b"b"], [0] * (100 - ones) + [1] * ones, [0] * 100)
+        train = Split.from_documents([b"c"], [0, 1] * 50, [0] * 100)
+        data = prepared(card, {"train": train, "test": test}, "official archive")
+        problems = verify(data, card).problems
+        assert (problems == ()) == fair
+        if not fair:
+            assert f"test has {ones} of 100 examples of class pos; equal shares are 50" in problems
+        assert verify(prepared(card, {"train": train, "test": test}, "unrecognised copy 12345678"), card).ok
+    assert not listops.CARD.balanced  # its answers are not
+
+
+def test_an_overlap_of_validation_and_test_is_told() -> None:
+    report = broken(test=GOOD["validation"])
+    assert report.problems == ("10 of 10 inputs of test are also in validation",)
 
 
 def test_pictures_must_be_squares_of_one_size() -> None:
@@ -155,7 +181,7 @@ def test_pictures_must_be_squares_of_one_size() -> None:
         with pytest.raises(DataError, match="are not squares of one size"):
             image_side(Split.from_documents(wrong, [0] * len(wrong)))
     splits = {"train": pictures, "validation": pictures, "test": Split.from_documents([bytes(15)], [0])}
-    report = verify(prepared(image.CARD, splits, "sample", "16"), image.CARD)
+    report = verify(prepared(image.CARD, splits, "unrecognised copy 12345678", "16"), image.CARD)
     assert report.problems == ("test: pictures of 15 bytes are not squares of one size",)
 
 

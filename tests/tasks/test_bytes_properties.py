@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks import text
-from tasks.core import Built, DataError, Split, read_prepared, write_prepared
+from tasks.core import Built, DataError, Split
+from tasks.prepared import read_prepared, write_prepared
 from tasks.retrieval import pair_split, read_pairs
 
 DOCUMENTS = st.lists(st.binary(max_size=30), max_size=8)

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from tasks import image, listops, pathfinder_official, retrieval, text
-from tasks.core import OFFICIAL, Built, DataError, Split, quiet, read_prepared, write_prepared
+from tasks.core import OFFICIAL, Built, DataError, Split, quiet
+from tasks.prepared import read_prepared, write_prepared
 
 # ---- prepared data
 
@@ -169,14 +170,14 @@ def test_meta_data_is_not_believed(prepared: Path, place: str, value: Any) -> No
     """The hash names a column of the board: no data may take the place of other data there."""
     meta = json.loads((prepared / "meta.json").read_text())
     (prepared / "meta.json").write_text(json.dumps({**meta, place: value}))
-    with pytest.raises(DataError, match=r"delete .*, and it is prepared anew"):
+    with pytest.raises(DataError, match=r"delete .*, and it is prepared again"):
         read_prepared(prepared, text.CARD)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"task": "text"}'])
 def test_meta_data_that_is_none(prepared: Path, content: bytes) -> None:
     (prepared / "meta.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"delete .*, and it is prepared anew"):
+    with pytest.raises(DataError, match=r"delete .*, and it is prepared again"):
         read_prepared(prepared, text.CARD)
 
 

@@ -313,9 +313,9 @@ def digest(*arrays: np.ndarray) -> str:
 
 def test_frozen_stream() -> None:
     """What these print is data that users have: another number means another version of the card."""
-    assert pathfinder.CARD.version == 1
-    assert digest(*pathfinder.generate(50, seed=1)) == "097c45af234efea2"
-    assert digest(*pathfinder.generate(50, resolution=16, seed=1)) == "5999ff10b8b7d316"
+    assert pathfinder.CARD.version == 2
+    assert digest(*pathfinder.generate(50, seed=1)) == "59006a24b9084cd0"
+    assert digest(*pathfinder.generate(50, resolution=16, seed=1)) == "81c7e6b1ba386278"
 
 
 def test_depends_on_the_seed_alone() -> None:
@@ -421,7 +421,7 @@ def test_a_stopped_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_broken_chunk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, "16", (1_500, 700, 300))
     monkeypatch.setattr(pathfinder, "_LONG", 16)
-    folder = tmp_path / "16-v1-seed1805"
+    folder = tmp_path / f"16-v{pathfinder.CARD.version}-seed1805"
     folder.mkdir()
     (folder / "00000.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"00000\.npz: not readable"):

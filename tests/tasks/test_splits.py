@@ -1,0 +1,92 @@
+"""What every task's splits have in common: no example twice, labels as documented, fixed vocabularies."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks import listops, load_task, pathfinder
+from tasks.core import GENERATED, SAMPLE, SPLITS, Split, quiet
+
+# Of Text, Retrieval and Image the shorter inputs: where those differ, the longer ones do.
+SAMPLES = [
+    ("listops", "full"), ("listops", "short"), ("text", "cut"), ("retrieval", "cut"), ("image", "16"),
+    ("pathfinder", "full"), ("pathfinder", "16"),
+]  # fmt: skip
+SHORTENED = [("listops", "short"), ("pathfinder", "full"), ("pathfinder", "16")]
+
+
+def splits_of(task: str, variant: str, source: str) -> dict[str, Split]:
+    built = load_task(task).build(variant, source, Path("nowhere"), workers=1, progress=quiet)
+    return {part.split: part.examples for part in built}
+
+
+def hashes(split: Split) -> set[bytes]:
+    """Of every example: of its document, or of the ordered pair."""
+    rows = split.items.reshape(len(split), -1).tolist()
+    return {b"".join(hashlib.sha256(split.document(d)).digest() for d in row) for row in rows}
+
+
+def no_example_is_twice(splits: dict[str, Split]) -> None:
+    found = {name: hashes(split) for name, split in splits.items()}
+    for name, split in splits.items():
+        assert len(found[name]) == len(split), f"{name} has an example twice"
+    assert len(set().union(*found.values())) == sum(map(len, found.values())), "an example is in two splits"
+
+
+@pytest.mark.parametrize(("task", "variant"), SAMPLES)
+def test_samples(task: str, variant: str) -> None:
+    splits = splits_of(task, variant, SAMPLE)
+    assert tuple(splits) == (("train", "test") if task == "text" else SPLITS)
+    no_example_is_twice(splits)
+    classes = len(load_task(task).CARD.classes)
+    for split in splits.values():
+        counts = np.bincount(split.labels, minlength=classes)
+        if task in ("text", "retrieval", "image"):  # as many of each class
+            assert counts.tolist() == [len(split) // classes] * classes
+        elif task == "pathfinder":  # a fair coin
+            assert abs(counts[1] - len(split) / 2) < 5 * np.sqrt(len(split) / 4)
+        else:  # the value of the expression
+            values = [listops.evaluate(listops.decode(split.document(d))) for d in split.items]
+            assert values == split.labels.tolist()
+
+
+@pytest.mark.parametrize(("task", "variant"), SHORTENED)
+def test_generated_data(task: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One list, cut into splits; shortened here."""
+    module = load_task(task)
+    sizes = dict(zip(SPLITS, (1_500, 600, 400), strict=True))
+    shorter = dataclasses.replace(module.CARD.variants[variant], sizes=sizes)
+    card = dataclasses.replace(module.CARD, variants={**module.CARD.variants, variant: shorter})
+    monkeypatch.setattr(module, "CARD", card)
+    splits = splits_of(task, variant, GENERATED)
+    assert {name: len(split) for name, split in splits.items()} == sizes
+    no_example_is_twice(splits)
+    if task == "pathfinder":
+        images, labels = pathfinder.generate(2_500, resolution=32 if variant == "full" else 16, seed=1805)
+        for name, part in zip(SPLITS, (slice(0, 1_500), slice(1_500, 2_100), slice(2_100, 2_500)), strict=True):
+            np.testing.assert_array_equal(splits[name].data, images[part].reshape(-1))
+            np.testing.assert_array_equal(splits[name].labels, labels[part])
+
+
+def test_a_byte_of_listops_is_a_place_in_its_vocabulary() -> None:
+    """The vocabulary's order is fixed: another one would be another task for a trained model."""
+    expression = "[MIN 0 [SM 9 5 ] [MAX 1 2 ] [MED 3 4 ] ]"
+    assert listops.encode(expression) == bytes([10, 0, 13, 9, 5, 14, 11, 1, 2, 14, 12, 3, 4, 14, 14])
+    assert listops.CARD.vocab_size == 16
+
+
+def test_classes_in_the_order_of_their_labels() -> None:
+    assert {task: load_task(task).CARD.classes for task in ("text", "retrieval", "pathfinder")} == {
+        "text": ("neg", "pos"),
+        "retrieval": ("not cited", "cited"),
+        "pathfinder": ("not connected", "connected"),
+    }
+    assert load_task("listops").CARD.classes == tuple("0123456789")
+    # as in batches.meta.txt of CIFAR-10
+    names = "airplane automobile bird cat deer dog frog horse ship truck"
+    assert load_task("image").CARD.classes == tuple(names.split())

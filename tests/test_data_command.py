@@ -1,0 +1,114 @@
+"""The exit status of `data prepare` and `data verify`, which scripts rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run_lra
+from tasks import listops, pathfinder
+from tasks.core import Built, Card, Split
+from tasks.prepared import write_prepared
+
+SIZES = {"train": 60, "validation": 20, "test": 20}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LRA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LRA_PREPARED", str(tmp_path / "prepared"))
+    return tmp_path / "prepared"
+
+
+def shortened(monkeypatch: pytest.MonkeyPatch) -> Card:
+    """Pathfinder 16 with 60, 20 and 20 pictures."""
+    card = pathfinder.CARD
+    cut = dataclasses.replace(card.variants["16"], sizes=SIZES)
+    card = dataclasses.replace(card, variants={**card.variants, "16": cut})
+    monkeypatch.setattr(pathfinder, "CARD", card)
+    return card
+
+
+def pictures(**changes: Split) -> dict[str, Split]:
+    """Splits of noise with as many pictures of each class."""
+    draw = np.random.RandomState(0)
+    splits = {
+        name: Split.from_images(draw.randint(0, 256, (n, 16, 16)).astype(np.uint8), np.arange(n) % 2)
+        for name, n in SIZES.items()
+    }
+    return splits | changes
+
+
+def verify_pathfinder(prepared: Path, card: Card, splits: dict[str, Split]) -> int:
+    built = (Built(name, split, "generated, seed 1805") for name, split in splits.items())
+    write_prepared(prepared / f"pathfinder-16-generated-v{card.version}", card, "16", built)
+    return run_lra.main(["data", "verify", "--tasks", "pathfinder", "--variant", "16"])
+
+
+def test_verify_of_good_data(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_lra.main(["data", "verify", "--tasks", "listops", "--variant", "short", "--source", "sample"]) == 0
+    assert verify_pathfinder(prepared, shortened(monkeypatch), pictures()) == 0
+    said = capsys.readouterr().out
+    assert "problem" not in said
+    assert "ok" in said
+
+
+def one_sided(split: Split, ones: int) -> Split:
+    return dataclasses.replace(split, labels=(np.arange(len(split)) < ones).astype(np.uint8))
+
+
+GOOD = pictures()
+TWICE = np.concatenate([GOOD["train"].data[: 3 * 256], GOOD["test"].data[3 * 256 :]])
+BAD = {
+    "wrong balance": (pictures(train=one_sided(GOOD["train"], 55)), "train has 55 of 60 examples of class connected"),
+    "one class alone": (pictures(test=one_sided(GOOD["test"], 20)), "test has no example of class not connected"),
+    "wrong counts": (pictures(test=GOOD["validation"], validation=GOOD["train"]), "validation has 60 examples, not 20"),
+    "in train and test": (
+        pictures(test=dataclasses.replace(GOOD["test"], data=TWICE)),
+        "3 of 20 inputs of test are also in train",
+    ),
+    "in validation and test": (pictures(test=GOOD["validation"]), "20 of 20 inputs of test are also in validation"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_verify_of_bad_data(
+    fault: str, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits, problem = BAD[fault]
+    assert verify_pathfinder(prepared, shortened(monkeypatch), splits) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"problem: {problem}"[:60] in said
+
+
+@pytest.mark.parametrize("place", ["sha256", "splits"])
+def test_verify_of_a_damaged_hash(place: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--tasks", "listops", "--variant", "short", "--source", "sample"]
+    assert run_lra.main(["data", "prepare", *words]) == 0
+    path = prepared / f"listops-short-sample-v{listops.CARD.version}" / "meta.json"
+    meta = json.loads(path.read_text())
+    if place == "sha256":
+        meta["sha256"] = "0" * 64
+    else:
+        meta["splits"]["test"]["sha256"] = meta["splits"]["validation"]["sha256"]
+    path.write_text(json.dumps(meta))
+    assert run_lra.main(["data", "verify", *words]) == 1
+    assert "the content is not what was written" in capsys.readouterr().err
+
+
+def test_prepare_goes_on_and_fails_when_a_task_is_missing(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = prepared.parent / "data" / "aan"
+    folder.mkdir(parents=True)
+    for name in ("train", "eval", "test"):
+        (folder / f"new_aan_pairs.{name}.tsv").write_text(f"1.0\tA\tB\tb'{name} a'\tb'{name} b'\n")
+    assert run_lra.main(["data", "prepare", "--tasks", "text", "retrieval"]) == 1
+    said = capsys.readouterr()
+    assert "error: text: no official files" in said.err
+    assert said.out.startswith("retrieval copy: 1 train, 1 validation, 1 test; source: unrecognised copy ")
+    assert run_lra.main(["data", "prepare", "--tasks", "retrieval"]) == 0
