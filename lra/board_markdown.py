@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from lra.board import Board, Column, Table
 from lra.board_text import (
-from tasks.core import base_variant
     COST,
     FIRST_RUN,
     MEAN,
@@ -25,6 +24,7 @@ from tasks.core import base_variant
     retired_line,
     stopped_texts,
 )
+from tasks.core import base_variant
 
 
 def as_markdown(board: Board) -> str:

@@ -101,7 +101,7 @@ def _is_new_variant(place: str, recorded: set[str]) -> bool:
 KINDS = {
     # A new field of `Model` or `Train` has a default that computes what was computed without it. A new form does not.
     "protocols": Kind(protocols, _affects_protocol, lambda place, _: place.startswith(("model.", "train."))),
-    "tasks": Kind(tasks, lambda place: place not in ("version", "sources"), _is_new_variant),
+    "tasks": Kind(tasks, lambda place: place not in ("version", "sources", "balanced", "pictures"), _is_new_variant),
     "mixers": Kind(mixers, lambda place: place.startswith("options."), lambda *_: True),
 }
 
