@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import listops, load_task, pathfinder
+from tasks import listops, load_task, pathfinder, samples
 from tasks.core import GENERATED, SAMPLE, SPLITS, Split, quiet
+from tasks.retrieval import pair_split
 
 # Of Text, Retrieval and Image the shorter inputs: where those differ, the longer ones do.
 SAMPLES = [
@@ -71,6 +72,18 @@ def test_generated_data(task: str, variant: str, monkeypatch: pytest.MonkeyPatch
         for name, part in zip(SPLITS, (slice(0, 1_500), slice(1_500, 2_100), slice(2_100, 2_500)), strict=True):
             np.testing.assert_array_equal(splits[name].data, images[part].reshape(-1))
             np.testing.assert_array_equal(splits[name].labels, labels[part])
+
+
+def test_documents_that_are_cut_when_prepared_keep_their_first_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = bytes(range(1, 250)) * 100
+    reviews = {name: [(bytes([65 + label]) + long, label) for label in (0, 1)] for name in ("train", "test")}
+    monkeypatch.setattr(samples, "reviews", lambda _: reviews)
+    for variant, size in (("full", 16_384), ("cut", 256)):
+        for split in splits_of("text", variant, SAMPLE).values():
+            found = {label: split.document(d) for d, label in zip(split.items, split.labels.tolist(), strict=True)}
+            assert found == {label: (bytes([65 + label]) + long)[:size] for label in (0, 1)}
+    pairs = pair_split([long, b"short"], np.array([1], np.uint8), np.array([[1, 0]], np.int32), 4_096)
+    assert [pairs.document(d) for d in pairs.items[0]] == [b"short", long[:4_096]]
 
 
 def test_a_byte_of_listops_is_a_place_in_its_vocabulary() -> None:
