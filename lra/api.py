@@ -65,7 +65,7 @@ def configure(
 def protocol_and_mixer(
     task: str, mixer: str, protocol: str, options: Mapping[str, Any] | Sequence[str] | None = None
 ) -> tuple[Protocol, mixers.Resolved, dict[str, Any]]:
-    """Return the protocol as it holds for a mixer, the mixer, and its options with their types.
+    """Return the protocol as it holds for a mixer, the mixer, and those of its options that are not the default.
 
     Args:
       options: of the mixer; None: those with which the protocol's source ran it, else the mixer's defaults
@@ -75,13 +75,15 @@ def protocol_and_mixer(
     """
     base = cfg.protocol(task, protocol)
     found, given = find_mixer(mixer, options or ())
+    valid = mixers.options(found.cls)
+    given = {name: value for name, value in given.items() if value != valid[name].default}  # one experiment, one id
     if options is None and (form := base.forms.get(found.name)):
         given = dict(form.options)
     return cfg.protocol_for(base, found.name, given), found, given
 
 
 def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> tuple[mixers.Resolved, dict[str, Any]]:
-    """Return a mixer by name, and those of its options that are not the default, with their types.
+    """Return a mixer by name, and its options with their types.
 
     Raises:
       ConfigError: there is no such mixer or option; the message lists what there is.
@@ -95,8 +97,7 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
     except ValueError as error:
         raise ConfigError(str(error)) from error
     valid = mixers.options(found.cls)
-    typed = {name: with_floats(value, valid[name].annotation) for name, value in options.items()}
-    return found, {name: value for name, value in typed.items() if value != valid[name].default}
+    return found, {name: with_floats(value, valid[name].annotation) for name, value in options.items()}
 
 
 def run(

@@ -2,22 +2,22 @@
 
     x_t = lambda x_{t-1} + gamma (B u_t),    y_t = Re(C x_t) + d u_t,    lambda = exp(-exp(nu) + i exp(theta))
 
-lambda is diagonal and complex, |lambda| < 1 by construction; at first its squared modulus is uniform between
-r_min^2 and r_max^2 and its phase between 0 and max_phase. gamma, at first sqrt(1 - |lambda|^2), keeps x at the
-size of its input. The block is LRU, GELU, dropout, GLU; norm and residual are the encoder's.
+lambda is diagonal and complex, with |lambda| < 1 by construction. At the start its squared modulus is uniform between
+r_min^2 and r_max^2 and its phase uniform between 0 and max_phase. gamma starts as sqrt(1 - |lambda|^2), which keeps x
+at the size of its input. The block is LRU, GELU, dropout, GLU; norm and residual are the encoder's.
 
-lambda, gamma and B learn at the fraction `lr_scale` of the protocol's rate, without weight decay. It is a fraction and
-not an absolute rate, as in S4D, because the paper gives one: 0.1 to 0.5, by task.
+lambda, gamma and B learn at the fraction `lr_scale` of the protocol's rate, without weight decay. It is a fraction, not
+an absolute rate as in S4D, because the paper gives one: 0.1 to 0.5, by task.
 
-The paper runs in both directions on Pathfinder and Path-X and in one elsewhere. Both is the default here, for it
-serves every task and every pooling: in one direction position 0, which `cls` and `first` read, sees itself alone.
-The published rows of ListOps, Text, Retrieval and Image are bidirectional = false. Both directions share lambda,
-gamma and B, as in S5, and have a C each.
-Per task (r_min, r_max): ListOps 0, 0.99; Text, Retrieval 0.5, 0.9; Image, Pathfinder 0.9, 0.999; there N is 0.75
-to 2 D.
+The paper is bidirectional on Pathfinder and Path-X and unidirectional elsewhere. Here bidirectional is the default,
+because it suits every task and every pooling: in one direction position 0, which the poolings `cls` and `first` read,
+sees only itself. The published rows of ListOps, Text, Retrieval and Image have bidirectional=false. Both directions
+share lambda, gamma and B, as in S5, and each has a C of its own. Per task (r_min, r_max) are 0, 0.99 for ListOps, 0.5,
+0.9 for Text and Retrieval, 0.9, 0.999 for Image and Pathfinder; N is 0.75 to 2 D.
 
-Deviations: no BatchNorm, which would make examples see each other; the encoder's MLP follows, the paper has none.
-u is zeroed at padding, which is exact: the backward direction then reaches the last real token in a zero state.
+Deviations: there is no BatchNorm, by which examples would depend on one another; the encoder's MLP follows, which the
+paper does not have. u is zeroed at padding. That is exact: the backward direction then reaches the last real token in a
+zero state.
 """
 
 from __future__ import annotations

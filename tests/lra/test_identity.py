@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
-from lra import api, code, config_file, earlier, environment, finished, record, sessions, sweep, tuning
+from lra import api, code, config_file, earlier, environment, finished, hosts, record, sessions, sweep, tuning
 from lra import train as trainer
 from lra.code import Code
 from lra.config import RunConfig
@@ -157,6 +159,19 @@ def test_seeds_that_are_trained_together_are_of_one_code(
     message = capsys.readouterr().err
     assert not {r["id"] for r in before} & {r["id"] for r in after}
     assert all(f"not that of {r['id']} (complete" in message for r in before)
+
+
+def test_processes_of_different_code_do_not_train_together(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hosts.same_everywhere("ab" * 32)
+    for others, same in (("ab" * 32, True), ("ab" * 31 + "ac", False)):
+        with monkeypatch.context() as patched:
+            patched.setattr(jax, "process_count", lambda: 2)
+            gathered = lambda mine, others=others: np.stack([mine, np.frombuffer(bytes.fromhex(others), np.uint8)])  # noqa: E731
+            patched.setattr(hosts.multihost_utils, "process_allgather", gathered)
+            assert hosts.same_everywhere("ab" * 32) == same
+    monkeypatch.setattr(trainer, "same_everywhere", lambda _: False)
+    with pytest.raises(RunError, match="the processes that train this run together have different code"):
+        api.run_config(tiny_config())
 
 
 def test_evaluating_a_run_of_other_code_names_the_files(runs: Path, edited: Edit, capsys: Any) -> None:
