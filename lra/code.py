@@ -184,7 +184,7 @@ def _file(folders: Sequence[Path], parts: Sequence[str]) -> Path | None:
 
 
 def _installed(module: str) -> bool:
-    """Whether a module at the top level is installed software, of which the record has the version."""
+    """Whether a module at the top level is installed software."""
     place = _place(module, ROOT)
     return place is not None and any(place.is_relative_to(folder) for folder in INSTALLED)
 
