@@ -16,6 +16,7 @@ from lra.batches import micro_batch_size
 from lra.config import ConfigError, RunConfig
 from lra.device_data import DeviceSplit, gather
 from lra.devices import compiler_options, device_mesh
+from lra.numerics import pin
 from lra.optimizer import optimizer
 from models import mixers
 from models.core import Dims
@@ -60,6 +61,7 @@ class Program:
     rows = DEALT
 
     def __init__(self, config: RunConfig, card: Card) -> None:
+        pin()
         self.config = config
         self.seeds: tuple[int, ...] = (config.seed,)
         self._encoder = encoder_config(config, card)
