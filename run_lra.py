@@ -91,9 +91,9 @@ class Evaluate:
     """Its name in runs/, or the path of its directory."""
 
     def run(self) -> int:
-        from lra import api
+        from lra.finished import evaluate_run
 
-        result, record = api.evaluate_run(self.run_name)
+        result, record = evaluate_run(self.run_name)
         same = result.correct.sum() == record["test"]["correct"]
         print(f"test accuracy {result.accuracy:.4%} ({result.correct.sum()} of {len(result.correct)})")
         print(f"as recorded   {record['test']['accuracy']:.4%}: {'the same' if same else 'NOT THE SAME'}")
@@ -188,7 +188,7 @@ class Status:
 
 @dataclasses.dataclass
 class Repro:
-    """Reproduce a score: run what is missing, and say PASS or FAIL against what is expected, with the reason."""
+    """Reproduce a score: run what is missing, and print PASS, FAIL or NOTHING EXPECTED, with the reason."""
 
     task: Positional[Task]
     mixer: Positional[str]

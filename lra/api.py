@@ -1,29 +1,31 @@
-"""The suite from Python: one run, its evaluation, its record."""
+"""The suite from Python: one run and its record."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lra import config as cfg
-from lra import config_file
+from lra import config_file, earlier
 from lra import record as rec
-from lra.checkpoint import Checkpoints
+from lra.code import Code, computing
 from lra.config import ConfigError, RunConfig
 from lra.data import prepare
 from lra.devices import use_every_core
-from lra.environment import code_state, environment, peak_bytes
-from lra.evaluate import Evaluation, Resident, evaluate
+from lra.environment import code_state, peak_bytes, versions
 from lra.hosts import is_writer
 from lra.interrupt import Interrupted, RunError
-from lra.program import Program, TrainState
+from lra.numerics import pin
+from lra.program import Program
 from lra.progress import data_progress
 from lra.together import Together
-from lra.train import Outcome, evaluation_size, train_program
+from lra.train import Outcome, train_program
+from lra.typed import with_floats
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Prepared
@@ -43,6 +45,8 @@ def configure(
     """The configuration of a run (see `run`); checks task, protocol, mixer and options, and trains nothing."""
     base = cfg.protocol(task, protocol)
     found, given = find_mixer(mixer, options)
+    valid = mixers.options(found.cls)
+    given = {name: value for name, value in given.items() if value != valid[name].default}  # one experiment, one id
     return cfg.resolve(
         base,
         mixer=found.spec,
@@ -58,11 +62,12 @@ def configure(
 
 
 def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> tuple[mixers.Resolved, dict[str, Any]]:
-    """A mixer by name, and its options with their types.
+    """Return a mixer by name, and its options with their types.
 
     Raises:
       ConfigError: there is no such mixer or option; the message lists what there is.
     """
+    pin()  # before the mixer's module is imported, which may make arrays
     try:
         found = mixers.resolve(mixer)
         if not isinstance(options, Mapping):
@@ -70,7 +75,8 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
         mixers.check_options(found.cls, options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return found, dict(options)
+    valid = mixers.options(found.cls)
+    return found, {name: with_floats(value, valid[name].annotation) for name, value in options.items()}
 
 
 def run(
@@ -85,7 +91,9 @@ def run(
     max_minutes: float | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains, selects, tests once, and returns the record. A complete run is not repeated, an unfinished one goes on.
+    """Train, select, test once, and return the record.
+
+    A complete run is not repeated, and an unfinished one is resumed, if settings, data and code are the same.
 
     Args:
       task: listops, text, retrieval, image or pathfinder
@@ -121,28 +129,52 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     """
     if not seeds:
         raise ConfigError("no seed to train: how many are trained together must be at least 1")
+    code_state(), versions()  # asked now: files may change while the data are prepared
+    code = computing(config)
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
-    places = {seed: rec.runs_directory() / c.run_id(data.sha256) for seed, c in configs.items()}
-    records = {}
-    for seed, place in places.items():
-        if (complete := rec.whole_record(place)).exists():
-            records[seed] = rec.read(complete)
+    places = {seed: rec.runs_directory() / c.run_id(data.sha256, code.sha256) for seed, c in configs.items()}
+    records = {seed: record for seed, place in places.items() if (record := _complete(place)) is not None}
     if missing := [seed for seed in seeds if seed not in records]:
         use_compilation_cache()
         use_every_core()
         for seed in missing if is_writer() else ():
-            rec.write_whole(places[seed] / "config.json", config_file.as_text(configs[seed]))
+            _begin(places[seed], configs[seed], code)
         outcomes = _train(configs, places, missing, card, data, max_minutes)
         for seed, outcome in outcomes.items():
-            records[seed] = make_record(places[seed].name, configs[seed], card, data, outcome, together=len(missing))
+            run_id, together = places[seed].name, len(missing)
+            records[seed] = make_record(run_id, configs[seed], card, data, code, outcome, together=together)
             with contextlib.suppress(FileExistsError):  # one that diverged does so again, at the same step
                 if is_writer():
                     rec.write(places[seed] / "records", records[seed])
         if told := [f"{places[s].name}: {o.message}" for s, o in outcomes.items() if o.status == "diverged"]:
             raise RunError("\n".join(told))
     return [records[seed] for seed in seeds]
+
+
+def _complete(place: Path) -> dict[str, Any] | None:
+    """Return the record of a run that is complete, after a line that says so.
+
+    Raises:
+      RunError: it is the record of another run, as in a directory that was renamed.
+    """
+    path = rec.whole_record(place)
+    if not path.exists():
+        return None
+    record = rec.read(path)
+    if record["id"] != place.name:
+        raise RunError(f"{path} is the record of another run, {record['id']}")
+    print(f"{place.name}: complete since {record['created']}, and not trained again", file=sys.stderr, flush=True)
+    return record
+
+
+def _begin(place: Path, config: RunConfig, code: Code) -> None:
+    """Write what a run is into its directory; at its beginning, say which earlier run it does not continue."""
+    if not (place / earlier.FILE).exists() and (message := earlier.note(config, place.name, code)):
+        print(message, file=sys.stderr, flush=True)
+    rec.write_whole(place / "config.json", config_file.as_text(config))
+    earlier.write_code(place, code)
 
 
 def _train(
@@ -171,12 +203,14 @@ def _train(
 
 
 def make_record(
-    run_id: str, config: RunConfig, card: Card, data: Prepared, outcome: Outcome, *, together: int = 1
+    run_id: str, config: RunConfig, card: Card, data: Prepared, code: Code, outcome: Outcome, *, together: int = 1
 ) -> dict[str, Any]:
-    """The record of a run that ended (complete, truncated or diverged).
+    """Return the record of a run that ended (complete, truncated or diverged).
 
-    together: seeds in one program; seconds, steps per second and memory are of all of them
+    Args:
+      together: seeds in one program; seconds, steps per second and memory are of all of them
     """
+    first, *later = outcome.sessions
     journal, test = outcome.journal, outcome.test
     labels = data.splits["test"].labels[: config.limit]
     chance = float((labels == data.splits["train"].majority).mean())
@@ -225,61 +259,10 @@ def make_record(
         "seconds": journal.seconds,
         "steps_per_second": outcome.steps_per_second,
         "peak_bytes": peak_bytes(),
-        "environment": environment(),
-        "code": code_state(),
+        "environment": first.environment,
+        "code": {**first.code, "computing": code.as_json()},
+        "later_sessions": [dataclasses.asdict(session) for session in later],
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A finished run, with the parameters that were selected."""
-
-    record: dict[str, Any]
-    program: Program
-    state: TrainState
-    data: Prepared
-
-
-def trained(name: str) -> Trained:
-    """Loads a run of `runs/`, in this process.
-
-    Args:
-      name: of a run in `runs/`, or a path to its directory
-
-    Raises:
-      RunError: there is no such run, it has no record yet, or its data or checkpoint are others now.
-    """
-    directory = Path(name) if Path(name).is_dir() else rec.runs_directory() / name
-    if not (directory / "config.json").exists():
-        there = ", ".join(sorted(p.parent.name for p in rec.runs_directory().glob("*/config.json"))) or "none"
-        raise RunError(f"no run {name!r} in {rec.runs_directory()}; there are: {there}")
-    found = [f for f in rec.find([(directory.parent, "yours")]) if f.path.parent.parent == directory]
-    if not found:
-        raise RunError(f"{directory.name} has no record yet: it was not finished; `train` goes on with it")
-    record = found[0].record
-    config = config_file.read(directory / "config.json")
-    card = load_task(config.task).CARD
-    data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
-    if data.sha256 != record["column"]["data_sha256"]:
-        raise RunError(
-            f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}"
-        )
-    use_compilation_cache()
-    use_every_core()
-    program = Program(config, card)
-    kind, step = "latest" if record["selection"]["best_step"] is None else "best", record["selection"]["step"]
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        loaded = checkpoints.load(kind, program.init(), step)
-    if loaded is None:
-        raise RunError(f"{directory.name}: the checkpoint of step {step} is gone or damaged")
-    return Trained(record, program, loaded[0], data)
-
-
-def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
-    """Tests the selected checkpoint of a run again: the evaluation, and the run's newest record. See `trained`."""
-    run = trained(name)
-    split = Resident.of(run.data.splits["test"], run.program, limit=run.program.config.limit)
-    return evaluate(run.program, run.state, split, evaluation_size(run.program))[0], run.record
 
 
 def records() -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lra.api import trained
+from lra.finished import trained
 from lra.interrupt import RunError
 from models.core import QKVAttention, project
 from models.encoder import Classifier, MixerBlock
@@ -75,7 +75,7 @@ def draw(runs: Sequence[str], example: int, path: Path) -> list[str]:
     """Writes a PNG with the weights of runs on one test example; returns a line about each layer.
 
     Raises:
-      RunError: see `lra.api.trained` and `weights`; no such example; the runs are of other tasks.
+      RunError: see `lra.finished.trained` and `weights`; no such example; the runs are of other tasks.
     """
     drawn, seen = [], set()
     for name in runs:

@@ -11,10 +11,12 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lra.typed import mistyped
+from lra.run_id import short_hashes
+from lra.typed import mistyped, with_floats
 from tasks import available
 
 TASKS = available()
@@ -76,11 +78,15 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """A score to be reproduced, in per cent, and where it comes from."""
+    """A score to be reproduced, in per cent, and where it comes from.
+
+    data_sha256: of the only data that it holds for; None: any official or generated data of the task's full size
+    """
 
     score: float
     tolerance: float
     source: str
+    data_sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +113,6 @@ class RunConfig:
     task: str
     task_version: int
     variant: str
-    source: str | None  # None: the first of the task's sources that is at hand
     protocol: str
     protocol_version: int
     modified: bool  # differs from the protocol in something that counts
@@ -121,16 +126,27 @@ class RunConfig:
     model: Model
     train: Train
     allow_sample: bool = execution(False)
+    # None: the first of the task's sources that is available. The hash of the data says which data a run was made on.
+    source: str | None = execution(None)
 
     @property
     def sha256(self) -> str:
-        """Hash of all that has a part in the result."""
+        """SHA-256 of all settings that affect the result."""
         return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
 
-    def run_id(self, data_sha256: str) -> str:
-        """The name of this run on data with that hash: of its directory, its record, its checkpoints."""
+    @property
+    def run_name(self) -> str:
+        """The readable part of a run's id."""
         mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
-        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}-{self.sha256[:8]}-{data_sha256[:6]}"
+        return f"{self.task}-{self.variant}-{self.protocol}-{mixer}-s{self.seed}"
+
+    def run_id(self, data_sha256: str, code_sha256: str | None) -> str:
+        """Return the name of a run's directory and record: what it is, with the hashes of settings, data and code.
+
+        Args:
+          code_sha256: of the code that computes it (`lra.code`); None: of a record made before code was recorded
+        """
+        return "-".join([self.run_name, *short_hashes(self.sha256, data_sha256, code_sha256)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +198,9 @@ def override(value: Any, path: Sequence[str], new: Any) -> Any:
     names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in names:
         raise ConfigError(f"{type(value).__name__} has {', '.join(names) or 'no fields'}")
-    return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new) if rest else new})
+    if rest:
+        return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new)})
+    return dataclasses.replace(value, **{head: with_floats(new, typing.get_type_hints(type(value))[head])})
 
 
 def differences(wanted: Any, base: Protocol) -> dict[str, Any]:

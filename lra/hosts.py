@@ -54,6 +54,14 @@ def agree(*said: bool) -> tuple[bool, ...]:
     return tuple(multihost_utils.process_allgather(np.array(said)).any(0).tolist())
 
 
+def same_everywhere(sha256: str) -> bool:
+    """Whether all processes have this hash; all must ask at the same time."""
+    if jax.process_count() == 1:
+        return True
+    hashes = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(sha256), np.uint8))
+    return bool((hashes == hashes[0]).all())
+
+
 def whole(arrays: Any) -> Any:
     """Arrays of all processes as numpy arrays, in a tree."""
     if jax.process_count() == 1:

@@ -14,12 +14,14 @@ import numpy as np
 
 from lra import config as cfg
 from lra import record as rec
+from lra.code import sha256_of
 from lra.config_file import from_json
 from lra.floor_rules import COUNTED, FITTED
 from lra.floors import floor_id
 from lra.journal import CURVE_POINTS
 from lra.leaderboard import changes
 from lra.record_shape import Record, told
+from lra.run_id import id_hashes, short_hashes
 from tasks import load_task
 
 
@@ -39,8 +41,9 @@ def judge(record: Record, lookup: Lookup, known: Sequence[Record]) -> tuple[list
     """Problems, and what could not be verified."""
     column, code, kind = record["column"], record["code"], record["kind"]
     card = load_task(column["task"]).CARD
-    problems, unverified = list(_mixer(record)), []
-    if code["git_commit"] is None or not code["git_clean"]:
+    problems, unverified = [*_mixer(record), *_code(record)], []
+    sessions = [code, *(session["code"] for session in record.get("later_sessions", []))]
+    if any(state["git_commit"] is None or not state["git_clean"] for state in sessions):
         unverified.append("code: not a clean commit, so nobody can look up what ran")
     if record["mixer"]["sha256"] is not None:
         unverified.append("mixer: a file of one's own, of which only the hash is here")
@@ -87,6 +90,21 @@ def _mixer(record: Record) -> Iterator[str]:
         yield f"mixer.label does not begin with {told(start)}"
 
 
+def _code(record: Record) -> Iterator[str]:
+    """The files that computed a run against their hash, and against the mixer. Earlier records do not name them."""
+    computing, mixer = record["code"].get("computing"), record["mixer"]
+    if computing is None:
+        return
+    if computing["sha256"] != sha256_of(computing["files"]):
+        yield "code.computing.sha256 is not the hash of code.computing.files"
+    if record["kind"] == "run" and mixer["sha256"] is None and _file(mixer["name"]) not in computing["files"]:
+        yield f"code.computing.files does not name the mixer's file, {_file(mixer['name'])}"
+
+
+def _file(mixer: str) -> str:
+    return f"models/mixers/{mixer}.py"
+
+
 def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str], list[str]]:
     """Is the configuration that of the record's name, its column and, unless it says otherwise, of its protocol?"""
     said, column, mixer = record["config"], record["column"], record["mixer"]
@@ -108,9 +126,10 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str], list[str]]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     if record["config_sha256"] != digest:
         problems.append(f"config_sha256 is not the hash of config, {digest[:8]}")
-    name = f"{config.run_id('').rsplit('-', 2)[0]}-{digest[:8]}-{column['data_sha256'][:6]}"
+    code_sha256 = (record["code"].get("computing") or {}).get("sha256")
+    name = "-".join([config.run_name, *short_hashes(digest, column["data_sha256"], code_sha256)])
     if record["id"] != name:
-        problems.append(f"id is not that of its configuration and data, {name}")
+        problems.append(f"id is not that of its configuration, data and code, {name}")
     where = f"{column['protocol']}@{column['protocol_version']}"
     if base.version != column["protocol_version"]:
         return config, problems, [f"protocol: {where} is not today's, @{base.version}"]
@@ -149,13 +168,14 @@ def _best(run: Record) -> tuple[int | None, float | None]:
 
 def _tuning(record: Record) -> Iterator[str]:
     """Was the whole grid tried, and the rate chosen that was best on validation, of equals the smaller?"""
-    from lra.tuning import grid
+    from lra.tuning import grid, tuning_id
 
     column, trials = record["column"], sorted(record["trials"], key=lambda t: t["learning_rate"])
-    first = record["trials"][0]["run"].split("-")
-    name = "-".join([column["task"], column["variant"], column["protocol"], "tuning", *first[-2:]])
-    if record["id"] != name or first[-1] != column["data_sha256"][:6]:
-        yield f"id is not that of its trials and data, {name}"
+    name = tuning_id(column, record["trials"][0]["run"])
+    code_sha256 = (record["code"].get("computing") or {}).get("sha256")
+    hashes = {tuple(id_hashes(t["run"])[1:]) for t in trials}
+    if record["id"] != name or hashes != {tuple(short_hashes("", column["data_sha256"], code_sha256)[1:])}:
+        yield f"id is not that of its trials, data and code, {name}"
     try:
         today = cfg.protocol(column["task"], column["protocol"]).version == column["protocol_version"]
     except cfg.ConfigError as error:

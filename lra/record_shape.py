@@ -145,6 +145,15 @@ def _trials(v: Any) -> bool:
     return isinstance(v, list) and v != [] and all(isinstance(t, dict) and not mistaken(t, TRIAL) for t in v)
 
 
+def _sessions(v: Any) -> bool:
+    return isinstance(v, list) and all(isinstance(s, dict) and not mistaken(s, SESSION) for s in v)
+
+
+def _computing(v: Any) -> bool:
+    files = v.get("files") if isinstance(v, dict) else None
+    return isinstance(files, dict) and files != {} and all(map(SHA256[1], [v.get("sha256"), *files.values()]))
+
+
 _MISSING = object()
 STRING: Kind = ("a text, or an empty one", lambda v: isinstance(v, str))
 TEXT: Kind = ("a text", lambda v: isinstance(v, str) and v != "")
@@ -156,6 +165,17 @@ SHA256: Kind = ("a SHA-256", _matches("[0-9a-f]{64}"))
 NAME: Kind = (f"a plain name, of {PLAIN.pattern}", _matches(PLAIN.pattern))
 POINTS: Kind = ("a list of [step, loss, accuracy] with growing steps", _points)
 PROTOCOL = {"column.protocol": _one_of(*cfg.PROTOCOLS), "column.protocol_version": whole(1), "seed": whole(0)}
+ENVIRONMENT = {
+    **{f"environment.{k}": TEXT for k in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "backend", "device")},
+    **{f"environment.{k}": whole(1) for k in ("device_count", "cores")},
+    "environment.packages?": OBJECT,
+    "environment.variables?": OBJECT,
+}
+CODE = {
+    "code.sha256": SHA256,
+    "code.git_commit": _or_none(("a commit", _matches("[0-9a-f]{40}|[0-9a-f]{64}"))),
+    "code.git_clean": _or_none(FLAG),
+}
 EVERY = {
     "schema": _one_of(SCHEMA),
     "kind": _one_of("run", "floor", "tuning"),
@@ -173,12 +193,11 @@ EVERY = {
     "mixer.options": OBJECT,
     "mixer.sha256": _or_none(SHA256),
     "test": OBJECT,
-    **{f"environment.{k}": TEXT for k in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "backend", "device")},
-    **{f"environment.{k}": whole(1) for k in ("device_count", "cores")},
-    "code.sha256": SHA256,
-    "code.git_commit": _or_none(("a commit", _matches("[0-9a-f]{40}|[0-9a-f]{64}"))),
-    "code.git_clean": _or_none(FLAG),
+    **ENVIRONMENT,
+    **CODE,
+    "code.computing?": _or_none(("a SHA-256, and one for each file", _computing)),
 }
+SESSION = {"step": whole(0), "started": ("a date with its zone", _date), **ENVIRONMENT, **CODE}
 RUN = {
     **PROTOCOL,
     "steps.done": whole(0),
@@ -200,6 +219,7 @@ RUN = {
     "forward_flops?": _or_none(NUMBER),
     "message?": STRING,
     "seeds_together?": whole(1),
+    "later_sessions?": ("a list of sessions", _sessions),
 }
 TEST = {
     "test.accuracy": SHARE,

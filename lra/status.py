@@ -63,14 +63,14 @@ class RunStatus:
 
 def statuses() -> list[RunStatus]:
     """All runs of `runs/`, those first that need looking after."""
-    now = time.time()
     paths = sorted(rec.runs_directory().glob("*/config.json"))
-    found = [run for path in paths if (run := _read(path.parent, now)) is not None]
+    found = [run for path in paths if (run := read_run(path.parent)) is not None]
     return sorted(found, key=lambda run: STATES.index(run.state))
 
 
-def _read(directory: Path, now: float) -> RunStatus | None:
-    """The status of the run in a directory; None if the file that says what it is cannot be read."""
+def read_run(directory: Path) -> RunStatus | None:
+    """Return the status of the run in a directory; None if its configuration cannot be read."""
+    now = time.time()
     try:
         config = config_file.read(directory / "config.json")
     except ConfigError:

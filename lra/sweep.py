@@ -13,10 +13,11 @@ from itertools import product
 import jax
 
 from lra import config as cfg
-from lra import config_file, slurm, tuning
+from lra import config_file, earlier, slurm, tuning
 from lra import record as rec
 from lra.api import configure
 from lra.cell import Cell
+from lra.code import computing
 from lra.config import RunConfig
 from lra.data import prepare
 from lra.devices import places
@@ -164,8 +165,10 @@ def plan(sweep: Sweep, data: Mapping[str, str]) -> Plan:
 
 
 def _cell(name: str, words: Sequence[str], configs: Sequence[RunConfig], data_sha256: str) -> Cell:
-    directories = [rec.runs_directory() / config.run_id(data_sha256) for config in configs]
+    code_sha256 = computing(configs[0]).sha256
+    directories = [rec.runs_directory() / config.run_id(data_sha256, code_sha256) for config in configs]
     for place, config in zip(directories, configs, strict=True):
+        earlier.remove_unbegun(config, place.name)
         if not (place / "config.json").exists():
             rec.write_whole(place / "config.json", config_file.as_text(config))
     return Cell(name, tuple(words), tuple(directories))

@@ -13,16 +13,19 @@ from typing import Literal
 import jax
 import numpy as np
 
+from lra import sessions
 from lra.batches import batch_indices
 from lra.checkpoint import Checkpoints, flatten
+from lra.code import computing
 from lra.config import RunConfig
 from lra.evaluate import Evaluation, Resident, evaluate, forward_flops
 from lra.heartbeat import Heartbeat
-from lra.hosts import agree, is_writer
+from lra.hosts import agree, is_writer, same_everywhere
 from lra.interrupt import RunError, only_process, stop_on_signal
 from lra.journal import Journal, Journals
 from lra.program import Program, TrainState
 from lra.progress import Reporter
+from lra.sessions import Session
 from lra.steps import advance, compile_ahead, dispatch_steps
 from tasks.core import Card, Prepared
 
@@ -43,6 +46,7 @@ class Outcome:
     selected_step: int | None = None
     test: Evaluation | None = None
     message: str = ""
+    sessions: tuple[Session, ...] = ()
 
 
 def train(
@@ -53,7 +57,7 @@ def train(
     Goes on from the latest checkpoint in `directory`. What is computed does not depend on where it was interrupted.
 
     Raises:
-      RunError: another process has this run, or its checkpoints are damaged.
+      RunError: another process has this run, its checkpoints are damaged, or other code computed them.
     """
     return train_program(Program(config, card), card, data, directory, [directory], max_minutes=max_minutes)[0]
 
@@ -71,6 +75,9 @@ def train_program(
     started = time.monotonic()
     deadline = math.inf if max_minutes is None else started + 60 * max_minutes
     config, plan, seeds = program.config, program.config.train, range(len(program.seeds))
+    code = computing(config)
+    if not same_everywhere(code.sha256):
+        raise RunError("the processes that train this run together have different code")
     with ExitStack() as held:
         heartbeat = Heartbeat(directories, plan.steps)
         if is_writer():
@@ -92,8 +99,11 @@ def train_program(
         # ── where to go on ──────────────────────────────────────────────────────────────────────────────
         state, journals = program.init(), Journals([Journal(plan.steps) for _ in seeds])
         saved = latest.load("latest", state)
+        earlier_sessions: tuple[Session, ...] = ()
         if saved is not None:
+            earlier_sessions = sessions.from_json(saved[1], code, directory)
             state, journals = saved[0], Journals.from_json(saved[1])
+        all_sessions = sessions.continued(earlier_sessions, state.step)
         heartbeat.update(state.step, journals.accuracies)
         if state.step < plan.steps:
             compile_ahead(program, state, examples)
@@ -106,7 +116,7 @@ def train_program(
                 return  # the last checkpoint before is kept
             for journal in journals.each:
                 journal.seconds = earlier + time.monotonic() - started
-            latest.save("latest", state, journals.to_json())
+            latest.save("latest", state, journals.to_json() | sessions.as_json(code, all_sessions))
             last_save = time.monotonic()
 
         # ── steps ───────────────────────────────────────────────────────────────────────────────────────
@@ -163,6 +173,7 @@ def train_program(
                 journal=journals.each[0],
                 parameters=program.parameters,
                 steps_per_second=1 / step_s if step_s else None,
+                sessions=all_sessions,
             )
             if done.status == "interrupted" and journals.going_on:
                 message = f"stopped by a signal at step {state.step} of {plan.steps}"
@@ -188,7 +199,8 @@ def train_program(
             outcomes = []
             for i, journal in enumerate(journals.each):
                 if journal.failed is not None:
-                    outcomes.append(_diverged(program, i, program.of_seed(state, i), journal, examples.count))
+                    diverged = _diverged(program, i, program.of_seed(state, i), journal, examples.count)
+                    outcomes.append(dataclasses.replace(diverged, sessions=all_sessions))
                     continue
                 reporter.say(
                     f"{config.task} {config.mixer_label} seed {program.seeds[i]}: step {chosen[i].step}, "

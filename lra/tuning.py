@@ -6,13 +6,16 @@ names all that was tried, so that the board can say how many trials a row had. T
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lra import record as rec
 from lra.api import configure
+from lra.code import computing
 from lra.config import RunConfig, protocol
 from lra.environment import code_state, environment
 from lra.interrupt import RunError
+from lra.run_id import id_hashes
 
 FACTORS = (0.3, 1.0, 3.0)  # of the protocol's learning rate
 
@@ -31,8 +34,8 @@ def trials(task: str, mixer: str, name: str) -> dict[float, RunConfig]:
 
 
 def run_record(config: RunConfig, data_sha256: str) -> dict[str, Any] | None:
-    """The record of a run of this machine that ended (complete or diverged), if it did."""
-    records = rec.runs_directory() / config.run_id(data_sha256) / "records"
+    """Return the record of a run of this machine and the code here that ended (complete or diverged), if it did."""
+    records = rec.runs_directory() / config.run_id(data_sha256, computing(config).sha256) / "records"
     ended = [rec.read(path) for path in sorted(records.glob("*.json"))]
     return next((r for r in ended if r["status"] != "truncated"), None)
 
@@ -55,13 +58,17 @@ def _best(record: dict[str, Any]) -> float | None:
     return max(accuracy for _, _, accuracy in record["validation"])
 
 
+def tuning_id(column: Mapping[str, Any], first_run: str) -> str:
+    """Return the id of a choice: with the hashes that its first trial has."""
+    return "-".join([column["task"], column["variant"], column["protocol"], "tuning", *id_hashes(first_run)])
+
+
 def write_tuning(records: dict[float, dict[str, Any]]) -> float:
     """Writes what was chosen, once, beside the runs; returns the chosen rate."""
     chosen = choose(records)
     first = next(iter(records.values()))
     column = {**first["column"], "modified": False}
-    name = f"{column['task']}-{column['variant']}-{column['protocol']}-tuning-{first['config_sha256'][:8]}"
-    name += f"-{column['data_sha256'][:6]}"
+    name = tuning_id(column, first["id"])
     directory = rec.runs_directory() / name / "records"
     if not (directory / f"{name}.json").exists():
         rec.write(
@@ -82,7 +89,7 @@ def write_tuning(records: dict[float, dict[str, Any]]) -> float:
                 ],
                 "test": {},
                 "environment": environment(),
-                "code": code_state(),
+                "code": {**code_state(), "computing": first["code"].get("computing")},
             },
         )
     return chosen

@@ -1,4 +1,4 @@
-"""Are the values of a dataclass of the types of its fields?"""
+"""Runtime type check of dataclass fields."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def mistyped(value: Any, wanted: Any, place: str = "") -> str:
     else:
         fits = isinstance(value, Mapping) if origin else type(value) is wanted
     return "" if fits else f"{place} is {reprlib.repr(value)}, not of type {getattr(wanted, '__name__', wanted)}"
+
+
+def with_floats(value: Any, hint: Any) -> Any:
+    """Return a whole number as a float where the type wants a float; anything else as it is.
+
+    1 and 1.0 are one setting, but not one text: they must not lead to two hashes.
+    """
+    inside = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if type(value) is not int or float not in inside or int in inside or abs(value) > sys.float_info.max:
+        return value
+    return float(value)

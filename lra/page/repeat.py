@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lra import config as cfg
+from tasks import load_task
+from tasks.core import GENERATED, OFFICIAL, SAMPLE
 
 
 def command(record: Mapping[str, Any]) -> str:
@@ -25,9 +27,9 @@ def command(record: Mapping[str, Any]) -> str:
     for name in ("variant", "max_len"):
         if name in base and config.get(name) != base[name]:
             words += _flag(name, config.get(name))
-    for name in ("source", "limit"):
-        if config.get(name) is not None:
-            words += _flag(name, config[name])
+    words += _source(column)
+    if config.get("limit") is not None:
+        words += _flag("limit", config["limit"])
     for group in ("model", "train"):
         inside = config.get(group)
         for name, value in base.get(group, {}).items():
@@ -55,6 +57,13 @@ def caveats(record: Mapping[str, Any]) -> list[str]:
     if record["mixer"]["sha256"] is not None:
         said.append("The mixer is a file of its author's own, of which only the hash is here.")
     return said
+
+
+def _source(column: Mapping[str, Any]) -> list[str]:
+    """Return the flag that gives the data of a column, from what they were found to be; none for the default."""
+    source = next((source for source in (SAMPLE, GENERATED) if column["source"].startswith(source)), OFFICIAL)
+    default = load_task(column["task"]).CARD.sources[0] if column["task"] in cfg.TASKS else source
+    return [] if source == default else _flag("source", source)
 
 
 def _flag(name: str, value: Any) -> list[str]:

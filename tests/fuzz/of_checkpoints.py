@@ -1,4 +1,4 @@
-"""A target of `lra.checkpoint` and `lra.journal`: the files of a checkpoint that are not arrays."""
+"""A target of `lra.checkpoint`, `lra.journal` and `lra.sessions`: the files of a checkpoint that are not arrays."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lra import sessions
 from lra.checkpoint import CheckpointError, Checkpoints, _content, flatten
+from lra.code import Code
 from lra.interrupt import RunError
 from lra.journal import Journal, Journals
 from lra.program import TrainState
+from lra.sessions import Session
 from tests.fuzz.target import Target
 
 _FILES = (
@@ -25,6 +28,8 @@ _FILES = (
     b"state/_METADATA",
     b"state/manifest.ocdbt",
 )
+_CODE = Code({"lra/train.py": "0"})
+_SESSION = Session(0, "2026-01-01T00:00:00+00:00", {"device": "x"}, {"git_clean": None})
 _STATE = TrainState(4, {"w": np.ones((2, 3), np.float32)}, {}, {"count": np.int32(4)})
 
 
@@ -33,7 +38,8 @@ def _saved() -> dict[str, bytes]:
     """The files of one checkpoint, by their names."""
     with tempfile.TemporaryDirectory() as made:
         with Checkpoints(Path(made)) as checkpoints:
-            checkpoints.save("latest", _STATE, Journals([Journal(10, validation=[[4, 1.0, 0.5]])]).to_json())
+            progress = Journals([Journal(10, validation=[[4, 1.0, 0.5]])]).to_json()
+            checkpoints.save("latest", _STATE, progress | sessions.as_json(_CODE, [_SESSION]))
         step = Path(made) / "latest" / "4"
         return {str(p.relative_to(step)): p.read_bytes() for p in step.rglob("*") if p.is_file()}
 
@@ -64,6 +70,7 @@ def _checkpoint(data: bytes, place: Path) -> None:
             assert state.step == 4
             np.testing.assert_array_equal(state.params["w"], _STATE.params["w"])
             assert all(journal.steps is not None for journal in Journals.from_json(progress).each)
+            assert all(session.step is not None for session in sessions.from_json(progress, _CODE, place))
 
 
 def _seeds() -> list[bytes]:

@@ -59,6 +59,7 @@ def _record_seeds() -> list[bytes]:
         'column.task "text"\ncolumn.variant "cut"\nconfig.train.steps 3\nseeds_together 2',
         'environment.backend "gpu"\nenvironment.device_count 8\nmixer.options {"a": 1}\nconfig.mixer_options {"a": 1}',
         "validation []\ncurve []\nselection.best_step null\nsteps_per_second 1.5",
+        f'code.computing {{"sha256": "{"b" * 64}", "files": {{"lra/train.py": "{"c" * 64}"}}}}\nlater_sessions []',
         'message "x"\ntest.confusion [[1]]\ntest.correct_bits "eNo="\ntest.predictions "eNo="',
         'mixer.sha256 "' + "b" * 64 + '"\nmixer.name "a:B"\nmixer.label "a:B@bbbbbbbb(x)"\ncode.git_commit null',
     ]

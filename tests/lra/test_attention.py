@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lra import attention
-from lra.api import Trained
+from lra.finished import Trained
 from lra.interrupt import RunError
 from lra.program import Program
 from models.core import project

@@ -12,6 +12,7 @@ from lra import config_file
 from lra.api import configure
 from lra.config import ConfigError, meaning, protocol
 from lra.program import encoder_config
+from lra.run_id import id_hashes
 from models.mixers import available
 from tasks import load_task
 
@@ -47,7 +48,7 @@ def test_parameters_are_those_of_the_published_models(task, name, millions):
 def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
     plain = configure("listops", "cosformer", protocol="small")
     same = configure("listops", "cosformer", protocol="small", overrides={"train.micro_batch": 4, "train.remat": True})
-    assert (same.modified, same.sha256, same.run_id("0")) == (False, plain.sha256, plain.run_id("0"))
+    assert (same.modified, same.sha256, same.run_id("0", "1")) == (False, plain.sha256, plain.run_id("0", "1"))
     other = configure("listops", "cosformer", protocol="small", overrides={"train.steps": 500})
     assert (other.protocol, other.protocol_version, other.modified) == ("small", 1, True)
     assert other.sha256 != plain.sha256
@@ -91,9 +92,51 @@ def test_a_configuration_survives_its_file():
         config_file.from_json(fields)
 
 
+def test_one_experiment_has_one_id():
+    """However it is said: a default that is named, a whole number for a float, a source that is found anyway."""
+    plain = configure("text", "local", protocol="quick", overrides={"train.learning_rate": 1.0})
+    said = [
+        configure("text", "local", protocol="quick", options=options, source=source, overrides=overrides)
+        for options in ((), ["window=50"], {"window": 50})
+        for source in (None, "official", "sample")
+        for overrides in ({"train.learning_rate": 1}, {"train.learning_rate": 1.0, "model.layers": 2})
+    ]
+    assert {c.run_id("0", "1") for c in said} == {plain.run_id("0", "1")}
+    assert {c.sha256 for c in said} == {plain.sha256}
+    assert {c.source for c in said} == {None, "official", "sample"}
+    assert [configure("text", "cosformer", protocol="quick", options={"eps": eps}).sha256 for eps in (1, 1.0)] == [
+        configure("text", "cosformer", protocol="quick", options=["eps=1"]).sha256
+    ] * 2
+    other = configure("text", "local", protocol="quick", options={"window": 8})
+    assert (other.mixer_options, other.mixer_label) == ({"window": 8}, "local(window=8)")
+
+
+def test_an_earlier_configuration_is_read():
+    """With the source among what counts, and a default option that is named."""
+    config = configure("text", "local", protocol="quick")
+    fields = config_file.as_json(config) | {"source": "official", "mixer_options": {"window": 50}}
+    again = config_file.from_json(fields)
+    assert (again.source, again.mixer_options) == ("official", {"window": 50})
+    del fields["source"], fields["mixer_options"]
+    with pytest.raises(ConfigError, match="mixer_options"):
+        config_file.from_json(fields)
+    assert config_file.from_json(fields | {"mixer_options": {}}) == config
+
+
+def test_an_id_ends_in_its_hashes():
+    config = configure("listops", "local", protocol="quick", options={"window": 8}, seed=3)
+    old, new = config.run_id("d" * 64, None), config.run_id("d" * 64, "c" * 64)
+    assert new == f"listops-short-quick-local_window_8-s3-{config.sha256[:8]}-dddddd-cccccc"
+    assert old == new.removesuffix("-cccccc")
+    assert id_hashes(new) == [config.sha256[:8], "dddddd", "cccccc"]
+    assert id_hashes(old) == [config.sha256[:8], "dddddd"]
+    for odd in ("", "a-b", "dddddd", f"{old}-x", f"{new}\n", f"{new}-dddddd"):
+        assert id_hashes(odd) == []
+
+
 def test_the_hash_is_of_meaning_alone():
     told = meaning(configure("listops", "cosformer", protocol="small"))
     assert "micro_batch" not in told["train"]
-    assert "allow_sample" not in told
+    assert not {"allow_sample", "source"} & told.keys()
     assert told["model"]["head"] == [128]
     assert not any(isinstance(v, float) and math.isnan(v) for v in told["train"].values())

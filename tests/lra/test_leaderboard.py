@@ -71,7 +71,7 @@ def run(
         "schema": SCHEMA,
         "kind": "run",
         "status": status if accuracy is not None else "diverged",
-        "id": config.run_id(data),
+        "id": config.run_id(data, None),
         "created": "2026-01-01T00:00:00+00:00",
         "column": {
             "task": task,
@@ -102,7 +102,7 @@ def run(
         "code": {"sha256": 64 * "0", "git_commit": None, "git_clean": None},
         **other,
     }
-    return Found(record, origin, Path("somewhere") / f"{config.run_id(data)}.json")
+    return Found(record, origin, Path("somewhere") / f"{config.run_id(data, None)}.json")
 
 
 def floor(accuracy: float, name: str = "root operator", data: str = DATA) -> Found:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lra import api, config_file, record
+from lra import api, config_file, finished, record
 from lra import train as trainer
 from lra.checkpoint import Checkpoints
 from lra.evaluate import Resident
@@ -119,8 +119,9 @@ def test_several_steps_in_a_dispatch_are_those_steps(tiny, tmp_path):
 
 def test_each_seed_has_a_record_of_its_own(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
-    monkeypatch.setattr(api, "prepare", lambda *_, **__: tiny)
-    monkeypatch.setattr(api, "use_compilation_cache", lambda: None)
+    for module in (api, finished):
+        monkeypatch.setattr(module, "prepare", lambda *_, **__: tiny)
+        monkeypatch.setattr(module, "use_compilation_cache", lambda: None)
     first = api.run_config(tiny_config())
     both = api.run_seeds(tiny_config(), [0, 1, 2])
     assert both[0] == first  # a complete run is not repeated
@@ -129,7 +130,7 @@ def test_each_seed_has_a_record_of_its_own(tiny, tmp_path, monkeypatch):
     found = {f.record["id"]: f.record for f in record.find([(tmp_path, "yours")])}
     assert found == {r["id"]: r for r in both}
     for r in both[1:]:
-        again, _ = api.evaluate_run(r["id"])
+        again, _ = finished.evaluate_run(r["id"])
         assert again.correct.sum() == r["test"]["correct"]
         assert config_file.from_json(r["config"] | {"mixer": "cosformer"}).seed == r["seed"]
     (tmp_path / both[1]["id"] / "records" / f"{both[1]['id']}.json").unlink()

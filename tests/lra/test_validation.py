@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import json
 import sys
 import tracemalloc
@@ -67,7 +68,7 @@ def made(
         "schema": 1,
         "kind": "run",
         "status": "complete",
-        "id": config.run_id(data.sha256),
+        "id": config.run_id(data.sha256, None),
         "created": "2026-01-01T00:00:00+00:00",
         "column": {
             **{"task": "listops", "variant": "short", "task_version": 1, "source": "tiny"},
@@ -125,7 +126,7 @@ def signed(record: dict[str, Any], **config: Any) -> dict[str, Any]:
     for place, value in config.items():
         changed = set_at(changed, f"config.{place.replace('__', '.')}", value)
     run = config_file.from_json({"mixer": "cosformer", **changed["config"]})
-    return changed | {"config_sha256": run.sha256, "id": run.run_id(record["column"]["data_sha256"])}
+    return changed | {"config_sha256": run.sha256, "id": run.run_id(record["column"]["data_sha256"], None)}
 
 
 def test_an_honest_record_passes_and_without_its_labels_is_not_verified(
@@ -187,7 +188,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("mixer.name", "os", "no mixer 'os'"),
         ("mixer.label", "softmax", "mixer.label does not begin with 'cosformer'"),
         ("mixer.options", {"a": 1}, "config.mixer_options"),
-        ("column.data_sha256", "0" * 64, "id is not that of its configuration and data"),
+        ("column.data_sha256", "0" * 64, "id is not that of its configuration, data and code"),
         ("column.variant", "../..", "column.variant is '../..', not a plain name"),
         ("column.variant", "long", "column.variant: listops has"),
         ("column.protocol", "../x", "column.protocol is '../x'"),
@@ -354,6 +355,51 @@ def test_nothing_that_a_record_names_is_imported(data: Prepared, tmp_path: Path)
     assert "trap" not in sys.modules
 
 
+FILES = {"lra/train.py": "1" * 64, "models/mixers/cosformer.py": "2" * 64}
+# By hand: "lra/train.py:111...\nmodels/mixers/cosformer.py:222...\n".
+FILES_SHA256 = hashlib.sha256(f"lra/train.py:{64 * '1'}\nmodels/mixers/cosformer.py:{64 * '2'}\n".encode()).hexdigest()
+
+
+def coded(record: dict[str, Any], **computing: Any) -> dict[str, Any]:
+    """A record with the code that computed it, and that code in its id."""
+    computing = {"sha256": FILES_SHA256, "files": FILES} | computing
+    code = record["code"] | {"computing": computing}
+    return record | {"code": code, "id": f"{record['id']}-{computing['sha256'][:6]}", "later_sessions": []}
+
+
+def test_a_record_with_its_code_passes_and_has_it_in_its_id(data: Prepared, tmp_path: Path) -> None:
+    assert judged(coded(made(data)), tmp_path).verdict == "PASS"
+    named = judged(coded(made(data)) | {"id": made(data)["id"]}, tmp_path)
+    assert "id is not that of its configuration, data and code" in named.problems[0]
+    named = judged(made(data) | {"id": coded(made(data))["id"]}, tmp_path)
+    assert "id is not that of its configuration, data and code" in named.problems[0]
+    other = judged(coded(made(data), files=FILES | {"lra/train.py": "3" * 64}), tmp_path)
+    assert other.problems == ("code.computing.sha256 is not the hash of code.computing.files",)
+    alone = {"lra/train.py": "1" * 64}
+    sha256 = hashlib.sha256(f"lra/train.py:{64 * '1'}\n".encode()).hexdigest()
+    other = judged(coded(made(data), files=alone, sha256=sha256), tmp_path)
+    assert other.problems == ("code.computing.files does not name the mixer's file, models/mixers/cosformer.py",)
+
+
+@pytest.mark.parametrize("files", [{}, [], None, {"a": "b"}, {"a": None}])
+def test_files_that_are_no_hashes_are_named(data: Prepared, tmp_path: Path, files: Any) -> None:
+    (problem,) = judged(coded(made(data), files=files), tmp_path).problems
+    assert "code.computing is" in problem
+    assert problem.endswith("not a SHA-256, and one for each file, or null")
+
+
+def test_later_sessions_count_as_the_first_does(data: Prepared, tmp_path: Path) -> None:
+    record = coded(made(data))
+    session = {"step": 5, "started": record["created"], "environment": ENVIRONMENT, "code": CODE}
+    assert judged(record | {"later_sessions": [session]}, tmp_path).verdict == "PASS"
+    for code in ({"git_clean": False}, {"git_commit": None, "git_clean": None}):
+        report = judged(record | {"later_sessions": [session, session | {"code": CODE | code}]}, tmp_path)
+        assert report.unverified == ("code: not a clean commit, so nobody can look up what ran",)
+    for odd in ({"step": -1}, {"started": "today"}, {"code": {}}, {"environment": {}}):
+        report = judged(record | {"later_sessions": [session | odd]}, tmp_path)
+        assert "not a list of sessions" in report.problems[0]
+
+
 def test_floors_and_tunings(data: Prepared, tmp_path: Path) -> None:
     majority, root, digits = (floor_record(data, CARD, name) for name in rules(CARD))
     for floor in (majority, root, digits):
@@ -380,6 +426,12 @@ def test_floors_and_tunings(data: Prepared, tmp_path: Path) -> None:
     report = judged(tuning | {"learning_rate": rates[1], "trials": better}, tmp_path)
     assert "has another validation accuracy" in report.problems[0]
     assert "are not the grid" in judged(tuning | {"trials": trials[:2]}, tmp_path).problems[0]
+
+    coded_trials = [t | {"run": f"{t['run']}-{FILES_SHA256[:6]}"} for t in trials]
+    tuning = coded(tuning | {"trials": coded_trials})
+    assert judged(tuning, tmp_path).problems == ()
+    for odd in (trials, [*coded_trials[:2], trials[2]], [*coded_trials[:2], coded_trials[2] | {"run": "x"}]):
+        assert "not that of its trials, data and code" in judged(tuning | {"trials": odd}, tmp_path).problems[0]
 
 
 def test_a_place_without_records_is_an_error(tmp_path: Path) -> None:
