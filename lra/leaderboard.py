@@ -19,6 +19,7 @@ from lra.board_marks import Key, Marks, RowKey
 from lra.board_published import as_markdown as reported
 from lra.board_table import as_table
 from lra.board_text import as_csv, as_json, as_markdown
+from lra.earlier import of_one_code
 from lra.floor_rules import MAJORITY
 from lra.record import Found
 from tasks.core import SAMPLE
@@ -219,10 +220,14 @@ def _task_order(key: Key) -> tuple[Any, ...]:
 
 
 def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
-    """A seed counts once in a cell, however often it was run: by its earliest record, so that nothing can be picked."""
-    first: dict[Any, Found] = {}
+    """Return one run for each seed of a cell: its earliest, so that results cannot be cherry-picked."""
+    cells: dict[Any, list[Found]] = defaultdict(list)
     for f in sorted(runs, key=lambda f: f.record["created"]):
-        first.setdefault((_row(f), column_key(f), f.record["seed"]), f)
+        cells[_row(f), column_key(f)].append(f)
+    first: dict[Any, Found] = {}
+    for cell, found in cells.items():
+        for f in of_one_code(found):
+            first.setdefault((cell, f.record["seed"]), f)
     return sorted(first.values(), key=lambda f: f.record["seed"])
 
 
