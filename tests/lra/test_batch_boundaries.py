@@ -1,4 +1,4 @@
-"""Boundaries of batches and buckets: the smallest sizes, epochs that end inside a batch, documents that fill a bucket."""
+"""Boundaries of batches and buckets: smallest sizes, epochs that end inside a batch, documents that fill a bucket."""
 
 from __future__ import annotations
 
