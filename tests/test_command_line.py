@@ -58,12 +58,12 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     joined: list[bool] = []
     monkeypatch.setattr(hosts, "join", lambda: joined.append(True))
-    base = cfg.protocol("image", "laptop")
+    base = cfg.protocol("text", "laptop")
     model = distinct(base.model, heads=3, qkv_dim=321, dropout=0.0625, attention_dropout=0.625)
     train = distinct(base.train, batch_size=30, micro_batch=15, dispatch_steps=2, length_shards=7)
     assert changed_fields(base.model, model).keys() == {f.name for f in dataclasses.fields(Model)}
     assert changed_fields(base.train, train).keys() == {f.name for f in dataclasses.fields(Train)}
-    given = ["--task", "image", "--protocol", "laptop", "--mixer", "bigbird", "--max-len", "99", "--variant", "16"]
+    given = ["--task", "text", "--protocol", "laptop", "--mixer", "bigbird", "--max-len", "99", "--variant", "cut"]
     given += ["--seed", "5", "--together", "3", "--source", "tfds", "--limit", "17", "--max-minutes", "2.5"]
     given += ["--mixer-options", "block=32", "num_random=2", "--distributed"]
     assert run_lra.main(["train", *given, *words("model", model), *words("train", train)]) == 0
@@ -72,7 +72,7 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
     assert call == {"seeds": [5, 6, 7], "max_minutes": 2.5}
     assert joined == [True]
     assert (config.model, config.train) == (model, train)
-    wanted = {"task": "image", "protocol": "laptop", "mixer": "bigbird", "max_len": 99, "variant": "16", "seed": 5}
+    wanted = {"task": "text", "protocol": "laptop", "mixer": "bigbird", "max_len": 99, "variant": "cut", "seed": 5}
     wanted |= {"source": "tfds", "limit": 17, "mixer_options": {"block": 32, "num_random": 2}, "modified": True}
     wanted |= {"mixer_label": "bigbird(block=32, num_random=2)", "protocol_version": base.version}
     assert {name: getattr(config, name) for name in wanted} == wanted

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from lra import record
 from lra.api import configure
-from lra.batches import batch_indices, best_edges, choose_buckets, cut, epoch_order, micro_batch_size
 from lra.board import Board, Cell
 from lra.comparison import difference, interval
 from lra.config import ConfigError
 from lra.journal import CURVE_POINTS, Journal
 from lra.leaderboard import board, render
 from lra.reproduction import judge
-from lra.steps import dispatch_steps
 from lra.train import train
 from lra.validation import validate
 from tasks.core import Prepared
@@ -205,63 +201,6 @@ def test_a_rate_of_dropout_is_below_one(rate: str) -> None:
     for value in (1.0, -0.01):
         with pytest.raises(ConfigError, match="dropout"):
             tiny_config("linear", **{rate: value})
-
-
-# ---- batches
-
-
-@pytest.mark.parametrize(("batch", "count"), [(7, 7), (1, 1), (5, 1), (8, 3), (3, 8), (4, 8)])
-def test_every_epoch_has_every_example_once_wherever_batches_end(batch: int, count: int) -> None:
-    steps = 6 * count
-    rows = np.concatenate([batch_indices(3, step, batch, count) for step in range(steps)])
-    assert len(rows) == steps * batch
-    for epoch in range(len(rows) // count):
-        part = rows[count * epoch : count * (epoch + 1)]
-        np.testing.assert_array_equal(part, epoch_order(3, epoch, count))
-        assert sorted(part) == list(range(count))
-
-
-def test_a_batch_that_ends_one_epoch_begins_the_next() -> None:
-    rows = batch_indices(0, 1, 4, 6)  # examples 4 and 5 of the first epoch, 0 and 1 of the second
-    np.testing.assert_array_equal(rows, [*epoch_order(0, 0, 6)[4:], *epoch_order(0, 1, 6)[:2]])
-
-
-def test_one_example_of_one_token_has_a_bucket_and_a_batch() -> None:
-    assert choose_buckets(np.array([1]), 1) == best_edges(np.array([1]), 1, 3) == (1,)
-    (part,) = cut(np.array([5]), np.array([1]), 4, (1,))
-    assert (part.indices.tolist(), part.places.tolist(), part.bucket) == ([5] * 4, [0] * 4, 1)
-    assert part.weights.tolist() == [1, 0, 0, 0]
-
-
-@pytest.mark.parametrize(("length", "bucket"), [(1, 4), (4, 4), (5, 8), (8, 8)])
-def test_a_length_that_equals_an_edge_is_in_its_bucket(length: int, bucket: int) -> None:
-    (part,) = cut(np.array([0]), np.array([length]), 1, (4, 8))
-    assert part.bucket == bucket
-
-
-@pytest.mark.parametrize(
-    ("batch", "length", "micro"),
-    [(32, 1_024, 1), (32, 1_023, 1), (32, 512, 2), (32, 513, 1), (32, 4_000, 1), (30, 200, 5), (8, 1, 8), (1, 1, 1)],
-)
-def test_a_micro_batch_on_a_cpu_has_at_most_1024_tokens_and_divides_the_batch(
-    batch: int, length: int, micro: int
-) -> None:
-    assert micro_batch_size(batch, length, accelerator=False) == micro
-
-
-@pytest.mark.parametrize(("every", "at_once"), [(500, 10), (32, 16), (7, 7), (17, 1), (1, 1), (48, 16), (30, 15)])
-def test_on_a_gpu_the_steps_of_a_dispatch_divide_those_between_validations(
-    monkeypatch: pytest.MonkeyPatch, every: int, at_once: int
-) -> None:
-    """At most 16, where all examples are of one length; else one."""
-    program: Any = types.SimpleNamespace(config=tiny_config("linear", **{"train.eval_every": every}))
-    one, two = (types.SimpleNamespace(buckets=buckets) for buckets in ((8,), (4, 8)))
-    assert dispatch_steps(program, one) == dispatch_steps(program, two) == 1  # type: ignore[arg-type]
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert dispatch_steps(program, one) == at_once  # type: ignore[arg-type]
-    assert dispatch_steps(program, two) == 1  # type: ignore[arg-type]
-    program.config = tiny_config("linear", **{"train.dispatch_steps": 3})
-    assert dispatch_steps(program, two) == 3  # type: ignore[arg-type]
 
 
 # ---- runs
