@@ -1,0 +1,46 @@
+"""docs/versions.md lists every version above 1 and how many committed records each of them retired."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from lra import config as cfg
+from lra import record
+from lra.floor_rules import COUNTED, FITTED
+from lra.floor_rules import version_of as rule_version
+from lra.record_facts import retired
+from models.mixer_files import available, version_of
+from tasks import load_task
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "versions.md").read_text("utf-8")
+ROWS = {
+    (kind, name): (int(version), sum(map(int, re.findall(r"\d+", count))))
+    for kind, name, version, count in re.findall(
+        r"^\| (protocol|task|mixer|trivial baseline) `([^`]+)` \| (\d+) \|.*\| ([^|]+) \|$", PAGE, re.MULTILINE
+    )
+}
+
+
+def test_every_version_above_one_has_a_row_and_no_other() -> None:
+    versions = {("protocol", n): {cfg.protocol(t, n).version for t in cfg.TASKS} for n in cfg.PROTOCOLS}
+    assert all(len(found) == 1 for found in versions.values())
+    now = {key: found.pop() for key, found in versions.items()}
+    now |= {("task", name): load_task(name).CARD.version for name in cfg.TASKS}
+    now |= {("mixer", name): version_of(name) for name in available()}
+    now |= {("trivial baseline", name): rule_version(name) for name in (*COUNTED, *FITTED)}
+    assert {key: version for key, (version, _) in ROWS.items()} == {k: v for k, v in now.items() if v > 1}
+
+
+def test_the_retired_records_are_counted() -> None:
+    counts: Counter[tuple[str, str]] = Counter()
+    for found in record.find([(record.results_directory(), "committed")]):
+        for reason in retired(found.record):
+            kind, _, name = reason.partition(" version")[0].partition(" ")
+            if kind == "task":
+                name = found.record["column"]["task"]
+            if kind == "trivial":
+                kind, name = "trivial baseline", name.removeprefix("baseline ")
+            counts[kind, name] += 1
+    assert counts == {key: count for key, (_, count) in ROWS.items() if count}
