@@ -1,7 +1,8 @@
 """Pathfinder: do two marked points lie on one dashed curve? (Linsley et al. 2018, as LRA set it.)
 
-Here are the card, the data sets, and `generate`; `tasks.pathfinder_generator` draws, `tasks.pathfinder_setting` has
-the numbers, `tasks.pathfinder_official` reads and writes LRA's files.
+Here are the card, the data sets, and `generate`; `tasks.pathfinder_generator` draws, `tasks.pathfinder_chunks` shares
+that out to processes, `tasks.pathfinder_setting` has the numbers, `tasks.pathfinder_official` reads and writes LRA's
+files.
 
 What a model must beat: the label is a fair coin. At 32 hard, logistic regression on raw pixels stays at 50 %, the
 distance between the markers gives 52 %; at shorter contours it gives more.
@@ -12,14 +13,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
-from tasks.arrays import read_npz
 from tasks.core import (
     GENERATED,
     OFFICIAL,
@@ -32,13 +30,11 @@ from tasks.core import (
     Split,
     Variant,
     check_request,
-    chunk_seed,
-    process_pool,
     quiet,
 )
-from tasks.pathfinder_generator import scenes
+from tasks.pathfinder_chunks import distinct_images
 from tasks.pathfinder_official import places, read_images, read_rows, write_official
-from tasks.pathfinder_setting import Setting, setting
+from tasks.pathfinder_setting import setting
 
 __all__ = ["CARD", "build", "generate", "locate", "write_official"]
 
@@ -76,7 +72,7 @@ CARD = Card(
     name="pathfinder",
     title="Pathfinder",
     about="do the two marked points lie on the same dashed curve? A picture, read pixel by pixel, row by row",
-    version=2,  # 1 rounded some pixels to one grey level more than the reference generator does
+    version=2,  # 1: some pixels one grey level above the reference generator's; a few images in two splits at 16 x 16
     tokenizer="one byte a pixel, its grey level",
     vocab_size=257,
     classes=("not connected", "connected"),
@@ -114,8 +110,8 @@ def generate(
     """n images uint8 [n, R, R] and their labels uint8 [n]: 1 where both markers lie on one snake.
 
     Resolutions 32, 64, 128 (Path-X) and 256 follow LRA's reference generator; 16 is this suite's own. The label is a
-    fair coin. Depends on `seed`, the resolution and the difficulty alone, not on `workers`; what a smaller n gives is
-    a prefix of what a larger one gives.
+    fair coin. No image occurs twice. Depends on `seed`, the resolution and the difficulty alone, not on `workers`; what
+    a smaller n gives is a prefix of what a larger one gives.
 
     Raises:
       DataError: no such resolution or difficulty ("easy", "intermediate", "hard").
@@ -124,62 +120,11 @@ def generate(
     images = np.zeros((n, resolution, resolution), np.uint8)
     labels = np.zeros(n, np.uint8)
     done = 0
-    for part, marks in _chunks(numbers, n, seed, workers, None):
+    for part, marks in distinct_images(numbers, n, seed, workers, None):
         here = slice(done, done := min(n, done + len(part)))
         images[here], labels[here] = part[: n - here.start], marks[: n - here.start]
         progress("draw images", done, n)
     return images, labels
-
-
-# ---- chunks
-
-
-def _chunks(
-    numbers: Setting, n: int, seed: int, workers: int, folder: Path | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """n images or a few more, in chunks; by way of files in `folder`, if there is one: what lies there is not drawn
-    again."""
-    count = -(-n // numbers.chunk)
-    if workers == 1 or count <= 1:
-        for chunk in range(count):
-            yield _loaded(_chunk(numbers, seed, chunk, folder))
-        return
-    with process_pool(workers) as pool:
-        pending: deque[Future] = deque()
-        for chunk in range(count):
-            pending.append(pool.submit(_chunk, numbers, seed, chunk, folder))
-            if len(pending) > 2 * workers:
-                yield _loaded(pending.popleft().result())
-        while pending:
-            yield _loaded(pending.popleft().result())
-
-
-_Chunk = tuple[np.ndarray, np.ndarray] | Path
-
-
-def _chunk(numbers: Setting, seed: int, chunk: int, folder: Path | None) -> _Chunk:
-    """Images and labels of one random stream, or the file that has them."""
-    path = None if folder is None else folder / f"{chunk:05d}.npz"
-    if path is not None and path.exists():
-        return path
-    drawn = scenes(numbers, numbers.chunk, chunk_seed(seed, chunk))
-    if path is None:
-        return drawn.images, drawn.labels
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}.", delete=False) as file:
-        np.savez_compressed(file, images=drawn.images, labels=drawn.labels)
-    Path(file.name).replace(path)
-    return path
-
-
-def _loaded(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(chunk, Path):
-        return chunk
-    try:
-        names = ("images", "labels")
-        arrays = read_npz(chunk, dict.fromkeys(names, np.uint8), dict.fromkeys(names, 1 << 30))
-        return arrays["images"], arrays["labels"]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{chunk}: not readable as a chunk of images ({error}); delete it and start again") from error
 
 
 # ---- the task
@@ -221,7 +166,7 @@ def build(
     folder = None
     if source == GENERATED and numbers.resolution >= _LONG:
         folder = _work_folder(work_dir, f"{variant}-v{CARD.version}-seed{seed}")
-    chunks = _chunks(numbers, sum(sizes), seed, workers, folder)
+    chunks = distinct_images(numbers, sum(sizes), seed, workers, folder)
     for split, examples in _cut(chunks, sizes, numbers.resolution, work_dir, "draw images", progress):
         yield Built(split, examples, f"{source}, seed {seed}")
     if folder is not None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage, stats
 
-from tasks import pathfinder
+from tasks import pathfinder, pathfinder_chunks
 from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, DataError, Split, chunk_seed
 from tasks.pathfinder_generator import Scenes, scenes
 from tasks.pathfinder_setting import FINE, Setting, setting
@@ -329,6 +329,32 @@ def test_depends_on_the_seed_alone() -> None:
     assert len({image.tobytes() for image in one[0]}) == len(one[0])
 
 
+def numbered(numbers: Setting, n: int, rng: np.random.RandomState) -> Scenes:
+    """Images that are numbers: of chunk c, those from 300 c on, so that chunks of 1,000 share most of theirs."""
+    first = 300 * numbered.calls
+    numbered.calls += 1
+    values = np.arange(first, first + n, dtype=np.uint16)
+    images = np.zeros((n, numbers.resolution, numbers.resolution), np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = values % 256, values // 256
+    nothing = np.zeros(0)
+    return Scenes(images, (values % 2).astype(np.uint8), nothing, nothing, nothing, nothing)
+
+
+numbered.calls = 0  # type: ignore[attr-defined]
+
+
+def test_an_image_that_was_drawn_before_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More chunks are drawn instead: 2,500 images are in three chunks, 2,500 distinct ones in six."""
+    monkeypatch.setattr(pathfinder_chunks, "scenes", numbered)
+    monkeypatch.setattr(numbered, "calls", 0)
+    images, labels = pathfinder.generate(2_500, resolution=16, seed=0)
+    assert (images[:, 0, 0] + 256 * images[:, 0, 1].astype(int)).tolist() == list(range(2_500))
+    assert labels.tolist() == [i % 2 for i in range(2_500)]
+    assert numbered.calls == 6  # type: ignore[attr-defined]
+    assert pathfinder.generate(0, resolution=16, seed=0)[0].shape == (0, 16, 16)
+    assert numbered.calls == 6  # type: ignore[attr-defined]
+
+
 def test_harder_means_longer() -> None:
     levels = ("easy", "intermediate", "hard")
     lengths = {d: scenes(setting(32, d), 20, chunk_seed(1, 1)).joints.shape[2] for d in levels}
@@ -401,7 +427,7 @@ def test_a_stopped_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         drawn.append(n)
         return scenes(numbers, n, rng)
 
-    monkeypatch.setattr(pathfinder, "scenes", stopped)
+    monkeypatch.setattr(pathfinder_chunks, "scenes", stopped)
     with pytest.raises(KeyboardInterrupt):
         list(pathfinder.build("16", GENERATED, tmp_path, work_dir=tmp_path))
     (folder,) = tmp_path.iterdir()
