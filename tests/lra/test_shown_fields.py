@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lra import config as cfg
 from lra.board import Cell, Column
 from lra.comparison import Standing
 from lra.leaderboard import board, render
