@@ -29,7 +29,7 @@ def subject(name: str, length: int) -> Any:
     from lra.api import configure
     from lra.bench_cell import Subject
 
-    return Subject(configure("text", name, protocol="small", overrides={**SIZES, "max_len": length}))
+    return Subject(configure("text", name, protocol="small", options={}, overrides={**SIZES, "max_len": length}))
 
 
 def operations(name: str) -> float:

@@ -190,9 +190,9 @@ def seconds(step: Callable[[], None]) -> float:
 def compare(name: str, mixer: str, rounds: int) -> str:
     task, data, dropout = CASES[name]
     rates = {"model.dropout": dropout, "model.attention_dropout": dropout}
-    config = configure(task, mixer, protocol="small", overrides=rates)
+    config = configure(task, mixer, protocol="small", options={}, overrides=rates)
     split = task_split(task, data, config)
-    plain = configure(task, mixer, protocol="small", overrides=dict.fromkeys(rates, 0.0))
+    plain = configure(task, mixer, protocol="small", options={}, overrides=dict.fromkeys(rates, 0.0))
     without = Ours(plain, split)
     check_equal(without, Theirs(without, split))
     ours = Ours(config, split)

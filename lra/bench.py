@@ -139,7 +139,9 @@ def bench(
     protocol = protocol or ("small" if here["backend"] == "cpu" else "lra")
     overrides = {"train.batch_size": batch_size, "model.dtype": dtype}
     configs = {
-        (name, length): configure("text", name, protocol=protocol, overrides={**overrides, "max_len": length})
+        (name, length): configure(
+            "text", name, protocol=protocol, options={}, overrides={**overrides, "max_len": length}
+        )
         for length in sorted(set(lengths))  # mixers of one length one after another: a slow hour falls on all alike
         for name in dict.fromkeys(names)
     }
