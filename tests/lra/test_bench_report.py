@@ -99,7 +99,7 @@ def test_the_figure_has_speeds_of_one_length_and_accuracies_of_one_table() -> No
     committed = record.find([(record.results_directory(), "committed")])
     chart = bench_chart.chart(SOME, committed)
     assert chart.length == 2048  # the longest of softmax
-    assert "quick@1, mean of 5 tasks: ListOps, Text (sample)," in chart.accuracy
+    assert "quick@1, mean of 4 tasks: ListOps, Text (sample)," in chart.accuracy
     found = {b.mixer: b for b in chart.bubbles}
     assert set(found) == {"softmax", "cosformer"}
     assert found["cosformer"].speed == 4

@@ -15,7 +15,8 @@ from lra import config as cfg
 from lra import record as rec
 from lra.data import prepare
 from lra.leaderboard import board, render
-from lra.record import Found, find, reported_variant
+from lra.record import Found, find
+from lra.record_facts import reported_variant
 from lra.validation import validate
 from lra.verify import verify
 from tasks import image, load_task, retrieval, text

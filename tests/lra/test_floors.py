@@ -219,9 +219,11 @@ def test_floors_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypat
     paths = floors.write_floors(TEXT, card)
     assert [p.name for p in paths] == ["text-cut-majority_class-v1-ababab.json", f"{new['id']}.json"]
     of_run = run(0.5, task="text", data="ab" * 32)
-    shown = board([of_run, *find([(tmp_path / "floors", "committed")])]).tables[0].floors
+    shown = board([of_run, *find([(tmp_path / "floors", "committed")])]).tables[0].baselines
     assert "byte n-grams" not in {f.name for f in shown}
-    shown = board([of_run, *find([(tmp_path / "floors", "committed"), (tmp_path / "runs", "yours")])]).tables[0].floors
+    shown = (
+        board([of_run, *find([(tmp_path / "floors", "committed"), (tmp_path / "runs", "yours")])]).tables[0].baselines
+    )
     assert {f.name: f.accuracies for f in shown}["byte n-grams"] == (new["test"]["accuracy"],)
 
 
@@ -229,4 +231,4 @@ def test_committed_floors_of_older_rules_are_told_to_be_retired() -> None:
     [path] = (record.results_directory() / "floors").glob("text-full-byte_n_grams-v1-*.json")
     (report,) = validate([path])
     assert report.problems == ()
-    assert "retired: of version 1 of its rule; today's is 2" in report.unverified
+    assert "retired: trivial baseline byte n-grams version 1, today's is 2" in report.unverified

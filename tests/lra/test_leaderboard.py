@@ -16,6 +16,7 @@ from lra import config as cfg
 from lra.leaderboard import board, render
 from lra.record import SCHEMA, Found, at_chance, pack
 from lra.record_facts import changes
+from tasks import load_task
 
 DATA = "628d26d6" + 56 * "0"
 VERSIONS = dict.fromkeys(("python", "jax", "jaxlib", "flax", "optax", "numpy"), "0.7")
@@ -54,7 +55,7 @@ def run(
         mixer_label=mixer,
         mixer_options={},
         mixer_sha256=None,
-        task_version=1,
+        task_version=load_task(task).CARD.version,
         seed=seed,
         limit=limit,
         overrides=overrides,
@@ -77,7 +78,7 @@ def run(
         "column": {
             "task": task,
             "variant": variant or config.variant,
-            "task_version": 1,
+            "task_version": config.task_version,
             "source": source,
             "data_sha256": data,
             "protocol": protocol,
