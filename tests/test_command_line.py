@@ -144,7 +144,7 @@ def recorder(function: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
 
 
 COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
-    ("evaluate a-run", "lra.api.evaluate_run", {"name": "a-run"}),
+    ("evaluate a-run", "lra.finished.evaluate_run", {"name": "a-run"}),
     (
         "attention a b --example 7 --output out.png",
         "lra.attention.draw",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import run_lra
-from lra import api, attention, bench, bench_report, check, record, reproduction, sweep, verify
+from lra import attention, bench, bench_report, check, finished, record, reproduction, sweep, verify
 from lra import train as trainer
 from lra.bench_cell import Cell, Speed
 from lra.bench_roofline import Roofline
@@ -49,7 +49,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         labels = split.labels[: split.count]
         return [Evaluation(np.zeros(split.count, np.uint8), labels, 1.0) for _ in program.seeds]
 
-    for place in (trainer, api):
+    for place in (trainer, finished):
         monkeypatch.setattr(place, "evaluate", evaluate)
     monkeypatch.setattr(trainer, "advance", advance)
     monkeypatch.setattr(trainer, "compile_ahead", lambda *_: None)

@@ -299,7 +299,7 @@ def test_sessions_of_any_content_are_read_or_refused(tmp_path: Path, change: dic
 
 def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
-    wanted, data = Sweep(["listops"], ["cosformer"], protocol="quick"), {"listops": "0" * 64}
+    wanted, data = Sweep(["listops"], ["cosformer"], protocol="quick"), {"listops": ("0" * 64, "short")}
     (cell,) = plan(wanted, data).cells
     config = config_file.read(cell.directories[0] / "config.json")
     assert cell.directories[0].name == config.run_id("0" * 64, code.computing(config).sha256)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from lra import api, config_file, record
+from lra.code import computing
 from lra.config import RunConfig, meaning
 from lra.environment import environment
 from lra.evaluate import Evaluation
 from lra.interrupt import Interrupted, RunError
 from lra.journal import Journal
 from lra.program import Program
+from lra.sessions import continued
 from lra.train import Outcome
 from tasks.core import SPLITS, Prepared, Split
 from tests.lra import recording
@@ -50,7 +52,7 @@ def outcome(program: Program, correct: int, **changes: Any) -> Outcome:
     given: dict[str, Any] = {
         **{"status": "complete", "steps_done": 90, "journal": journal, "parameters": program.parameters},
         **{"forward_flops": 4096.0, "selected_step": 60, "test": Evaluation(predictions, labels, 1.75)},
-        **{"steps_per_second": 8.25, "peak_bytes": 7_000_000},
+        **{"steps_per_second": 8.25, "peak_bytes": 7_000_000, "sessions": continued((), 0)},
     }
     return Outcome(**{**given, **changes})
 
@@ -78,7 +80,7 @@ def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, cor
     trained(train)
     config = configured()
     (made,) = api.run_seeds(config, [2], max_minutes=7.5)
-    name = config.run_id("5" * 64)
+    name = config.run_id("5" * 64, computing(config).sha256)
     assert seen == [config, tmp_path / name, [tmp_path / name], 7.5]
     assert config_file.read(tmp_path / name / "config.json") == config
     assert record.read(tmp_path / name / "records" / f"{name}.json") == made

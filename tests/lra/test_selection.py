@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from lra import api
+from lra import api, finished
 from lra import train as trainer
 from lra.evaluate import Evaluation, Resident
 from lra.interrupt import Interrupted
@@ -71,7 +71,7 @@ def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
 
         monkeypatch.setattr(trainer, "advance", advance)
         monkeypatch.setattr(trainer, "evaluate", evaluate)
-        monkeypatch.setattr(api, "evaluate", evaluate)
+        monkeypatch.setattr(finished, "evaluate", evaluate)
         monkeypatch.setattr(trainer, "compile_ahead", lambda *_: None)
         monkeypatch.setattr(trainer, "forward_flops", lambda *_: 1.0)
         return seen
@@ -204,7 +204,7 @@ def test_a_finished_run_is_evaluated_again_at_the_step_that_was_tested(
     assert made["selection"] == {
         **{"rule": selection, "step": step, "best_step": step if selection == "validation" else None},
     }
-    again, read = api.evaluate_run(made["id"])
+    again, read = finished.evaluate_run(made["id"])
     assert set(again.predictions.tolist()) == {step % 10}
     assert read == made
 

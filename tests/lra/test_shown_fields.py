@@ -67,16 +67,16 @@ def test_a_line_of_csv() -> None:
 
 
 def test_rows_columns_costs_and_baselines_of_a_table() -> None:
-    softmax = run(0.3, mixer="softmax", protocol="laptop", variant="full", source="a source", seed=5, count=20)
+    softmax = run(0.3, mixer="softmax", protocol="laptop", variant="copy", source="a source", seed=5, count=20)
     softmax.record["parameters"] = 100_000
     softmax.record["test"]["confusion"] = CONFUSION
-    found = distinct(overrides={})
-    diverged = run(None, protocol="laptop", variant="full", source="a source", seed=6, origin="committed")
+    found = distinct(overrides={}, variant="copy")
+    diverged = run(None, protocol="laptop", variant="copy", source="a source", seed=6, origin="committed")
     diverged.record["mixer"] = found.record["mixer"]
     baseline = floor(0.4)
-    baseline.record["column"]["variant"] = "full"
+    baseline.record["column"]["variant"] = "copy"
     (table,) = board([found, diverged, dataclasses.replace(softmax, origin="committed"), baseline]).tables
-    assert table.columns == (Column("listops", "full", 1, DATA, "a source", 20, chance=0.3, copy=True),)
+    assert table.columns == (Column("listops", "copy", 1, DATA, "a source", 20, chance=0.3),)
     first = table.rows[0]
     assert (first.origin, first.label, first.changes) == ("committed", "local(window=8)", ())
     assert first.cells == (

@@ -14,11 +14,12 @@ from lra import config as cfg
 from lra.bench_cell import Cell as BenchCell
 from lra.bench_roofline import Roofline
 from lra.cell import Cell
+from lra.code import computing
 from lra.config import RunConfig
 from lra.sweep import Sweep
 from models import mixers
 
-DATA = dict.fromkeys(cfg.TASKS, "d" * 64)
+DATA = dict.fromkeys(cfg.TASKS, ("d" * 64, "full"))
 Calls = list[tuple[RunConfig, list[int], float | None]]
 
 
@@ -43,7 +44,7 @@ def assert_runs_what_it_names(cell: Cell, calls: Calls, max_minutes: float | Non
     assert minutes == max_minutes
     named = [config_file.read(place / "config.json") for place in cell.directories]
     assert [dataclasses.replace(config, seed=seed) for seed in seeds] == named
-    assert [place.name for place in cell.directories] == [c.run_id(DATA[c.task]) for c in named]
+    assert [place.name for place in cell.directories] == [c.run_id("d" * 64, computing(c).sha256) for c in named]
     return named
 
 

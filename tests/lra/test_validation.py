@@ -361,11 +361,6 @@ def test_a_label_of_a_file_of_ones_own_lists_its_options(
     assert report.verdict == ("not verified" if passes else "FAIL")
 
 
-def test_a_copy_of_the_data_is_a_variant_of_its_own(data: Prepared, tmp_path: Path) -> None:
-    report = judged(set_at(made(data), "column.variant", "copy"), tmp_path)
-    assert report.problems == ()
-
-
 def test_a_run_is_recorded_once(data: Prepared, tmp_path: Path) -> None:
     record = made(data)
     first = put(record, tmp_path / "results" / "quick")
