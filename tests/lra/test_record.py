@@ -83,9 +83,8 @@ def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
     splits = {"train": Split.from_documents([b"0"] * 50, train), "test": Split.from_documents([b"0"] * 100, test)}
     data = Prepared("listops", "full", 1, "tiny", "0" * 64, splits)
     evaluation = Evaluation(np.full(100, 3, np.uint8), test.astype(np.uint8), 1.0)
-    outcome = Outcome(
-        "complete", 12, Journal(12), 1, steps_per_second=2.5, peak_bytes=7, test=evaluation, sessions=continued((), 0)
-    )
+    sessions = continued((), 0)
+    outcome = Outcome("complete", 12, Journal(12), 1, 2.5, 7, test=evaluation, sessions=sessions)
     made = make_record("a", tiny_config(), listops.CARD, data, Code({}), outcome, mixer_version=1)
     assert (made["chance"], made["majority_accuracy"], made["test"]["at_chance"]) == (0.55, 0.45, True)
     assert (made["steps_per_second"], made["peak_bytes"]) == (2.5, 7)
