@@ -171,7 +171,8 @@ def test_the_board_shows_copies_as_copies_and_counts_them_in_no_mean() -> None:
     assert [c.variant for c in table.columns if c.task == "retrieval"] == ["copy"]
     assert table.rows[0].mean is None
     assert {f.mean for f in table.baselines} == {None}
-    assert "5-task mean" not in str(render(made, "md")).partition("### Reported")[0]
+    own_tables = str(render(made, "md")).partition("### Reported")[0].splitlines()
+    assert not any("5-task mean" in line for line in own_tables if line.startswith("|"))
     assert "Retrieval (AAN)<br>copy" in str(render(made, "md"))
     rows = str(render(made, "csv")).splitlines()
     lines = [line for line in rows if ",retrieval," in line and "published" not in line]

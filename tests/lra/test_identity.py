@@ -312,12 +312,12 @@ def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, m
     name = f"{other.directories[0].name}.json"
     monkeypatch.setattr(tuning.rec, "read", lambda path: {"status": "complete", "path": path.name})
     (other.directories[0] / "records" / name).write_text("")
-    found = tuning.run_record(config, "0" * 64)
+    found = tuning.run_record(config, data["listops"])
     assert found is not None
     assert found["path"] == name
     assert plan(wanted, data).cells == []
     edited("")
-    assert tuning.run_record(config, "0" * 64) is None
+    assert tuning.run_record(config, data["listops"]) is None
     (again,) = plan(wanted, data).cells
     assert again.directories == cell.directories
     assert other.directories[0].exists()

@@ -192,11 +192,12 @@ def test_a_finished_run_is_evaluated_again_at_the_step_that_was_tested(
     tiny: Prepared, tmp_path: Path, course: Any, monkeypatch: pytest.MonkeyPatch, selection: str, step: int
 ) -> None:
     """In a run that was interrupted, of which two checkpoints are kept."""
-    module = api.load_task("listops")
-    monkeypatch.setattr(module, "CARD", dataclasses.replace(CARD, selection=selection))
+    task = api.load_task("listops")
+    monkeypatch.setattr(task, "CARD", dataclasses.replace(CARD, selection=selection))
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
-    monkeypatch.setattr(api, "prepare", lambda *_, **__: tiny)
-    monkeypatch.setattr(api, "use_compilation_cache", lambda: None)
+    for module in (api, finished):
+        monkeypatch.setattr(module, "prepare", lambda *_, **__: tiny)
+        monkeypatch.setattr(module, "use_compilation_cache", lambda: None)
     course({4: 15, 8: 35, 12: 25}, stop_at=(9,))
     with pytest.raises(Interrupted):
         api.run_config(tiny_config("linear"))
