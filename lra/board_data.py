@@ -13,7 +13,7 @@ from lra.board import Board
 from lra.board_text import clean
 from lra.published import export
 from lra.record import ROOT, Found, chance, has_process_memory, is_at_chance, predicts_one_class
-from lra.record_facts import computing_code
+from lra.record_facts import computing_code, reported_variant
 
 CSV_HEAD = (
     *("origin", "file", "kind", "status", "id", "created", "task", "variant", "task_version", "source", "data_sha256"),
@@ -51,6 +51,7 @@ def _facts(f: Found) -> dict[str, Any]:
         **r["test"],
         **r["environment"],
         **_judged(r["test"]),
+        "variant": reported_variant(r),  # as in the tables
         "origin": f.origin,
         "file": f.path.relative_to(ROOT).as_posix() if within else f.path.name,
         "mixer": r["mixer"]["label"],
