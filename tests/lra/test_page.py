@@ -289,14 +289,14 @@ def test_filters_rows_runs_and_protocols(shown: Page, board_file: Path) -> None:
     before = names(shown, "#table-1")
     assert {"cosformer", "linear", "majority class"} <= set(before)
     change = "dispatchEvent(new Event('input', {bubbles: true}))"
-    shown.value(f"filter.value = 'COSf'; filter.{change}; floors.checked = false; floors.{change}")
+    shown.value(f"filter.value = 'COSf'; filter.{change}; baselines.checked = false; baselines.{change}")
     assert set(names(shown, "#table-1")) == {"cosformer"}
     faded = "[...document.querySelectorAll('.faded')].map(d => d.dataset.name)"
     assert any("linear" in name for name in shown.value(faded))
     assert not any("cosformer" in name or name in ("training", "validation") for name in shown.value(faded))
     visible = "[...document.querySelectorAll('.run')].filter(r => !r.hidden).map(r => r.dataset.mixer)"
     assert set(shown.value(visible)) == {"cosformer"}
-    shown.value(f"filter.value = ''; filter.{change}; floors.checked = true; floors.{change}")
+    shown.value(f"filter.value = ''; filter.{change}; baselines.checked = true; baselines.{change}")
     assert names(shown, "#table-1") == before
 
 

@@ -52,7 +52,7 @@ def test_a_line_of_csv() -> None:
     column = found.record["column"]
     wanted: dict[str, Any] = {
         **{"origin": "committed", "kind": "run", "status": "truncated", "id": found.record["id"]},
-        **{"created": "2026-02-03T04:05:06+00:00", "task": "listops", "variant": "full", "task_version": 1},
+        **{"created": "2026-02-03T04:05:06+00:00", "task": "listops", "variant": "copy", "task_version": 1},
         **{"source": "a source", "data_sha256": DATA, "protocol": "laptop", "modified": True},
         **{"protocol_version": column["protocol_version"], "mixer": "local(window=8)", "mixer_sha256": 64 * "d"},
         **{"seed": 5, "steps_done": 640, "steps_planned": 2_500, "accuracy": 0.45, "correct": 9, "count": 20},
