@@ -186,6 +186,14 @@ def test_a_size_is_at_least_one(place: str) -> None:
     tiny_config("linear", **({"model.qkv_dim": 2} if place == "model.qkv_dim" else {place: 1}))
 
 
+def test_selection_starts_before_the_last_step() -> None:
+    for share in (0.0, 0.99):
+        assert tiny_config("linear", **{"train.select_after": share}).train.select_after == share
+    for share in (-0.01, 1.0):
+        with pytest.raises(ConfigError, match="select_after"):
+            tiny_config("linear", **{"train.select_after": share})
+
+
 @pytest.mark.parametrize("field", ["limit", "seed"])
 def test_a_limit_is_at_least_one_and_a_seed_at_least_zero(field: str) -> None:
     least = {"limit": 1, "seed": 0}[field]

@@ -184,7 +184,7 @@ def test_records_are_written_once_and_found(
 
 
 def test_chance_of_a_baseline_is_the_largest_class_of_test() -> None:
-    """A rule that is right for 60 of 100 is at chance if 70 of them are of one class, rare as that class is in train."""
+    """A rule that is right for 60 of 100 is at chance if 70 are of one class, rare as that class is in train."""
     train = [(b"[MAX 1 2 ]", 0)] * 6 + [(b"[MIN 1 2 ]", 1)] * 4
     test = [(b"[MIN 1 2 ]", 1)] * 60 + [(b"[MIN 1 2 ]", 0)] * 30 + [(b"[MAX 1 2 ]", 1)] * 10
     parts = [

@@ -226,6 +226,21 @@ def test_changes_of_every_kind_are_in_the_command() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "source", "flag"),
+    [
+        ("listops", "generated, seed 1804", None),  # the default of a task that is generated
+        ("listops", "sample, seed 1805", "sample"),
+        ("listops", "official", "official"),
+        ("image", "official", None),
+        ("image", "sample", "sample"),
+    ],
+)
+def test_the_command_names_a_source_that_is_not_the_default(task: str, source: str, flag: str | None) -> None:
+    words = shlex.split(command(run(0.3, task=task, source=source).record))
+    assert (words[words.index("--source") + 1] if "--source" in words else None) == flag
+
+
 def test_curves_end_where_their_values_are_and_leave_out_what_is_no_number() -> None:
     made = curves("", [("a", 0, [(0, 10.0), (50, float("nan")), (100, 20.0)])], "%")
     assert made is not None
