@@ -8,7 +8,8 @@
 # same. Run it from a clone of its own, so that edits elsewhere do not begin the runs again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# Linux shares the processor between sessions first; this lowers the priority of the whole session.
+# Linux divides the processor between sessions before it looks at `nice`, so the priority of the session is lowered
+# too, and with it that of everything started in the same terminal.
 if [ -w /proc/self/autogroup ]; then echo 19 >/proc/self/autogroup; fi
 
 suite() { nice -n 19 .venv/bin/python run_lra.py suite "$@"; }
