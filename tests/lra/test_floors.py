@@ -185,13 +185,10 @@ def test_records_are_written_once_and_found(
 
 def test_chance_of_a_baseline_is_the_largest_class_of_test() -> None:
     """A rule that is right for 60 of 100 is at chance if 70 are of one class, rare as that class is in train."""
-    train = [(b"[MAX 1 2 ]", 0)] * 6 + [(b"[MIN 1 2 ]", 1)] * 4
-    test = [(b"[MIN 1 2 ]", 1)] * 60 + [(b"[MIN 1 2 ]", 0)] * 30 + [(b"[MAX 1 2 ]", 1)] * 10
-    parts = [
-        split([listops.encode(text.decode()) for text, _ in part], [label for _, label in part])
-        for part in (train, test)
-    ]
-    made = floors.floor_record(data(*parts), listops.CARD, "root operator")
+    low, high = listops.encode("[MIN 1 2 ]"), listops.encode("[MAX 1 2 ]")
+    train = split([high] * 6 + [low] * 4, [0] * 6 + [1] * 4)
+    test = split([low] * 90 + [high] * 10, [1] * 60 + [0] * 30 + [1] * 10)
+    made = floors.floor_record(data(train, test), listops.CARD, "root operator")
     assert (made["test"]["correct"], made["chance"], made["majority_accuracy"]) == (60, 0.7, 0.3)
     assert made["test"]["at_chance"] is True
 
