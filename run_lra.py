@@ -17,12 +17,17 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from lra.errors import ConfigError
+from lra.paths import runs_directory
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lra import config as cfg
+from lra.errors import LraError
+from tasks.errors import DataError
 
 Task = Literal["listops", "text", "retrieval", "image", "pathfinder"]
 ProtocolName = Literal["quick", "laptop", "small", "lra"]
@@ -63,7 +68,8 @@ class Train:
     """This is one of several processes that train the run together: see docs/scale.md."""
 
     def run(self) -> int:
-        from lra import api, hosts
+        from lra import api
+        from lra.runtime import distributed as hosts
 
         if self.distributed:
             hosts.join()
@@ -114,7 +120,7 @@ class Attention:
     output: Path = Path("attention.png")
 
     def run(self) -> int:
-        from lra import attention
+        from lra.analysis import attention_maps as attention
 
         for line in attention.draw(self.run_names, self.example, self.output):
             print(line)
@@ -145,7 +151,7 @@ class Suite:
     slurm: cfg.Slurm = dataclasses.field(default_factory=cfg.Slurm)
 
     def run(self) -> int:
-        from lra import sweep
+        from lra.sweep import plan as sweep
 
         wanted = sweep.Sweep(
             self.tasks,
@@ -178,7 +184,7 @@ class Status:
     def run(self) -> int:
         from rich.console import Console
 
-        from lra import status
+        from lra.record import status
 
         if self.watch:
             status.watch(Console())
@@ -202,7 +208,7 @@ class Repro:
     """For each run; one that is stopped FAILS, and the same command goes on."""
 
     def run(self) -> int:
-        from lra import reproduction
+        from lra.sweep import reproduce as reproduction
 
         verdict = reproduction.reproduce(
             self.task, self.mixer, protocol=self.protocol, seeds=self.seeds, max_minutes=self.max_minutes
@@ -219,7 +225,7 @@ class Submit:
     """Its name in runs/, or the path of its directory."""
 
     def run(self) -> int:
-        from lra.submission import submit
+        from lra.record.submit import submit
 
         for path in submit(self.run_name):
             print(path)
@@ -236,7 +242,7 @@ class Validate:
     def run(self) -> int:
         from rich.console import Console
 
-        from lra.validation import validate, validation_table
+        from lra.record.validate import validate, validation_table
 
         reports = validate(self.paths)
         Console().print(validation_table(reports))
@@ -263,7 +269,7 @@ class List:
     def run(self) -> int:
         from rich.console import Console
 
-        from lra import listing
+        from lra import catalog as listing
 
         console = Console()
         for part in listing.everything():
@@ -283,8 +289,8 @@ class Check:
     """Only what takes seconds: no long inputs, no new process, no growth."""
 
     def run(self) -> int:
-        from lra import check
-        from lra.api import use_compilation_cache
+        from lra.contract import report as check
+        from lra.runtime.devices import use_compilation_cache
 
         use_compilation_cache()
         return 0 if check.check_all(self.mixers, self.mixer_options, quick=self.quick) else 1
@@ -311,9 +317,12 @@ class Bench:
     def run(self) -> int:
         from rich.console import Console
 
-        from lra import bench, bench_report, bench_tables, record
+        from lra.bench import report as bench_report
+        from lra.bench import run as bench
+        from lra.bench import tables as bench_tables
+        from lra.record import files as record
 
-        directory = self.output or record.runs_directory() / "bench"
+        directory = self.output or runs_directory() / "bench"
         results = bench.bench(
             self.mixers,
             self.lengths,
@@ -337,9 +346,9 @@ class Prepare:
     source: Source | None = None
 
     def run(self) -> int:
-        from lra.data import prepare
-        from lra.progress import data_progress
-        from tasks.core import DataError
+        from lra.data.prepare import prepare
+        from lra.runtime.progress import data_progress
+        from tasks.errors import DataError
 
         missing = 0
         for task in self.tasks:  # one without its files does not keep the others waiting
@@ -365,9 +374,9 @@ class Verify:
     def run(self) -> int:
         from rich.console import Console
 
-        from lra.data import prepare
-        from lra.progress import data_progress
-        from lra.verify import verify, verify_table
+        from lra.data.prepare import prepare
+        from lra.data.verify import verify, verify_table
+        from lra.runtime.progress import data_progress
         from tasks import load_task
 
         console, problems = Console(), 0
@@ -390,9 +399,9 @@ class Show:
     """A PNG file; TASK-VARIANT.png without it."""
 
     def run(self) -> int:
-        from lra.data import prepare
-        from lra.progress import data_progress
-        from lra.show import show
+        from lra.data.prepare import prepare
+        from lra.data.preview import show
+        from lra.runtime.progress import data_progress
         from tasks import load_task
 
         data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
@@ -412,9 +421,9 @@ class Export:
     source: Source | None = None
 
     def run(self) -> int:
-        from lra.data import prepare
-        from lra.export import export
-        from lra.progress import data_progress
+        from lra.data.export import export
+        from lra.data.prepare import prepare
+        from lra.runtime.progress import data_progress
         from tasks import load_task
 
         data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
@@ -435,7 +444,8 @@ class Data:
 def _print_board(form: BoardFormat, protocol: str | None) -> None:
     from rich.console import Console
 
-    from lra import leaderboard, record
+    from lra.leaderboard import build as leaderboard
+    from lra.record import files as record
 
     shown = leaderboard.render(leaderboard.board(record.find(), protocol), form)
     if isinstance(shown, str):
@@ -457,7 +467,7 @@ def _train_defaults(argv: list[str]) -> Train:
     if known.mixer in base.forms:
         from lra import api
 
-        with contextlib.suppress(cfg.ConfigError):  # `run` reports it
+        with contextlib.suppress(ConfigError):  # `run` reports it
             base, _, _ = api.protocol_and_mixer(task, known.mixer, base.name, known.mixer_options or None)
     missing: Any = tyro.MISSING
     return Train(
@@ -488,23 +498,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
-        if not isinstance(error, _theirs()):
-            raise
+    except (LraError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
-
-
-def _theirs() -> tuple[type[Exception], ...]:
-    """Errors that are the user's to mend, of the modules that were needed: their message is all that is shown."""
-    places = {
-        "lra.config": "ConfigError",
-        "lra.checkpoint": "CheckpointError",
-        "lra.interrupt": "RunError",
-        "lra.record": "RecordError",
-        "tasks.core": "DataError",
-    }
-    return tuple(getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
 
 
 if __name__ == "__main__":

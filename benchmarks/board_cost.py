@@ -2,9 +2,9 @@
 
     python -m benchmarks.board_cost --seeds 5 > board_cost.md
 
-Operations are those of a training step whose examples all fill the length (`lra.flops`), times the protocol's steps and
-the seeds: an upper bound, for batches are cut to their examples' lengths. Tests and validations are left out (a few per
-cent). Nothing is run.
+Operations are those of a training step whose examples all fill the length (`lra.training.flops`), times the
+protocol's steps and the seeds. This is an upper bound, because batches are cut to the lengths of their examples. Tests
+and validations, a few per cent, are left out. Nothing is run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 
 from lra.api import configure
-from lra.bench_cell import Subject
+from lra.bench.measure import Subject
 from lra.config import TASKS
 from models.mixers import available
 

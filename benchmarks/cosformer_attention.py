@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
 
-from lra.devices import compiler_options
-from lra.environment import environment
+from lra.provenance.environment import environment
+from lra.runtime.devices import compiler_options
 from models.mixers.cosformer import cosformer_attention
 
 HEADS, WIDTH = 2, 32

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lra.growth import Point, exponent
+from lra.contract.scaling import Point, exponent
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MEASURED = Path(__file__).with_suffix(".json")
@@ -30,7 +30,7 @@ Points = dict[str, list[Point]]
 
 
 def measure_one(name: str) -> list[Point]:
-    from lra import growth
+    from lra.contract import scaling as growth
     from models import mixers
     from models.core import Dims
 
@@ -39,7 +39,7 @@ def measure_one(name: str) -> list[Point]:
 
 
 def measure_all() -> dict[str, Any]:
-    from lra.environment import environment
+    from lra.provenance.environment import environment
     from models.mixers import available
 
     points = {}

@@ -31,8 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lra.devices import compiler_options, device_mesh, use_every_core
-from lra.environment import environment
+from lra.provenance.environment import environment
+from lra.runtime.devices import compiler_options, device_mesh, use_every_core
 from models.mixers.softmax import softmax_attention
 
 try:

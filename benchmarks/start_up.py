@@ -14,11 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from lra.paths import ROOT
+
 CHILD = """
 import runpy, sys, time
 sys.path.insert(0, {root!r})
-from lra import api, train
+from lra import api
+from lra.training import trainer as train
 real = train.advance
 
 def first(*arguments):
@@ -28,7 +30,8 @@ def first(*arguments):
     sys.exit()
 
 train.advance = first
-api.rec.ROOT = type(api.rec.ROOT)({cache!r})
+from lra.runtime import devices
+devices.ROOT = type(devices.ROOT)({cache!r})
 sys.argv = ["run_lra.py", "train", "--task", {task!r}, "--mixer", {mixer!r}, "--protocol", "small", "--seed", "{seed}"]
 runpy.run_path({root!r} + "/run_lra.py", run_name="__main__")
 """

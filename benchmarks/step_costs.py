@@ -1,10 +1,10 @@
-"""Operations and memory of a training step of every mixer: counts, and writes tests/lra/flops_of_step.json.
+"""Operations and memory of a training step of every mixer: counts, and writes tests/lra/training/flops_of_step.json.
 
 python benchmarks/step_costs.py              # all, some minutes of compiling
 python benchmarks/step_costs.py softmax      # only these, the others stay
 
-Nothing is timed, so other work on the machine does no harm. tests/lra/test_step_costs.py holds every mixer to these
-figures: whoever changes what a step costs makes them anew, and the difference shows in the change.
+Nothing is timed. tests/lra/training/test_step_costs.py compares every mixer with these
+figures; run this again after a change of the costs of a step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-RECORDED = Path(__file__).resolve().parent.parent / "tests" / "lra" / "flops_of_step.json"
+RECORDED = Path(__file__).resolve().parent.parent / "tests" / "lra" / "training" / "flops_of_step.json"
 LENGTHS = (512, 1024)
 SIZES = {"model.layers": 1, "train.batch_size": 1}  # one example is computed on one device, however many there are
 
@@ -27,7 +27,7 @@ SIZES = {"model.layers": 1, "train.batch_size": 1}  # one example is computed on
 def subject(name: str, length: int) -> Any:
     """The step of Text under `small`, with one layer and one example of random bytes that fills the length."""
     from lra.api import configure
-    from lra.bench_cell import Subject
+    from lra.bench.measure import Subject
 
     return Subject(configure("text", name, protocol="small", options={}, overrides={**SIZES, "max_len": length}))
 

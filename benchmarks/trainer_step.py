@@ -27,15 +27,15 @@ import jax
 import numpy as np
 from flax import nnx
 
-from lra.api import configure, use_compilation_cache
-from lra.batches import batch_indices
+from lra.api import configure
 from lra.config import RunConfig
-from lra.data import prepare
-from lra.devices import use_every_core
-from lra.environment import environment
-from lra.evaluate import Resident
-from lra.program import Program
-from lra.steps import gradient
+from lra.data.prepare import prepare
+from lra.provenance.environment import environment
+from lra.runtime.devices import use_compilation_cache, use_every_core
+from lra.training.batching import batch_indices
+from lra.training.evaluation import Resident
+from lra.training.gradient import gradient
+from lra.training.step_functions import Program
 from tasks import load_task
 from tasks.core import Split
 

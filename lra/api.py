@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from lra import config as cfg
-from lra import config_file, earlier
-from lra import record as rec
-from lra.code import Code, computing
-from lra.config import ConfigError, Protocol, RunConfig
-from lra.data import check_length, cut_note, prepare
-from lra.devices import use_every_core
-from lra.environment import code_state, versions
-from lra.hosts import is_writer
-from lra.interrupt import Interrupted, RunError
-from lra.journal import selection_rule
-from lra.numerics import pin
-from lra.program import Program
-from lra.progress import data_progress
-from lra.together import Together
-from lra.train import Outcome, train_program
+from lra import config_file
+from lra.config import Protocol, RunConfig
+from lra.data.prepare import check_length, cut_note, prepare
+from lra.errors import ConfigError, Interrupted, RunError
+from lra.paths import runs_directory, write_atomically
+from lra.provenance.code import Code, computing
+from lra.provenance.environment import code_state, now, versions
+from lra.record import earlier
+from lra.record import files as rec
+from lra.runtime.devices import use_compilation_cache, use_every_core
+from lra.runtime.distributed import is_writer
+from lra.runtime.numerics import pin
+from lra.runtime.progress import data_progress
+from lra.selection import selection_rule
+from lra.training.multi_seed import Together
+from lra.training.step_functions import Program
+from lra.training.trainer import Outcome, train_program
 from lra.typed import with_floats
 from models import mixers
 from tasks import load_task
@@ -144,7 +146,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
 
 
 def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | None = None) -> list[dict[str, Any]]:
-    """`run_config` for several seeds, in one program (`lra.together`); each has a record of its own.
+    """`run_config` for several seeds, in one program (`lra.training.multi_seed`); each has a record of its own.
 
     Raises:
       ConfigError, DataError, RunError: as `run`; one seed that diverged does not keep the others from their records
@@ -157,8 +159,7 @@ def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | N
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
     configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
     places = {
-        seed: rec.runs_directory() / c.run_id(data.sha256, code.sha256, data.column_variant)
-        for seed, c in configs.items()
+        seed: runs_directory() / c.run_id(data.sha256, code.sha256, data.column_variant) for seed, c in configs.items()
     }
     records = {seed: record for seed, place in places.items() if (record := _complete(place)) is not None}
     if missing := [seed for seed in seeds if seed not in records]:
@@ -209,7 +210,7 @@ def _begin(place: Path, config: RunConfig, code: Code) -> None:
     """Write what a run is into its directory; at its beginning, say which earlier run it does not continue."""
     if not (place / earlier.FILE).exists() and (message := earlier.note(config, place.name, code)):
         print(message, file=sys.stderr, flush=True)
-    rec.write_whole(place / "config.json", config_file.as_text(config))
+    write_atomically(place / "config.json", config_file.as_text(config))
     earlier.write_code(place, code)
 
 
@@ -271,7 +272,7 @@ def make_record(
         "kind": "run",
         "status": outcome.status,
         "id": run_id,
-        "created": rec.now(),
+        "created": now(),
         "column": {
             "task": config.task,
             "variant": data.column_variant,
@@ -319,14 +320,6 @@ def make_record(
 def records() -> list[dict[str, Any]]:
     """All records of this machine and the committed ones; `origin` says which."""
     return [{**f.record, "origin": f.origin} for f in rec.find()]
-
-
-def use_compilation_cache() -> None:
-    """Compiled programs are kept in the project's `.cache/`, and found again by the next process."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(rec.ROOT / ".cache" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def summary(record: dict[str, Any]) -> str:

@@ -11,15 +11,16 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lra.errors import ConfigError
 from lra.protocols import Expected as Expected
 from lra.protocols import Form as Form
 from lra.protocols import Model, Protocol, Train, execution
 from lra.protocols import protocol_for as protocol_for
-from lra.run_id import short_hashes
 from lra.typed import mistyped, with_floats
 from tasks import available
 
@@ -28,8 +29,15 @@ OVERRIDABLE = ("max_len", "variant", "model", "train")
 PROTOCOLS = ("quick", "laptop", "small", "lra")
 
 
-class ConfigError(Exception):
-    """A task, protocol, override or option that does not exist or cannot be; the message lists what can."""
+def short_hashes(config_sha256: str, data_sha256: str, code_sha256: str | None) -> list[str]:
+    """Return the hashes as they end an id. None: the record was made before its code was recorded, and has two."""
+    return [config_sha256[:8], data_sha256[:6], *([] if code_sha256 is None else [code_sha256[:6]])]
+
+
+def id_hashes(run_id: str) -> list[str]:
+    """Return the two or three `short_hashes` that end a run's id; an empty list if it does not end in them."""
+    found = re.search(r"-([0-9a-f]{8})-([0-9a-f]{6})(?:-([0-9a-f]{6}))?\Z", run_id)
+    return [part for part in found.groups() if part is not None] if found else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +81,7 @@ class RunConfig:
         """Return the name of a run's directory and record: what it is, with the hashes of settings, data and code.
 
         Args:
-          code_sha256: of the code that computes it (`lra.code`); None: of a record made before code was recorded
+          code_sha256: of the run's code (`lra.provenance.code`); None: not recorded
           variant: see `run_name`
         """
         return "-".join([self.run_name(variant), *short_hashes(self.sha256, data_sha256, code_sha256)])

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lra.config import ConfigError, Model, RunConfig, Train, check
+from lra.config import Model, RunConfig, Train, check
+from lra.errors import ConfigError
 
 
 def from_json(fields: Mapping[str, Any]) -> RunConfig:

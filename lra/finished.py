@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from lra import config_file
-from lra import record as rec
-from lra.api import use_compilation_cache
-from lra.checkpoint import Checkpoints
-from lra.code import changes, computing
 from lra.config import RunConfig
-from lra.data import prepare
-from lra.devices import use_every_core
-from lra.evaluate import Evaluation, Resident, evaluate
-from lra.interrupt import RunError
-from lra.program import Program, TrainState
-from lra.progress import data_progress
-from lra.train import evaluation_size
+from lra.data.prepare import prepare
+from lra.errors import RunError
+from lra.paths import runs_directory
+from lra.provenance.code import changes, computing
+from lra.record import files as rec
+from lra.runtime.devices import use_compilation_cache, use_every_core
+from lra.runtime.progress import data_progress
+from lra.training.checkpoints import Checkpoints
+from lra.training.evaluation import Evaluation, Resident, evaluate
+from lra.training.step_functions import Program, TrainState
+from lra.training.trainer import evaluation_size
 from tasks import load_task
 from tasks.core import Prepared
 
@@ -43,10 +43,10 @@ def trained(name: str) -> Trained:
     Raises:
       RunError: there is no such run, it has no record yet, or its data or checkpoint have changed.
     """
-    directory = Path(name) if Path(name).is_dir() else rec.runs_directory() / name
+    directory = Path(name) if Path(name).is_dir() else runs_directory() / name
     if not (directory / "config.json").exists():
-        there = ", ".join(sorted(p.parent.name for p in rec.runs_directory().glob("*/config.json"))) or "none"
-        raise RunError(f"no run {name!r} in {rec.runs_directory()}; there are: {there}")
+        there = ", ".join(sorted(p.parent.name for p in runs_directory().glob("*/config.json"))) or "none"
+        raise RunError(f"no run {name!r} in {runs_directory()}; there are: {there}")
     found = rec.find([(directory / "records", "committed")])  # of this run alone
     if not found:
         raise RunError(f"{directory.name} has no record yet: it was not finished; `train` goes on with it")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from lra.config import PROTOCOLS, TASKS, Form, Model, Protocol, Train
-from lra.optimizer import peak_rate
+from lra.paths import ROOT
+from lra.training.optimizer import peak_rate
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "protocols.md"
+PAGE = ROOT / "docs" / "protocols.md"
 TOP = ("version", "variant", "max_len")
 
 

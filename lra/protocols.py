@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+CURVE_POINTS = 200  # of a record's learning curve, at most
+
 
 def execution(default: Any) -> Any:
     """A field that says how a run is executed; without part in the protocol or the hash."""
@@ -130,3 +132,11 @@ def protocol_for(base: Protocol, mixer: str, options: Mapping[str, Any]) -> Prot
         return base
     model, train = dataclasses.replace(base.model, **form.model), dataclasses.replace(base.train, **form.train)
     return dataclasses.replace(base, model=model, train=train)
+
+
+TUNING_FACTORS = (0.3, 1.0, 3.0)  # of the protocol's learning rate
+
+
+def tuning_grid(base: Protocol) -> list[float]:
+    """Return the learning rates to try, the protocol's own among them."""
+    return [float(f"{factor * base.train.learning_rate:.3g}") for factor in TUNING_FACTORS]

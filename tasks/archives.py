@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tasks.core import DataError, Progress
+from tasks.core import Progress
+from tasks.errors import DataError
 
 HEADER_BYTES = 1 << 14  # of one member: names and pax records; in the releases they stay below 2 KB
 FAULTS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)  # of gzip and tarfile

@@ -24,6 +24,8 @@ from typing import Any, Literal, TypeVar
 import loky
 import numpy as np
 
+from tasks.errors import DataError
+
 SPLITS = ("train", "validation", "test")
 SAMPLE, GENERATED, OFFICIAL, TFDS = "sample", "generated", "official", "tfds"
 COPY = "copy"
@@ -31,10 +33,6 @@ KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.
 
 Progress = Callable[[str, int, int], None]  # (what, done, total); total 0 = not known
 T = TypeVar("T")
-
-
-class DataError(Exception):
-    """Source or prepared data that cannot be used. The message says what, where, and how to mend it."""
 
 
 @dataclasses.dataclass(frozen=True)

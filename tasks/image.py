@@ -16,20 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks import archives, samples
-from tasks.core import (
-    OFFICIAL,
-    SAMPLE,
-    TFDS,
-    Built,
-    Card,
-    DataError,
-    Progress,
-    Split,
-    Variant,
-    check_request,
-    quiet,
-    source_label,
-)
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, Progress, Split, Variant, check_request, quiet, source_label
+from tasks.errors import DataError
 
 ARCHIVE, FOLDER = "cifar-10-binary.tar.gz", "cifar-10-batches-bin"
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"

@@ -21,7 +21,6 @@ from tasks.core import (
     SPLITS,
     Built,
     Card,
-    DataError,
     Progress,
     Split,
     Variant,
@@ -29,6 +28,7 @@ from tasks.core import (
     quiet,
     source_label,
 )
+from tasks.errors import DataError
 from tasks.listops_grammar import DIGITS, SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
 
 __all__ = ["CARD", "build", "decode", "encode", "evaluate", "generate", "locate", "write_official"]

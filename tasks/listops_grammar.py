@@ -25,7 +25,8 @@ from collections.abc import Generator
 
 import numpy as np
 
-from tasks.core import DataError, Progress, chunk_seed, process_pool, quiet
+from tasks.core import Progress, chunk_seed, process_pool, quiet
+from tasks.errors import DataError
 
 MIN, MAX, MED, SM = "[MIN", "[MAX", "[MED", "[SM"
 OPERATORS = (MIN, MAX, MED, SM)

@@ -18,20 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.core import (
-    GENERATED,
-    OFFICIAL,
-    SAMPLE,
-    SPLITS,
-    Built,
-    Card,
-    DataError,
-    Progress,
-    Split,
-    Variant,
-    check_request,
-    quiet,
-)
+from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, Built, Card, Progress, Split, Variant, check_request, quiet
+from tasks.errors import DataError
 from tasks.pathfinder_chunks import distinct_images
 from tasks.pathfinder_official import places, read_images, read_rows, write_official
 from tasks.pathfinder_setting import setting

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.arrays import read_npz
-from tasks.core import DataError, chunk_seed, process_pool
+from tasks.core import chunk_seed, process_pool
+from tasks.errors import DataError
 from tasks.pathfinder_generator import scenes
 from tasks.pathfinder_setting import Setting
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import archives
-from tasks.core import SPLITS, DataError, Split, source_label
+from tasks.core import SPLITS, Split, source_label
+from tasks.errors import DataError
 from tasks.pathfinder_setting import setting
 
 _FOLDERS = ("", "lra_release", "lra_release/lra_release")

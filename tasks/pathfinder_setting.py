@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tasks.core import DataError
+from tasks.errors import DataError
 
 FINE = 2  # paddles and markers are drawn on a grid this many times finer
 TRIES = 3  # of one paddle's end, and of one seed's place

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from tasks.arrays import read_npz
-from tasks.core import KINDS, Built, Card, DataError, Prepared, Split, has_other_sizes
+from tasks.core import KINDS, Built, Card, Prepared, Split, has_other_sizes
+from tasks.errors import DataError
 
 
 def build_directory(root: Path, task: str, variant: str, version: int, source: str, origin: Path | None) -> Path:

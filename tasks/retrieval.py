@@ -29,7 +29,8 @@ from typing import IO, Any
 import numpy as np
 
 from tasks import archives, core
-from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, DataError, Progress, Split, Variant, check_request
+from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, Progress, Split, Variant, check_request
+from tasks.errors import DataError
 from tasks.retrieval_literal import bytes_literal, excerpt
 from tasks.retrieval_sample import sample_pairs
 

@@ -18,20 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tasks import archives, samples
-from tasks.core import (
-    OFFICIAL,
-    SAMPLE,
-    TFDS,
-    Built,
-    Card,
-    DataError,
-    Progress,
-    Split,
-    Variant,
-    check_request,
-    quiet,
-    source_label,
-)
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, Progress, Split, Variant, check_request, quiet, source_label
+from tasks.errors import DataError
 
 ARCHIVE, FOLDER = "aclImdb_v1.tar.gz", "aclImdb"
 URL = f"http://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE}"

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from lra import record
-from lra.record import ROOT
+from lra.paths import ROOT
+from lra.record import files as record
 
 RUN = [
     *("train", "--task", "listops", "--mixer", "cosformer", "--protocol", "quick", "--source", "sample"),

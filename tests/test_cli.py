@@ -15,8 +15,9 @@ import pytest
 
 import lra
 import run_lra
-from lra import record, train
-from lra.interrupt import Interrupted, RunError
+from lra.errors import Interrupted, RunError
+from lra.record import files as record
+from lra.training import trainer as train
 from models.mixers import available
 from tests.soak import COMPARED
 

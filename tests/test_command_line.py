@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 import run_lra
-from lra import api, config_file, hosts, sweep
+from lra import api, config_file
 from lra import config as cfg
 from lra.config import Model, RunConfig, Slurm, Train
-from lra.sweep import Sweep
-from tasks.core import DataError
+from lra.runtime import distributed as hosts
+from lra.sweep import plan as sweep
+from lra.sweep.plan import Sweep
+from tasks.errors import DataError
 from tests.lra.distinct import changed_fields, distinct
 
 Calls = list[dict[str, Any]]
@@ -123,7 +125,7 @@ def test_data_of_all_tasks(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(arguments)
         raise DataError("missing") if verb == "prepare" else Stop
 
-    monkeypatch.setattr("lra.data.prepare", prepare)
+    monkeypatch.setattr("lra.data.prepare.prepare", prepare)
     with contextlib.suppress(Stop):
         run_lra.main(["data", verb])
     tasks = cfg.TASKS if verb == "prepare" else cfg.TASKS[:1]
@@ -147,34 +149,34 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ("evaluate a-run", "lra.finished.evaluate_run", {"name": "a-run"}),
     (
         "attention a b --example 7 --output out.png",
-        "lra.attention.draw",
+        "lra.analysis.attention_maps.draw",
         {"runs": ("a", "b"), "example": 7, "path": Path("out.png")},
     ),
     (
         "repro text fnet --protocol lra --seeds 2 --max-minutes 3.5",
-        "lra.reproduction.reproduce",
+        "lra.sweep.reproduce.reproduce",
         {"task": "text", "mixer": "fnet", "protocol": "lra", "seeds": 2, "max_minutes": 3.5},
     ),
     (
         "repro text fnet",
-        "lra.reproduction.reproduce",
+        "lra.sweep.reproduce.reproduce",
         {"task": "text", "mixer": "fnet", "protocol": "small", "seeds": 3, "max_minutes": None},
     ),
-    ("submit a-run", "lra.submission.submit", {"run_name": "a-run"}),
-    ("validate a.json b", "lra.validation.validate", {"paths": (Path("a.json"), Path("b"))}),
-    ("validate", "lra.validation.validate", {"paths": ()}),
-    ("leaderboard --protocol laptop --format csv", "lra.leaderboard.board", {"protocol": "laptop"}),
-    ("leaderboard", "lra.leaderboard.board", {"protocol": None}),
-    ("check", "lra.check.check_all", {"names": (), "options": (), "quick": False}),
-    ("attention a", "lra.attention.draw", {"runs": ("a",), "example": 0, "path": Path("attention.png")}),
+    ("submit a-run", "lra.record.submit.submit", {"run_name": "a-run"}),
+    ("validate a.json b", "lra.record.validate.validate", {"paths": (Path("a.json"), Path("b"))}),
+    ("validate", "lra.record.validate.validate", {"paths": ()}),
+    ("leaderboard --protocol laptop --format csv", "lra.leaderboard.build.board", {"protocol": "laptop"}),
+    ("leaderboard", "lra.leaderboard.build.board", {"protocol": None}),
+    ("check", "lra.contract.report.check_all", {"names": (), "options": (), "quick": False}),
+    ("attention a", "lra.analysis.attention_maps.draw", {"runs": ("a",), "example": 0, "path": Path("attention.png")}),
     (
         "check fnet local --mixer-options window=8 --quick",
-        "lra.check.check_all",
+        "lra.contract.report.check_all",
         {"names": ("fnet", "local"), "options": ("window=8",), "quick": True},
     ),
     (
         "bench fnet lru --lengths 64 128 --protocol lra --batch-size 3 --dtype bfloat16 --seconds 4.5 --output out",
-        "lra.bench.bench",
+        "lra.bench.run.bench",
         {
             **{"names": ("fnet", "lru"), "lengths": (64, 128), "protocol": "lra", "batch_size": 3},
             **{"dtype": "bfloat16", "seconds": 4.5, "directory": Path("out")},
@@ -182,7 +184,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "bench",
-        "lra.bench.bench",
+        "lra.bench.run.bench",
         {
             **{"names": (), "lengths": (1024, 2048, 3072, 4096), "protocol": None, "batch_size": 32},
             **{"dtype": "float32", "seconds": 60.0},
@@ -190,22 +192,22 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "data prepare --tasks image --variant 16 --source tfds",
-        "lra.data.prepare",
+        "lra.data.prepare.prepare",
         {"task": "image", "variant": "16", "source": "tfds", "allow_sample": False},
     ),
     (
         "data verify --tasks image --variant 16 --source tfds",
-        "lra.data.prepare",
+        "lra.data.prepare.prepare",
         {"task": "image", "variant": "16", "source": "tfds", "allow_sample": False},
     ),
     (
         "data show image --variant 16 --source tfds --output out.png",
-        "lra.data.prepare",
+        "lra.data.prepare.prepare",
         {"task": "image", "variant": "16", "source": "tfds", "allow_sample": True},
     ),
     (
         "data export image there --variant 16 --source tfds --format lra",
-        "lra.data.prepare",
+        "lra.data.prepare.prepare",
         {"task": "image", "variant": "16", "source": "tfds", "allow_sample": True},
     ),
 ]
@@ -234,17 +236,21 @@ def test_all_options_of_a_command_arrive(
 @pytest.mark.parametrize(
     ("line", "place", "wanted"),
     [
-        ("leaderboard", "lra.leaderboard.render", {"format": "table"}),
-        ("leaderboard --format latex", "lra.leaderboard.render", {"format": "latex"}),
-        ("data export image there --format lra", "lra.export.export", {"directory": Path("there"), "format": "lra"}),
-        ("data export image there", "lra.export.export", {"directory": Path("there"), "format": "tfds"}),
-        ("data show image --output a.png", "lra.show.show", {"task": "image", "path": Path("a.png")}),
-        ("data show image --variant 16", "lra.show.show", {"task": "image", "path": Path("image-16.png")}),
+        ("leaderboard", "lra.leaderboard.build.render", {"format": "table"}),
+        ("leaderboard --format latex", "lra.leaderboard.build.render", {"format": "latex"}),
+        (
+            "data export image there --format lra",
+            "lra.data.export.export",
+            {"directory": Path("there"), "format": "lra"},
+        ),
+        ("data export image there", "lra.data.export.export", {"directory": Path("there"), "format": "tfds"}),
+        ("data show image --output a.png", "lra.data.preview.show", {"task": "image", "path": Path("a.png")}),
+        ("data show image --variant 16", "lra.data.preview.show", {"task": "image", "path": Path("image-16.png")}),
     ],
 )
 def test_what_a_command_does_at_its_end_is_what_was_asked_for(
     line: str, place: str, wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lra.data.prepare", lambda *_, **__: None)
+    monkeypatch.setattr("lra.data.prepare.prepare", lambda *_, **__: None)
     call = arguments_of(line, place, monkeypatch)
     assert {argument: call[argument] for argument in wanted} == wanted

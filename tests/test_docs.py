@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lra import record
+from lra.record import files as record
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "add-a-mixer.md").read_text()

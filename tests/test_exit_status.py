@@ -11,13 +11,21 @@ import numpy as np
 import pytest
 
 import run_lra
-from lra import attention, bench, bench_report, check, finished, record, reproduction, sweep, verify
-from lra import train as trainer
-from lra.bench_cell import Cell, Speed
-from lra.bench_roofline import Roofline
-from lra.evaluate import Evaluation
-from lra.program import TrainState
-from tests.lra.test_leaderboard import run
+from lra import finished
+from lra.analysis import attention_maps as attention
+from lra.bench import report as bench_report
+from lra.bench import run as bench
+from lra.bench.measure import Cell, Speed
+from lra.bench.roofline import Roofline
+from lra.contract import report as check
+from lra.data import verify
+from lra.record import files as record
+from lra.sweep import plan as sweep
+from lra.sweep import reproduce as reproduction
+from lra.training import trainer
+from lra.training.evaluation import Evaluation
+from lra.training.step_functions import TrainState
+from tests.lra.leaderboard.test_leaderboard import run
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ["train", "--task", "listops", "--protocol", "quick", "--source", "sample", "--limit", "20"]

@@ -1,4 +1,4 @@
-"""docs/mixers.md lists the forms of `lra/published/protocols.toml`, and every form satisfies the padding contract."""
+"""docs/mixers.md lists the published forms (protocols.toml), and every form satisfies the padding contract."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from lra import contract
-from lra.probe import Subject
-from lra.published import FIVE, accuracy
+from lra.contract import checks as contract
+from lra.contract.harness import Subject
+from lra.leaderboard.published import FIVE, accuracy
 from models import mixers
 from tasks import load_task
 from tests.labels import parsed
@@ -46,7 +46,7 @@ def test_a_label_is_that_of_its_options(label: str) -> None:
 
 @pytest.mark.parametrize("label", [label for label in LABELS if "(" in label])
 def test_a_published_form_does_not_depend_on_padding(label: str) -> None:
-    """`tests/lra/test_contract.py` checks the whole contract of the forms in `contract.FORMS`."""
+    """`tests/lra/contract/test_contract.py` checks the whole contract of the forms in `contract.FORMS`."""
     name, options = parsed(label)
     if options in contract.FORMS.get(name, ()):
         return

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lra import record
+from lra.paths import results_directory
+from lra.record import files as record
 
-PATHS = sorted(record.results_directory().rglob("*.json"))
+PATHS = sorted(results_directory().rglob("*.json"))
 
 
 def test_there_are_results():

@@ -7,10 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 from lra import config as cfg
-from lra import record
-from lra.floor_rules import COUNTED, FITTED
-from lra.floor_rules import version_of as rule_version
-from lra.record_facts import retired
+from lra.paths import results_directory
+from lra.record import files as record
+from lra.record.baseline_models import COUNTED, FITTED
+from lra.record.baseline_models import version_of as rule_version
+from lra.record.facts import retired
 from models.mixer_files import available, version_of
 from tasks import load_task
 
@@ -35,7 +36,7 @@ def test_every_version_above_one_has_a_row_and_no_other() -> None:
 
 def test_the_retired_records_are_counted() -> None:
     counts: Counter[tuple[str, str]] = Counter()
-    for found in record.find([(record.results_directory(), "committed")]):
+    for found in record.find([(results_directory(), "committed")]):
         for reason in retired(found.record):
             kind, _, name = reason.partition(" version")[0].partition(" ")
             if kind == "task":

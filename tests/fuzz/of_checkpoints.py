@@ -1,4 +1,4 @@
-"""A target of `lra.checkpoint`, `lra.journal` and `lra.sessions`: the files of a checkpoint that are not arrays."""
+"""Targets: the files of a checkpoint that are not arrays."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lra import sessions
-from lra.checkpoint import CheckpointError, Checkpoints, _content, flatten
-from lra.code import Code
-from lra.interrupt import RunError
-from lra.journal import Journal, Journals
-from lra.program import TrainState
-from lra.sessions import Session
+from lra.errors import CheckpointError, RunError
+from lra.provenance import sessions
+from lra.provenance.code import Code
+from lra.provenance.sessions import Session
+from lra.training.checkpoints import Checkpoints, _content, flatten
+from lra.training.history import Journal, Journals
+from lra.training.step_functions import TrainState
 from tests.fuzz.target import Target
 
 _FILES = (
@@ -28,7 +28,7 @@ _FILES = (
     b"state/_METADATA",
     b"state/manifest.ocdbt",
 )
-_CODE = Code({"lra/train.py": "0"})
+_CODE = Code({"lra/training/trainer.py": "0"})
 _SESSION = Session(0, "2026-01-01T00:00:00+00:00", {"device": "x"}, {"git_clean": None})
 _STATE = TrainState(4, {"w": np.ones((2, 3), np.float32)}, {}, {"count": np.int32(4)})
 

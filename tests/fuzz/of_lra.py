@@ -12,18 +12,22 @@ from unittest import mock
 from rich.console import Console
 
 from lra import config as cfg
-from lra import config_file, heartbeat, leaderboard, published, status
-from lra import record as rec
-from lra.bench import Results
-from lra.config import ConfigError
-from lra.record import Found, RecordError
-from lra.validation import validate, validation_table
+from lra import config_file
+from lra.bench.run import Results
+from lra.errors import ConfigError, RecordError
+from lra.leaderboard import build as leaderboard
+from lra.leaderboard import published
+from lra.record import files as rec
+from lra.record import status
+from lra.record.files import Found
+from lra.record.validate import validate, validation_table
+from lra.runtime import heartbeat
 from models import mixers
 from models.mixers.bigbird import BigBird
 from tasks.core import SPLITS, Prepared, Split
 from tests.fuzz.forms import joined, parted, patched
 from tests.fuzz.target import Target
-from tests.lra.test_validation import made
+from tests.lra.record.test_validation import made
 
 # ---- records
 
@@ -59,7 +63,7 @@ def _record_seeds() -> list[bytes]:
         'column.task "text"\ncolumn.variant "cut"\nconfig.train.steps 3\nseeds_together 2',
         'environment.backend "gpu"\nenvironment.device_count 8\nmixer.options {"a": 1}\nconfig.mixer_options {"a": 1}',
         "validation []\ncurve []\nselection.best_step null\nsteps_per_second 1.5",
-        f'code.computing {{"sha256": "{"b" * 64}", "files": {{"lra/train.py": "{"c" * 64}"}}}}\nlater_sessions []',
+        f'code.computing {{"sha256": "{"b" * 64}", "files": {{"lra/trainer.py": "{"c" * 64}"}}}}\nlater_sessions []',
         'message "x"\ntest.confusion [[1]]\ntest.correct_bits "eNo="\ntest.predictions "eNo="',
         'mixer.sha256 "' + "b" * 64 + '"\nmixer.name "a:B"\nmixer.label "a:B@bbbbbbbb(x)"\ncode.git_commit null',
     ]

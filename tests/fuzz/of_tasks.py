@@ -16,7 +16,8 @@ from unittest import mock
 import numpy as np
 
 from tasks import image, listops, pathfinder_official, retrieval, text
-from tasks.core import OFFICIAL, SPLITS, DataError, quiet
+from tasks.core import OFFICIAL, SPLITS, quiet
+from tasks.errors import DataError
 from tasks.prepared import read_prepared
 from tasks.retrieval_literal import bytes_literal
 from tests.fuzz.forms import archive, header, joined, npy, npz, parted, png, tar

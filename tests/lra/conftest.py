@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from configs import listops
-from lra import batches
 from lra.config import RunConfig, resolve
+from lra.training import batching as batches
 from tasks.core import Prepared, Split
 from tasks.listops import CARD, encode, generate
 

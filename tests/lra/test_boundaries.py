@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lra import record
 from lra.api import configure
-from lra.board import Board, Cell
-from lra.comparison import difference, interval
-from lra.config import ConfigError
-from lra.journal import CURVE_POINTS, Journal
-from lra.leaderboard import board, render
-from lra.reproduction import judge
-from lra.train import train
-from lra.validation import validate
+from lra.errors import ConfigError
+from lra.leaderboard.build import board, render
+from lra.leaderboard.comparison import difference, interval
+from lra.leaderboard.types import Board, Cell
+from lra.protocols import CURVE_POINTS
+from lra.record import files as record
+from lra.record.validate import validate
+from lra.sweep.reproduce import judge
+from lra.training.history import Journal
+from lra.training.trainer import train
 from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config, tiny_split
-from tests.lra.test_leaderboard import floor, run
-from tests.lra.test_reproduction import EXPECTED
-from tests.lra.test_validation import data, made, prepared, put
+from tests.lra.leaderboard.test_leaderboard import floor, run
+from tests.lra.record.test_validation import data, made, prepared, put
+from tests.lra.sweep.test_reproduction import EXPECTED
 
 __all__ = ["data", "prepared"]  # fixtures
 

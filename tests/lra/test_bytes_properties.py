@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra.device_data import example_lengths, gather, put
-from lra.show import _COLUMNS, _ROWS, _lines
+from lra.data.preview import _COLUMNS, _ROWS, _lines
+from lra.training.device_dataset import example_lengths, gather, put
 from tasks.core import Split
 
 BYTES = 24  # of all documents together: other sizes would only be compiled anew

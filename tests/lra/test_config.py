@@ -10,9 +10,9 @@ import pytest
 from lra import config as cfg
 from lra import config_file
 from lra.api import configure
-from lra.config import ConfigError, meaning, protocol
-from lra.program import encoder_config
-from lra.run_id import id_hashes
+from lra.config import id_hashes, meaning, protocol
+from lra.errors import ConfigError
+from lra.training.step_functions import encoder_config
 from models.mixers import available
 from tasks import load_task
 
@@ -39,7 +39,7 @@ def test_every_protocol_names_what_exists(task, name):
 )
 def test_parameters_are_those_of_the_published_models(task, name, millions):
     """Counts of the original configurations, and of Skyformer's; softmax."""
-    from lra.program import Program
+    from lra.training.step_functions import Program
 
     program = Program(configure(task, "softmax", protocol=name), load_task(task).CARD)
     assert program.parameters / 1e6 == pytest.approx(millions, rel=0.025)  # there 2,048 positions and 32 ids

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from lra import config as cfg
 from lra import config_file
-from lra.config import ConfigError, Model, Train
+from lra.config import Model, Train
+from lra.errors import ConfigError
 from models import mixers
 
 T = TypeVar("T")

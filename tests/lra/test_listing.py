@@ -7,8 +7,9 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
+from lra import catalog as listing
 from lra import config as cfg
-from lra import listing, protocol_tables
+from lra import protocol_tables
 from models import mixers
 from tasks import load_task
 

@@ -6,7 +6,7 @@ import pytest
 
 from lra import config as cfg
 from lra.api import configure
-from lra.program import Program
+from lra.training.step_functions import Program
 from models import mixers
 from tasks import load_task
 

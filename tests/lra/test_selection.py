@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from lra import api, finished
-from lra import train as trainer
-from lra.evaluate import Evaluation, Resident
-from lra.interrupt import Interrupted
-from lra.program import Program, TrainState
-from lra.together import Together
-from lra.train import Outcome, train_program
+from lra.errors import Interrupted
+from lra.training import trainer
+from lra.training.evaluation import Evaluation, Resident
+from lra.training.multi_seed import Together
+from lra.training.step_functions import Program, TrainState
+from lra.training.trainer import Outcome, train_program
 from tasks.core import Card, Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config

@@ -1,4 +1,4 @@
-"""The names by which mixers are found, and their options. Their contract: tests/lra/test_contract.py."""
+"""The names by which mixers are found, and their options. Their contract: tests/lra/contract/test_contract.py."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks import text
-from tasks.core import Built, DataError, Split
+from tasks.core import Built, Split
+from tasks.errors import DataError
 from tasks.prepared import read_prepared, write_prepared
 from tasks.retrieval import pair_split, read_pairs
 

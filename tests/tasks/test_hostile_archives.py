@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tasks import archives, image, retrieval, text
-from tasks.core import DataError, quiet
+from tasks.core import quiet
+from tasks.errors import DataError
 
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (text.read, "aclImdb/train/neg/0_1.txt"),

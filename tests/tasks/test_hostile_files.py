@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from tasks import image, listops, pathfinder_official, retrieval, text
-from tasks.core import OFFICIAL, Built, DataError, Split, quiet
+from tasks.core import OFFICIAL, Built, Split, quiet
+from tasks.errors import DataError
 from tasks.prepared import read_prepared, write_prepared
 
 # ---- prepared data

@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import archives, image, samples
-from tasks.core import OFFICIAL, SAMPLE, TFDS, DataError, Progress, Split
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Progress, Split
+from tasks.errors import DataError
 
 
 @pytest.fixture(scope="module")

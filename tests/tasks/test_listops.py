@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tasks import listops
-from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, DataError, Split
+from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, Split
+from tasks.errors import DataError
 
 SHORT: dict[str, Any] = {"min_length": 15, "max_length": 256}
 EXAMPLE = "[MAX 2 9 [MIN 4 7 ] 0 ]"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import listops_grammar as listops
-from tasks.core import DataError
+from tasks.errors import DataError
 from tasks.listops_grammar import SYMBOLS
 
 SHORT: dict[str, Any] = {"min_length": 15, "max_length": 256}

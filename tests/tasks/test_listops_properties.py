@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks import listops
-from tasks.core import OFFICIAL, SPLITS, DataError, Split
+from tasks.core import OFFICIAL, SPLITS, Split
+from tasks.errors import DataError
 from tasks.listops_grammar import SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage, stats
 
 from tasks import pathfinder, pathfinder_chunks
-from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, DataError, Split, chunk_seed
+from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, Split, chunk_seed
+from tasks.errors import DataError
 from tasks.pathfinder_generator import Scenes, scenes
 from tasks.pathfinder_setting import FINE, Setting, setting
 from tasks.pathfinder_snakes import grow_targets

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tasks import retrieval
-from tasks.core import OFFICIAL, SAMPLE, SPLITS, DataError, Split, quiet
+from tasks.core import OFFICIAL, SAMPLE, SPLITS, Split, quiet
+from tasks.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 LRA_PAIRS = {"train": 147_086, "validation": 18_090, "test": 17_437}

@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import archives, samples, text
-from tasks.core import OFFICIAL, SAMPLE, TFDS, DataError
+from tasks.core import OFFICIAL, SAMPLE, TFDS
+from tasks.errors import DataError
 
 FILES = {
     "aclImdb/train/neg/0_3.txt": b"dull, dull, dull",

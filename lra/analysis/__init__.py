@@ -1,0 +1,1 @@
+"""Pictures of what trained models do."""

@@ -1,0 +1,1 @@
+"""The efficiency benchmark: speed and memory of mixers against the length."""

@@ -1,0 +1,1 @@
+"""Data of a task: prepare, verify, preview and export them."""

@@ -1,0 +1,1 @@
+"""The leaderboard: statistics over records, and their renderers."""

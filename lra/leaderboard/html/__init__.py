@@ -1,0 +1,38 @@
+"""The leaderboard as one HTML file: no network, nothing from a record as markup, an address or an id.
+
+`views` says what is on it, `charts` draws, `page.html` lays out. Every value passes through Jinja's escaping; styles
+and script are this folder's own and named by their hash in the page's content security policy: nothing else runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from lra.leaderboard.html.views import page_view
+from lra.leaderboard.types import Board
+
+HERE = Path(__file__).resolve().parent
+
+
+def as_html(board: Board) -> str:
+    """The board as a page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    own = {name: (HERE / f"page.{name}").read_text("utf-8") for name in ("css", "js")}
+    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in own.items()}
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{hashes['css']}'; script-src 'sha256-{hashes['js']}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    template = environment.get_template("page.html")
+    return template.render(page=page_view(board), policy=policy, css=Markup(own["css"]), js=Markup(own["js"])).rstrip()

@@ -1,0 +1,1 @@
+"""Which code and which environment computed a run."""

@@ -1,0 +1,67 @@
+"""Which processes computed a run: where each of them ran, with which versions, and from which step on.
+
+It is kept in the checkpoint, so a process that was killed before it saved anything is not listed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lra.errors import RunError
+from lra.provenance.code import Code, changes
+from lra.provenance.environment import code_state, environment, now
+from lra.typed import mistyped
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A process that worked on a run.
+
+    step:        the first that it computed
+    environment: see `lra.provenance.environment.environment`
+    code:        see `lra.provenance.environment.code_state`
+    """
+
+    step: int
+    started: str
+    environment: Mapping[str, Any]
+    code: Mapping[str, Any]
+
+
+def continued(sessions: Sequence[Session], step: int) -> tuple[Session, ...]:
+    """Return the sessions so far and that of this process, which goes on from `step`, if it is in anything another."""
+    this = Session(step, now(), environment(), code_state())
+    if sessions and (sessions[-1].environment, sessions[-1].code) == (this.environment, this.code):
+        return tuple(sessions)
+    return (*sessions, this)
+
+
+def as_json(code: Code, sessions: Sequence[Session]) -> dict[str, Any]:
+    """Return what is saved with a checkpoint."""
+    return {"code": dict(code.files), "sessions": [dataclasses.asdict(session) for session in sessions]}
+
+
+def from_json(fields: Mapping[str, Any], code: Code, directory: Path) -> tuple[Session, ...]:
+    """Return the sessions that computed the checkpoint in a run's directory, which this process is to resume.
+
+    Raises:
+      RunError: other code computed it; the message names the files that differ.
+    """
+    files = fields.get("code")
+    if files != code.files:
+        known = files if isinstance(files, Mapping) else None
+        raise RunError(
+            f"{directory}: its checkpoint was computed by other code and is not resumed "
+            f"({changes(known, code.files)}); take that code, or move this directory away to start from scratch"
+        )
+    try:
+        sessions = tuple(Session(**session) for session in fields["sessions"])
+        wrong = next(filter(None, (mistyped(session, Session) for session in sessions)), "")
+    except (KeyError, TypeError) as error:
+        wrong = repr(error)
+    if wrong:
+        raise RunError(f"{directory}: the checkpoint's list of sessions is of another version ({wrong})")
+    return sessions

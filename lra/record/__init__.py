@@ -1,0 +1,1 @@
+"""Result records: their schema, files, validation and submission, and the trivial baselines."""

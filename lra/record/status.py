@@ -1,0 +1,204 @@
+"""Where the runs of a directory stand, from their files alone: any machine that shares them can look, without jax."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from lra import config_file
+from lra.errors import ConfigError, RecordError
+from lra.paths import runs_directory
+from lra.record import files as rec
+from lra.runtime import heartbeat
+from lra.runtime.heartbeat import Sign
+from lra.runtime.signals import has_process
+from lra.typed import mistyped
+
+LOST_SECONDS = 12 * heartbeat.BEAT_SECONDS  # of silence on another machine
+REFRESH_SECONDS = 2.0
+
+State = Literal["running", "died", "failed", "stopped", "waiting", "diverged", "finished"]
+STATES: tuple[State, ...] = get_args(State)
+COLOURS = {"running": "green", "died": "red", "failed": "red", "diverged": "magenta", "finished": "blue"}
+MEANING = {
+    "died": "its process ended without a word; the same command goes on from the last checkpoint",
+    "diverged": "a loss or gradient was not a number",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStatus:
+    """One run.
+
+    step, steps:  done, and planned
+    sign_age_s:   seconds since its process last wrote that it lives
+    seconds_left: at the rate so far; of a run that is running
+    """
+
+    run: str
+    task: str
+    variant: str
+    mixer: str
+    protocol: str
+    modified: bool
+    seed: int
+    state: State
+    step: int | None
+    steps: int
+    steps_per_second: float | None
+    seconds_left: float | None
+    validation_accuracy: float | None
+    sign_age_s: float | None
+    message: str
+
+
+def statuses() -> list[RunStatus]:
+    """All runs of `runs/`, those first that need looking after."""
+    paths = sorted(runs_directory().glob("*/config.json"))
+    found = [run for path in paths if (run := read_run(path.parent)) is not None]
+    return sorted(found, key=lambda run: STATES.index(run.state))
+
+
+def read_run(directory: Path) -> RunStatus | None:
+    """Return the status of the run in a directory; None if its configuration cannot be read."""
+    now = time.time()
+    try:
+        config = config_file.read(directory / "config.json")
+    except ConfigError:
+        return None
+    record, unreadable = _record(directory)
+    finished = record is not None and record["status"] == "complete"
+    held = not finished and has_process(directory)  # before the sign is read: one that ends now is no dead one
+    sign = _sign(directory / heartbeat.FILE)
+    state = "finished" if finished else "running" if held else _state(directory, sign, record, now)
+    known: dict[str, Any] = sign or {}
+    if record is not None and (finished or sign is None):
+        known = {
+            "step": record["steps"]["done"],
+            "steps_per_second": record.get("steps_per_second"),
+            "validation_accuracy": record["validation"][-1][2] if record.get("validation") else None,
+            "time": datetime.fromisoformat(record["created"]).timestamp(),
+        }
+    step, steps, rate = known.get("step"), config.train.steps, known.get("steps_per_second")
+    return RunStatus(
+        run=directory.name,
+        task=config.task,
+        variant=config.variant,
+        mixer=config.mixer_label,
+        protocol=config.protocol,
+        modified=config.modified,
+        seed=config.seed,
+        state=state,
+        step=step,
+        steps=steps,
+        steps_per_second=rate,
+        seconds_left=(steps - step) / rate if state == "running" and rate and step is not None else None,
+        validation_accuracy=known.get("validation_accuracy"),
+        sign_age_s=max(0.0, now - known["time"]) if "time" in known else None,
+        message=unreadable or (known.get("message", "") if state == "failed" else MEANING.get(state, "")),
+    )
+
+
+def _state(directory: Path, sign: dict[str, Any] | None, record: dict[str, Any] | None, now: float) -> State:
+    """The state of a run that is not finished, and whose lock nobody held a moment ago."""
+    said = sign["state"] if sign is not None else None
+    if sign is not None and said == "running":
+        # Not every shared file system shows on one machine the locks of another.
+        elsewhere = sign["host"] != socket.gethostname()
+        alive = has_process(directory) or (elsewhere and now - sign["time"] < LOST_SECONDS)
+        return "running" if alive else "died"
+    if said == "failed":
+        return "failed"
+    if record is not None and record["status"] == "diverged":
+        return "diverged"
+    return "waiting" if sign is None and record is None and not (directory / "lock").exists() else "stopped"
+
+
+def _record(directory: Path) -> tuple[dict[str, Any] | None, str]:
+    """The record that came furthest, if there is one; and what is wrong with those that cannot be read."""
+    complete = rec.whole_record(directory)
+    paths = [complete] if complete.exists() else sorted((directory / "records").glob("[!.]*.json"))
+    records, told = [], []
+    for path in paths:
+        try:
+            records.append(rec.read(path))
+        except RecordError as error:
+            told.append(str(error))
+    return max(records, key=lambda record: record["steps"]["done"], default=None), "; ".join(told)
+
+
+def _sign(path: Path) -> dict[str, Any] | None:
+    """What a heartbeat wrote; None if it is not there, or torn."""
+    try:
+        sign = Sign(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return None if mistyped(sign, Sign) else vars(sign)
+
+
+def as_json(runs: list[RunStatus]) -> str:
+    return json.dumps([dataclasses.asdict(run) for run in runs], indent=1)
+
+
+def as_table(runs: list[RunStatus]) -> RenderableType:
+    """How many runs there are of each state, a row for each, and what happened to those that ended badly."""
+    counts = Counter(run.state for run in runs)
+    told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no runs"
+    head = Text(f"{runs_directory()}: {told}")
+    if not runs:
+        return head
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("task", "mixer", "protocol", "state"):
+        table.add_column(name, overflow="fold", no_wrap=name == "state")
+    for name in ("seed", "step", "steps/s", "left", "valid", "sign"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        words = (run.task, run.mixer, run.protocol + "*" * run.modified)
+        figures = (
+            str(run.seed),
+            f"{'–' if run.step is None else f'{run.step:,}'}/{run.steps:,}",
+            "–" if run.steps_per_second is None else f"{run.steps_per_second:.3g}",
+            "–" if run.seconds_left is None else duration(run.seconds_left),
+            "–" if run.validation_accuracy is None else f"{run.validation_accuracy:.2%}",
+            "–" if run.sign_age_s is None else duration(run.sign_age_s),
+        )
+        state = Text(run.state, COLOURS.get(run.state, ""))
+        table.add_row(*map(Text, words), state, *map(Text, figures))
+    notes = [f"{run.run}: {run.state}: {run.message}" for run in runs if run.message]
+    if any(run.modified for run in runs):
+        notes.append("* modified: not the protocol as it stands")
+    return Group(head, Text(), table, Text(), *map(Text, notes))
+
+
+def duration(seconds: float) -> str:
+    """A time in the one or two units that say enough."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    if minutes < 60:
+        return f"{minutes}m"
+    if minutes < 48 * 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes // 1440}d{minutes % 1440 // 60}h"
+
+
+def watch(console: Console) -> None:
+    """Shows the table, again and again, until Ctrl-C."""
+    with Live(as_table(statuses()), console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(REFRESH_SECONDS)
+                live.update(as_table(statuses()), refresh=True)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,138 @@
+"""Is a record what it says? Whatever can be checked without running it again.
+
+A record that comes from elsewhere may be meant to deceive: nothing that it names is imported or opened, and nothing is
+unpacked beyond the size that it claims. PASS wants the labels: where the prepared data of its column is not at hand, a
+record that agrees with itself is "not verified".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lra.errors import RecordError
+from lra.paths import ROOT, prepared_directory, results_directory
+from lra.record import files as rec
+from lra.record.baseline_models import COUNTED, rules
+from lra.record.checks import Truth, judge
+from lra.record.schema import MAX_TOLD, Record, load, told
+from tasks import load_task
+from tasks.core import base_variant
+from tasks.errors import DataError
+from tasks.prepared import read_prepared
+
+Verdict = Literal["FAIL", "not verified", "PASS"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What validation found of one file.
+
+    problems:   what is wrong; one of them is a FAIL
+    unverified: what could not be checked here, or is worth a reviewer's look
+    """
+
+    path: Path
+    verdict: Verdict
+    problems: tuple[str, ...]
+    unverified: tuple[str, ...]
+
+
+def validate(paths: Sequence[Path] = ()) -> list[Report]:
+    """Checks records, each against itself, its protocol, its labels where they are at hand, and the committed records.
+
+    Args:
+      paths: files, or directories of records or of runs; none: `results/`
+
+    Raises:
+      RecordError: a path does not exist, or there is no record in it; whatever is wrong in a file is in its report.
+    """
+    given = list(dict.fromkeys(file.absolute() for path in paths or [results_directory()] for file in _files(path)))
+    everything = list(dict.fromkeys([*given, *(f.absolute() for f in _json_in(results_directory()))]))
+    loaded = {path: load(path) for path in everything}
+    known = {path: record for path, (record, problems) in loaded.items() if not problems}
+    same: dict[str, list[Path]] = {}
+    for path, record in known.items():
+        same.setdefault(rec.file_name(record), []).append(path)
+    lookup, reports = cache(truth_at_hand), []
+    for path in given:
+        record, problems = loaded[path]
+        unverified: list[str] = []
+        if not problems:
+            if path.name != rec.file_name(record):
+                problems.append(f"the file is called {told(path.name)}, the record {rec.file_name(record)}")
+            twins = [
+                other for other in same[rec.file_name(record)] if other != path and not _is_copy(path, other, known)
+            ]
+            problems += [f"id: {_place(other)} is a record of the same run" for other in twins]
+            found, unverified = judge(record, lookup, list(known.values()))
+            problems += found
+        if len(problems) > MAX_TOLD:
+            problems = [*problems[:MAX_TOLD], f"and {len(problems) - MAX_TOLD:,} more"]
+        verdict: Verdict = "FAIL" if problems else "not verified" if unverified else "PASS"
+        reports.append(Report(path, verdict, tuple(problems), tuple(unverified)))
+    return reports
+
+
+def validation_table(reports: Sequence[Report]) -> Table:
+    """One row a file: verdict, place, and why it is not PASS."""
+    counts = ", ".join(f"{n} {v}" for v in typing.get_args(Verdict) if (n := sum(r.verdict == v for r in reports)))
+    table = Table(title=Text(counts), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("verdict", min_width=12)
+    table.add_column("record", overflow="fold", ratio=1)
+    table.add_column("why", overflow="fold", ratio=1)
+    for r in reports:
+        style = {"PASS": "green", "FAIL": "red"}.get(r.verdict, "yellow")
+        table.add_row(Text(r.verdict, style), Text(_place(r.path)), Text("\n".join([*r.problems, *r.unverified])))
+    return table
+
+
+def truth_at_hand(task: str, variant: str, data_sha256: str) -> Truth | None:
+    """What prepared data of this hash says, if it lies here already; nothing is prepared for it."""
+    card = load_task(task).CARD
+    for meta in sorted(prepared_directory().glob(f"{task}-{base_variant(variant)}-*/meta.json")):
+        try:
+            if json.loads(meta.read_text()).get("sha256") == data_sha256:
+                data = read_prepared(meta.parent, card)
+                train, test, classes = data.splits["train"], data.splits["test"], len(card.classes)
+                counted = {name: rule(train, test, classes) for name, rule in rules(card).items() if name in COUNTED}
+                return Truth(data.column_variant, test.labels, train.majority, counted)
+        except (OSError, ValueError, AttributeError, RecursionError, DataError):
+            continue  # torn, or of another version: as good as none
+    return None
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise RecordError(f"{path}: there is no such file; name a record, a directory of records, or nothing")
+        return [path]
+    runs = [*path.glob("records/*.json"), *path.glob("*/records/*.json")]
+    found = sorted(p for p in runs if not p.name.startswith(".")) or _json_in(path)
+    if not found:
+        raise RecordError(f"{path}: no record in it; name a record, a directory of records, or nothing")
+    return found
+
+
+def _json_in(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.rglob("*.json") if not p.name.startswith("."))
+
+
+def _is_copy(path: Path, other: Path, known: Mapping[Path, Record]) -> bool:
+    """Whether one is the record of a run of this machine and the other its copy among the committed ones."""
+    committed = [p.is_relative_to(results_directory().absolute()) for p in (path, other)]
+    return committed[0] != committed[1] and known[path] == known[other]
+
+
+def _place(path: Path) -> str:
+    text = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return text if text.isprintable() else ascii(text)

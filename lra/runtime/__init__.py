@@ -1,0 +1,1 @@
+"""The process that runs: devices, signals, heartbeat, progress, numerics."""

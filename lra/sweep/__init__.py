@@ -1,0 +1,1 @@
+"""Many runs: local and Slurm launchers, tuning, status, reproduction."""

@@ -1,0 +1,1 @@
+"""Training: from prepared data to a tested checkpoint."""

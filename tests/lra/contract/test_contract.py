@@ -1,0 +1,236 @@
+"""Every mixer holds its contract, and the contract catches what breaks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from lra.contract import checks as contract
+from lra.contract import report as check
+from lra.contract.harness import Subject
+from lra.contract.report import Finding
+from models import mixers
+from models.core import Dims, QKVAttention, dropout
+from models.mixers.linear import linear_attention
+
+SUBJECTS = [(name, form) for name in mixers.available() for form in ({}, *contract.FORMS.get(name, ()))]
+
+
+@pytest.mark.parametrize(("name", "form"), SUBJECTS, ids=[mixers.label(*subject) for subject in SUBJECTS])
+def test_every_mixer_holds_the_contract(name: str, form: dict[str, Any]) -> None:
+    findings = list(check.check(mixers.resolve(name), form, quick=True))
+    assert [f.check for f in findings] == list(contract.QUICK)
+    assert [f for f in findings if f.status != "pass"] == []
+    jax.clear_caches()
+
+
+class Attention(QKVAttention):
+    """Correct; each broken one below differs from it in one thing."""
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        return linear_attention(q, k, v, mask)
+
+
+class ForgetsTheMask(Attention):
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        return linear_attention(q, k, v, jnp.ones_like(mask))
+
+
+class ZeroesKeysBeforeTheFeatureMap(Attention):
+    """phi(0) = 1: contents do not matter, but each pad adds to the denominator."""
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        real = mask[..., None, None]
+        return linear_attention(q, jnp.where(real, k, 0), jnp.where(real, v, 0), jnp.ones_like(mask))
+
+
+class DividesByThePaddedLength(Attention):
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        return super().attend(q, k, v, mask, keys) / q.shape[1]
+
+
+class StabilisesOverTheBatch(Attention):
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        return super().attend(q, k, v, mask, keys) / jnp.abs(jnp.where(mask[..., None, None], v, 0)).max()
+
+
+class AveragesNothing(Attention):
+    """0 / 0 for an example without tokens."""
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
+        real = mask[..., None]
+        return x + jnp.where(real, x, 0).sum(1, keepdims=True) / real.sum(1, keepdims=True)
+
+
+class LeavesAParameterOut(Attention):
+    def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(dims, rngs=rngs)
+        self.unused = nnx.Param(jnp.ones(3))
+
+
+class DependsOnTheCall(Attention):
+    calls = 0
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        DependsOnTheCall.calls += 1
+        return super().attend(q, k, v, mask, keys) * DependsOnTheCall.calls
+
+
+class DropsByNumberOfThePlace(Attention):
+    """jax.random's draw for one place moves with the shape of the whole."""
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        y = super().attend(q, k, v, mask, keys)
+        if keys is None:
+            return y
+        draw = jax.vmap(lambda key, like: jax.random.bernoulli(key, 0.5, like.shape), (0, 0))
+        return jnp.where(draw(keys, y.swapaxes(1, 3)).swapaxes(1, 3), y, 0)
+
+
+class LosesDigitsInHalfPrecision(Attention):
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        bits = 2 if v.dtype == jnp.bfloat16 else 7  # as after a subtraction of nearly equal numbers
+        return super().attend(q, k, jax.lax.reduce_precision(v, 8, bits), mask, keys)
+
+
+class Returns32Bits(Attention):
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
+        return super().__call__(x, mask, keys=keys).astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class IsOfAnotherShape(Attention):
+    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
+        return super().__call__(x, mask, keys=keys)[..., :-1]
+
+
+class Raises(Attention):
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        raise ValueError("no such thing")
+
+
+class Dropped(Attention):
+    """Correct, and random in training."""
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+        return dropout(super().attend(q, k, v, mask, keys), 0.5, keys)
+
+
+def findings(cls: type, *only: str) -> dict[str, Finding]:
+    checks = check.checks(mixers.Resolved(cls.__name__, cls.__name__, cls, None, None), {}, quick=True)
+    return {name: check.examine(name, run) for name, run in checks if name in only}
+
+
+@pytest.mark.parametrize("cls", [Attention, Dropped])
+def test_a_correct_mixer_passes(cls: type) -> None:
+    names = ("content of padding", "amount of padding", "rest of the batch", "jit", "keys")
+    found = findings(cls, *names)
+    assert {f.status for f in found.values()} == {"pass"}
+    assert ("not random" in found["keys"].detail) == (cls is Attention)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "message"),
+    [
+        (
+            ForgetsTheMask,
+            "content of padding",
+            "results in evaluation move by .* times their largest value, in float64 too. Mask x, k, v",
+        ),
+        (ZeroesKeysBeforeTheFeatureMap, "amount of padding", "Take sizes from dims.max_len or from mask.sum"),
+        (DividesByThePaddedLength, "amount of padding", "never from x.shape"),
+        (StabilisesOverTheBatch, "rest of the batch", "example . among others: .*never over the batch axis"),
+        (AveragesNothing, "an example of padding", "not finite where an example is all padding"),
+        (LeavesAParameterOut, "gradients", "no gradient reaches .*unused.*: use it, or make it a Buffer"),
+        (DependsOnTheCall, "jit", "results without jit move by"),
+        (DropsByNumberOfThePlace, "amount of padding", "draw by place"),
+        (DropsByNumberOfThePlace, "micro-batches, remat", "draw by the example's key and the place alone"),
+        (LosesDigitsInHalfPrecision, "bfloat16", "away from float32"),
+        (Returns32Bits, "bfloat16", "with dims.dtype bfloat16 the result is float32"),
+        (IsOfAnotherShape, "shape and dtype", r"x float32\[3, 150, 12\] gives float32\[3, 150, 11\]"),
+        (Raises, "shape and dtype", r"test_contract.py:\d+ raised ValueError: no such thing"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(cls: type, name: str, message: str) -> None:
+    finding = findings(cls, name)[name]
+    assert finding.status == "FAIL"
+    assert re.search(message, finding.detail), finding.detail
+
+
+def test_nothing_follows_a_result_of_the_wrong_shape() -> None:
+    mixer = mixers.Resolved("wrong", "wrong", IsOfAnotherShape, None, None)
+    assert [f.check for f in check.check(mixer, {})] == ["shape and dtype"]
+
+
+def test_a_padded_position_may_be_anything_finite_but_zeroed_pads_are_not_masked_pads() -> None:
+    found = findings(ZeroesKeysBeforeTheFeatureMap, "content of padding", "amount of padding")
+    assert [f.status for f in found.values()] == ["pass", "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("complexity", "status", "message"),
+    [
+        (("L", "L"), "FAIL", r"claims time O\(L\) and memory O\(L\), has operations L\^1.9"),
+        (("L^2", "L^2"), "pass", r"operations L\^(1.9|2.0)\d, memory L\^(1.9|2.0)"),
+        (None, "flag", "claims nothing"),
+        (("n", "L"), "FAIL", "COMPLEXITY 'n' is not of the form L, L log L"),
+    ],
+)
+def test_growth_against_the_claim(complexity: Any, status: str, message: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(check, "TIME_SLACK", 9)  # whatever runs beside the tests
+    subject = Subject(dataclasses.replace(mixers.resolve("polynomial"), complexity=complexity))
+    finding = check.examine("growth", lambda: check.growth_with_length(subject, (256, 1024, 2048)))
+    assert (finding.status, bool(re.search(message, finding.detail))) == (status, True), finding
+
+
+def test_measured_time_can_only_flag(monkeypatch: Any) -> None:
+    monkeypatch.setattr(check, "TIME_SLACK", -9)
+    finding = check.examine(
+        "growth", lambda: check.growth_with_length(Subject(mixers.resolve("linear")), (64, 128, 256))
+    )
+    assert finding.status == "flag"
+    assert "slower than the claimed O(L), if nothing else ran meanwhile" in finding.detail
+
+
+def test_parameters_are_flagged_beyond_ten_per_cent(tmp_path: Any) -> None:
+    file = tmp_path / "wide.py"
+    file.write_text(
+        "import jax.numpy as jnp\nfrom flax import nnx\nfrom models.core import QKVAttention\n"
+        "class Wide(QKVAttention):\n"
+        "    def __init__(self, dims, *, rows: int = 1000, rngs):\n"
+        "        super().__init__(dims, rngs=rngs)\n"
+        "        self.table = nnx.Param(jnp.ones((rows, dims.d_model)))\n"
+    )
+    status = {}
+    for rows in (10, 1000):
+        subject = Subject(mixers.resolve(str(file)), {"rows": rows})
+        status[rows] = check.examine("parameters", lambda subject=subject: check.parameters(subject))
+    assert status[10].status == "pass"
+    assert status[1000].status == "flag"
+    assert "more than 10 % apart in listops" in status[1000].detail
+
+
+def test_a_new_process(tmp_path: Any) -> None:
+    text = (
+        "import jax\nimport numpy as np\n"
+        "from models.core import QKVAttention, Buffer\nfrom models.mixers.linear import linear_attention\n"
+        "class Mine(QKVAttention):\n"
+        "    def __init__(self, dims, *, rngs):\n"
+        "        super().__init__(dims, rngs=rngs)\n"
+        "        self.draw = DRAW\n"
+        "    def attend(self, q, k, v, mask, keys):\n"
+        "        return USE * linear_attention(q, k, v, mask)\n"
+    )
+    for draw, use, status in (
+        ("Buffer(jax.random.uniform(rngs.params()))", "self.draw[...]", "pass"),
+        ("float(np.random.default_rng().uniform())", "self.draw", "FAIL"),
+    ):
+        file = tmp_path / f"{status.lower()}.py"
+        file.write_text(text.replace("DRAW", draw).replace("USE", use))
+        finding = check.examine("", lambda file=file: check.new_process(Subject(mixers.resolve(str(file)))))
+        assert finding.status == status, finding

@@ -1,0 +1,272 @@
+"""What `run_lra.py status` says of runs that go on, were killed, stopped, failed, diverged, finished, or wait."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import run_lra
+from lra import config_file
+from lra.errors import RunError
+from lra.paths import write_atomically
+from lra.record import files as record
+from lra.record import status
+from lra.runtime import heartbeat
+from lra.runtime import signals as interrupt
+from lra.runtime.heartbeat import Heartbeat, write_sign
+from lra.runtime.signals import only_process, stop_on_signal
+from lra.training import trainer
+from lra.training.trainer import train
+from tasks.listops import CARD
+from tests.lra.conftest import tiny_config
+from tests.lra.leaderboard.test_leaderboard import STEPS, run
+
+ROOT = Path(__file__).resolve().parents[3]
+PROCESS = """
+import sys, time
+from pathlib import Path
+from lra.runtime.heartbeat import Heartbeat
+from lra.runtime.signals import only_process
+
+with only_process(Path(sys.argv[1])), Heartbeat([Path(sys.argv[1])], 1200) as heartbeat:
+    heartbeat.update(300, [0.25])
+    time.sleep(1.5)
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def begun(runs: Path, seed: int, **fields: Any) -> Path:
+    """The directory of a run that has only been planned, as `train` makes it."""
+    made = run(0.5, seed=seed, **fields).record
+    directory = runs / made["id"]
+    config = {**made["config"], "mixer": made["mixer"]["name"], "allow_sample": True}
+    write_atomically(directory / "config.json", json.dumps(config))
+    return directory
+
+
+@pytest.fixture
+def process() -> Iterator[Any]:
+    """Starts a process that works on a run."""
+    started = []
+
+    def start(directory: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROCESS, str(directory)]
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        started.append(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "written\n"
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def shown(width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(status.as_table(status.statuses()))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_state_of_every_kind_of_run(runs: Path, process: Any) -> None:
+    places = [begun(runs, seed) for seed in range(8)]
+    process(places[0])
+    killed = process(places[1])
+    killed.kill()
+    killed.wait()
+    with pytest.raises(ValueError, match="a cause"), only_process(places[2]), Heartbeat([places[2]], STEPS):
+        raise ValueError("a cause")
+    with only_process(places[3]), Heartbeat([places[3]], STEPS) as beat:
+        beat.update(7, [None])
+    for seed, accuracy in ((5, None), (6, 0.5)):
+        validation = [[600, 1.5, 0.3], [STEPS, 1.2, 0.4]]
+        record.write(places[seed] / "records", run(accuracy, seed=seed, validation=validation).record)
+    truncated = run(0.4, seed=7, status="truncated").record
+    record.write(places[7] / "records", truncated)
+
+    found = status.statuses()
+    states = ["running", "died", "failed", "stopped", "waiting", "diverged", "finished"]
+    of_seed = {r.seed: r for r in found}
+    assert [of_seed[seed].state for seed in range(8)] == [*states, "stopped"]
+    assert [r.state for r in found] == sorted([*states, "stopped"], key=states.index)
+    assert [of_seed[seed].step for seed in range(8)] == [300, 300, None, 7, None, STEPS, STEPS, 120]
+    accuracies = [of_seed[seed].validation_accuracy for seed in range(8)]
+    assert accuracies == [0.25, 0.25, None, None, None, 0.4, 0.4, 0.3]
+    assert of_seed[2].message == "ValueError: a cause"
+    assert "without a word" in of_seed[1].message
+    assert all(0 <= of_seed[seed].sign_age_s < 30 for seed in (0, 1, 2, 3))  # type: ignore[operator]
+    assert of_seed[4].sign_age_s is None
+
+    told = shown()
+    head = "1 running, 1 died, 1 failed, 2 stopped, 1 waiting, 1 diverged, 1 finished"
+    assert told.splitlines()[0] == f"{runs}: {head}"
+    assert f"{places[1].name}: died: its process ended without a word" in told
+    row = next(line for line in told.splitlines() if " running " in line).split()
+    assert row[:6] == ["listops", "cosformer", "quick", "running", "0", "300/1,200"]
+    assert row[-2] == "25.00%"
+
+
+def test_another_machine_is_believed_for_a_while(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its lock cannot be seen from here."""
+    directory = begun(runs, 0)
+    monkeypatch.setattr(heartbeat.socket, "gethostname", lambda: "elsewhere")
+    write_sign(directory, "running", step=5)
+    monkeypatch.undo()
+    monkeypatch.setenv("LRA_RUNS", str(runs))
+    assert status.statuses()[0].state == "running"
+    later = time.time() + status.LOST_SECONDS + 1
+    monkeypatch.setattr(status.time, "time", lambda: later)
+    assert status.statuses()[0].state == "died"
+    write_sign(directory, "running", step=5)  # by this machine, whose locks are seen
+    assert status.statuses()[0].state == "died"
+
+
+def test_a_look_disturbs_no_run(runs: Path) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            interrupt.has_process(runs)
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(100):
+            with only_process(runs):
+                assert interrupt.has_process(runs)
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()
+    assert not interrupt.has_process(runs)
+    assert not interrupt.has_process(runs / "none")
+
+
+def test_time_left_is_counted_without_the_first_step(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 105.0])
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: next(clock))
+    directory = begun(runs, 0)
+    beat = Heartbeat([directory], STEPS)
+    for step in (200, 201, 211):  # read from a checkpoint; compiled; trained
+        beat.update(step, [None])
+    beat._write("running")
+    monkeypatch.setattr(status, "has_process", lambda _: True)
+    (found,) = status.statuses()
+    assert found.steps_per_second == 2.0
+    assert found.seconds_left == (STEPS - 211) / 2
+    assert " 8m " in shown()
+
+
+def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
+    directory = begun(runs, 0)
+    seen: list[status.RunStatus] = []
+    real = trainer.advance
+
+    def looking(*arguments: Any) -> Any:
+        if arguments[1].step == 6:
+            time.sleep(1.2)  # the first beat
+            seen.extend(status.statuses())
+            raise RuntimeError("the power went")
+        return real(*arguments)
+
+    monkeypatch.setattr(trainer, "advance", looking)
+    with pytest.raises(RuntimeError):
+        train(tiny_config(), CARD, tiny, directory)
+    seen.extend(status.statuses())
+    monkeypatch.setattr(trainer, "advance", real)
+    outcome = train(tiny_config(), CARD, tiny, directory)
+    seen.extend(status.statuses())
+    assert [(r.state, r.step) for r in seen] == [("running", 6), ("failed", 6), ("stopped", 12)]
+    assert seen[1].message == "RuntimeError: the power went"
+    assert seen[0].validation_accuracy == outcome.journal.validation[0][2]
+    assert seen[2].validation_accuracy == outcome.journal.validation[-1][2]
+
+
+def test_clusters_send_several_signals() -> None:
+    """Only a second Ctrl-C ends a run at once."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        with stop_on_signal() as stop:
+            assert callable(signal.getsignal(number))  # else it would end the tests
+            os.kill(os.getpid(), number)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert stop.wait(1)
+            except KeyboardInterrupt:
+                pytest.fail("a second SIGTERM ended it")
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_lock_that_is_kept_is_told(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "LOOK_SECONDS", 0.1)
+    with (
+        only_process(runs),
+        pytest.raises(RunError, match="another process is working on this run"),
+        only_process(runs),
+    ):
+        pass
+
+
+def test_hundreds_of_runs_and_files_that_are_none(runs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many, each file is read once."""
+    for seed in range(300):
+        place = begun(runs, seed, mixer="softmax[x]")
+        record.write(place / "records", run(0.5, seed=seed, mixer="softmax[x]").record)
+    (runs / "other").mkdir()
+    (runs / "other" / "config.json").write_text("{")
+    broken = begun(runs, 300) / "records" / "broken.json"
+    write_atomically(broken, "{}")
+    reads: list[Path] = []
+    for module in (record, config_file):
+        monkeypatch.setattr(module, "read", lambda path, read=module.read: reads.append(path) or read(path))
+    assert run_lra.main(["status", "--format", "json"]) == 0
+    assert len(reads) == len(set(reads)) == 301 + 302  # records and configurations
+    found = json.loads(capsys.readouterr().out)
+    assert [r["state"] for r in found] == ["waiting"] + 300 * ["finished"]
+    assert str(broken) in found[0]["message"]
+    assert "softmax[x]" in shown()
+
+
+def test_watching_goes_on_until_interrupted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = begun(runs, 0)
+
+    def sleep(_: float) -> None:
+        if (place / "records").exists():
+            raise KeyboardInterrupt
+        record.write(place / "records", run(0.5).record)
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    status.watch(console)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert told.index("1 waiting") < told.index("1 finished")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0s"), (59, "59s"), (150, "2m"), (3_900, "1h05m"), (180_000, "2d2h")]
+)
+def test_durations_are_short(seconds: float, told: str) -> None:
+    assert status.duration(seconds) == told
