@@ -14,8 +14,8 @@ def runs_directory() -> Path:
 
 
 def results_directory() -> Path:
-    """Return the directory of the committed records."""
-    return ROOT / "results"
+    """Return the directory of the committed records: LRA_RESULTS, else `results/` in the project."""
+    return _from_environment("LRA_RESULTS", ROOT / "results")
 
 
 def data_directory() -> Path:

@@ -162,7 +162,7 @@ def test_a_run_that_diverged_says_so_again(runs):
 
 
 def test_a_board_without_runs_says_how_to_begin(runs, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(record, "results_directory", lambda: tmp_path / "none")
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path / "none"))
     assert run_lra.main(["leaderboard"]) == 0
     assert "run_lra.py" in capsys.readouterr().out
 

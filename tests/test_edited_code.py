@@ -49,7 +49,7 @@ def test_edited_code_is_run_again_and_a_comment_is_not(project: Path) -> None:
     before, said = first.read_bytes(), json.loads(first.read_text())
 
     edit(project / COSFORMER, "import math\n", "import math  # of the angles\n")
-    edit(project / "lra" / "progress.py", "LOG_SECONDS = 30.0", "LOG_SECONDS = 3.0")
+    edit(project / "lra" / "runtime" / "progress.py", "LOG_SECONDS = 30.0", "LOG_SECONDS = 3.0")
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"{said['id']}: complete since {said['created']}, and not trained again\n"

@@ -40,7 +40,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LRA_DATA", str(tmp_path / "no data"))
     monkeypatch.setenv("LRA_PREPARED", str(ROOT / ".cache" / "prepared-for-tests"))
-    monkeypatch.setattr(record, "results_directory", lambda: tmp_path / "results")
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "runs"
 
@@ -242,7 +242,7 @@ def test_a_run_is_submitted(said: Said, runs: Path, untrained: Callable[[float],
 
 
 def test_all_committed_records_are_valid(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "results_directory", lambda: ROOT / "results")
+    monkeypatch.setenv("LRA_RESULTS", str(ROOT / "results"))
     assert status("validate") == 0
     out, _ = said()
     assert "FAIL" not in out.replace("0 FAIL", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any, get_args
@@ -40,7 +41,7 @@ def _record(data: bytes, place: Path) -> None:
     path = place / f"{_RECORD['id']}.json"
     path.write_bytes(patched(_RECORD, data))
     with (
-        mock.patch.object(rec, "results_directory", return_value=place / "results"),
+        mock.patch.dict(os.environ, LRA_RESULTS=str(place / "results")),
         mock.patch.dict("os.environ", {"LRA_PREPARED": str(place / "prepared")}),
     ):
         reports = validate([path])

@@ -50,8 +50,8 @@ def prepared(task: str, source: str = "generated, seed 0") -> Prepared:
 def test_tensorflow_datasets_reads_every_example_in_order(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.export, "_AT_ONCE", 8)
-    monkeypatch.setattr(lra.export, "_SHARD_BYTES", 500)  # several files a split
+    monkeypatch.setattr(lra.data.export, "_AT_ONCE", 8)
+    monkeypatch.setattr(lra.data.export, "_SHARD_BYTES", 500)  # several files a split
     card = load_task(task).CARD
     seen: list[tuple[int, int]] = []
     target = tmp_path / "deep" / "out"
@@ -133,7 +133,7 @@ def test_an_unknown_format_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["lra", "tfds"])
-def test_nothing_is_overwritten(format: lra.export.Format, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(format: lra.data.export.Format, tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine").write_text("mine")
@@ -146,7 +146,7 @@ def test_nothing_is_overwritten(format: lra.export.Format, tmp_path: Path) -> No
 def test_a_broken_off_export_leaves_nothing(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.export, "_AT_ONCE", 8)
+    monkeypatch.setattr(lra.data.export, "_AT_ONCE", 8)
 
     def stop(what: str, done: int, total: int) -> None:
         assert (tmp_path / "out").exists() is False

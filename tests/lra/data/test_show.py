@@ -81,7 +81,7 @@ def test_nothing_to_show_and_nowhere_to_put_it(tmp_path: Path) -> None:
 
 
 def test_heavy_imports_happen_where_they_are_used() -> None:
-    code = "import sys, lra.show, lra.verify, lra.export; print(*sys.modules)"
+    code = "import sys, lra.data.preview, lra.data.verify, lra.data.export; print(*sys.modules)"
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert not {"matplotlib", "tensorflow_datasets", "tensorflow", "jax", "PIL"} & set(done.stdout.split())

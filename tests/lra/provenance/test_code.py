@@ -22,39 +22,37 @@ from tests.lra.conftest import tiny_config
 
 # Modules that the trainer imports and that compute no number of a run, and what they are for.
 NOT_COMPUTING = {
-    "checkpoint": "storage",
-    "code": "identity",
     "config": "values",  # which are in the hash of the configuration
-    "environment": "provenance",
-    "flops": "cost",
-    "heartbeat": "display",
-    "interrupt": "signals",
-    "memory": "cost",
-    "meter": "cost",
-    "progress": "display",
+    "errors": "messages",
+    "paths": "storage",
     "protocols": "values",  # as in config
-    "record": "storage",
-    "record_shape": "validation",
-    "run_id": "identity",
-    "sessions": "provenance",
-    "syntax": "identity",
+    "provenance/code": "identity",
+    "provenance/environment": "provenance",
+    "provenance/sessions": "provenance",
+    "provenance/syntax": "identity",
+    "runtime/heartbeat": "display",
+    "runtime/memory": "cost",
+    "runtime/progress": "display",
+    "runtime/signals": "signals",
+    "training/checkpoints": "storage",
+    "training/flops": "cost",
+    "training/meter": "cost",
     "typed": "validation",
 }
 
 
 def imported_by(module: str) -> set[str]:
     """Modules of lra/ that one of them imports anywhere in its file, found without `lra.provenance.syntax`."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse((ROOT / "lra" / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "lra":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lra."):
-            found.add(str(node.module).removeprefix("lra."))
-    return found
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "lra":
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    paths = (name.removeprefix("lra.").replace(".", "/") for name in names)
+    return {path for path in paths if (ROOT / "lra" / f"{path}.py").is_file()}
 
 
 def test_every_module_that_the_trainer_imports_is_said_to_compute_or_not() -> None:
-    waiting, reached = {"train", "together"}, set()
+    waiting, reached = {"training/trainer", "training/multi_seed"}, set()
     while waiting:
         reached.add(module := waiting.pop())
         waiting |= imported_by(module) - reached
@@ -94,7 +92,8 @@ def edit(path: Path, before: str = "", after: str = "EDITED = 1\n") -> None:
         "models/mixers/cosformer.py",
         "models/core.py",
         "models/encoder.py",
-        *(f"lra/{name}.py" for name in ("batches", "optimizer", "program", "train", "evaluate", "numerics")),
+        *(f"lra/training/{n}.py" for n in ("batching", "optimizer", "step_functions", "trainer", "evaluation")),
+        "lra/runtime/numerics.py",
     ],
 )
 def test_edited_code_that_computes_is_named(tree: Path, path: str) -> None:
@@ -242,7 +241,7 @@ def test_a_process_that_has_imported_other_code_is_stopped(tree: Path, lab: Path
 
 
 def test_the_files_of_this_process_are_read_when_it_starts() -> None:
-    script = "from lra import code; print(sorted(p.relative_to(code.ROOT).as_posix() for p in code._first))"
+    script = "from lra.provenance import code; print(sorted(p.relative_to(code.ROOT).as_posix() for p in code._first))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     read = set(ast.literal_eval(done.stdout))
     for mixer in ("cosformer", "mega", "reformer"):

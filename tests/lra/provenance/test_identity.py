@@ -285,7 +285,7 @@ def test_a_session_that_saved_nothing_has_no_part_in_the_record(runs: Path, monk
     ("change", "told"),
     [
         ({"code": None}, "it was made before code was recorded"),
-        ({"code": {FILE: "0"}}, f"changed: {FILE}; added: lra/training/batching.py"),
+        ({"code": {FILE: "0"}}, f"changed: {FILE}; added: lra/runtime/devices.py"),
         ({"sessions": None}, "another version"),
         ({"sessions": [{"step": 0}]}, "another version"),
         ({"sessions": [{"step": "0", "started": "", "environment": {}, "code": {}}]}, "step is '0', not of type int"),

@@ -103,7 +103,7 @@ def test_unknown_copies_with_all_examples_stay_what_they_are(task: str, tmp_path
 def test_a_run_on_a_copy_says_so_in_its_record_its_name_and_its_baselines(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rec, "results_directory", lambda: pairs / "results")
+    monkeypatch.setenv("LRA_RESULTS", str(pairs / "results"))
     overrides = {**SMALL, "max_len": 16, "train.steps": 2, "model.head": ()}
     config = api.configure("retrieval", "linear", protocol="laptop", overrides=overrides)
     record = api.run_config(config)
@@ -128,7 +128,7 @@ def test_a_run_on_a_copy_says_so_in_its_record_its_name_and_its_baselines(
 
 def test_validation_refuses_a_copy_as_full(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the number of test examples where the data are unknown, and by the data where they are at hand."""
-    monkeypatch.setattr(rec, "results_directory", lambda: pairs / "results")
+    monkeypatch.setenv("LRA_RESULTS", str(pairs / "results"))
     overrides = {**SMALL, "max_len": 16, "train.steps": 2}
     record = api.run("retrieval", "linear", protocol="laptop", limit=2, overrides=overrides)
     assert record["column"]["variant"] == "copy"

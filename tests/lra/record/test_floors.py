@@ -14,7 +14,6 @@ from lra.leaderboard.build import board
 from lra.paths import results_directory
 from lra.record import baseline_models as floor_rules
 from lra.record import baselines as floors
-from lra.record import files as record
 from lra.record.files import find, read, unpack, write
 from lra.record.validate import validate
 from tasks import listops, load_task
@@ -200,7 +199,7 @@ def test_committed_floors_are_not_computed_again(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(floors, "results_directory", lambda: tmp_path)
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
     made = floors.floor_record(prepared, listops.CARD, "root operator")
     committed = write(tmp_path / "floors", made)
     assert floors.write_floors(prepared, listops.CARD)[1] == committed
@@ -221,8 +220,8 @@ TEXT = Prepared("text", "cut", 1, "sample", "ab" * 32, BOTH)
 def test_floors_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = load_task("text").CARD
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(floors, "results_directory", lambda: tmp_path)
-    monkeypatch.setattr(record, "results_directory", lambda: tmp_path)
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
     new = floors.floor_record(TEXT, card, "byte n-grams")
     assert (new["mixer"]["version"], new["id"]) == (2, "text-cut-byte_n_grams_2-v1-ababab")
     old = {**new, "id": "text-cut-byte_n_grams-v1-ababab", "mixer": dict(new["mixer"])}

@@ -50,7 +50,7 @@ def data(prepared: tuple[Path, Prepared], tmp_path: Path, monkeypatch: pytest.Mo
     """The prepared data at hand; `results/` and `runs/` empty, in the test's own directory."""
     monkeypatch.setenv("LRA_PREPARED", str(prepared[0]))
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(rec, "results_directory", lambda: tmp_path / "results")
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path / "results"))
     return prepared[1]
 
 

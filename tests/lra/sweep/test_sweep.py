@@ -169,7 +169,7 @@ def test_all_data_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatc
 def test_devices_are_left_to_the_runs(runs: Path) -> None:
     """What stays alive beside the runs starts no JAX on a GPU, which would take most of its memory."""
     script = (
-        "import jax, os; from lra import sweep; from lra.sweep import Sweep\n"
+        "import jax, os; from lra.sweep import plan as sweep; from lra.sweep.plan import Sweep\n"
         "sweep.run_cells = lambda cells, places: [f'{os.getpid()} {len(cells)} {places}']\n"
         "sweep.places = os.getpid\n"
         "(said,) = sweep.suite(Sweep(['listops'], ['linear'], protocol='quick'))\n"
