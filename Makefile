@@ -40,5 +40,6 @@ board: install
 	$(RUN) -m tests.chromium .cache/board.html docs/board.png --width 1180 --height 1000 \
 		--run "document.querySelector('.legend').open = false"
 
+# Caches only: prepared data in .cache/prepared and the runs in runs/ stay.
 clean:
-	rm -rf .cache runs
+	rm -rf .cache/xla .pytest_cache .ruff_cache .mypy_cache

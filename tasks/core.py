@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -219,7 +218,7 @@ class Prepared:
 
 
 def default_workers() -> int:
-    return os.cpu_count() or 1
+    return loky.cpu_count()
 
 
 def process_pool(workers: int) -> loky.ProcessPoolExecutor:

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import loky
+
 from lra.paths import ROOT
 
 CODE = ("lra", "models", "tasks", "configs")
@@ -75,7 +77,7 @@ def environment() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind if jax.default_backend() != "cpu" else _processor(),
         "device_count": jax.device_count(),
         "processes": jax.process_count(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": loky.cpu_count(),
         "xla_flags": _without_home(os.environ.get("XLA_FLAGS", "")),
         "variables": {name: _without_home(os.environ[name]) for name in VARIABLES if os.environ.get(name)},
     }

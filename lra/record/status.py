@@ -22,7 +22,7 @@ from lra.paths import runs_directory
 from lra.record import files as rec
 from lra.runtime import heartbeat
 from lra.runtime.heartbeat import Sign
-from lra.runtime.signals import has_process
+from lra.runtime.locks import has_process
 from lra.typed import mistyped
 
 LOST_SECONDS = 12 * heartbeat.BEAT_SECONDS  # of silence on another machine

@@ -11,6 +11,7 @@ import os
 from functools import cache
 
 import jax
+import loky
 import numpy as np
 from jax.sharding import Mesh
 
@@ -25,7 +26,7 @@ def use_every_core() -> None:
     """Makes each core a device, unless JAX has started or the user's environment says how many a CPU has."""
     if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # it has started: there are as many as there are
-            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+            jax.config.update("jax_num_cpu_devices", loky.cpu_count())
 
 
 def device_mesh(batch_size: int, micro_batch: int | None, length_shards: int) -> Mesh:

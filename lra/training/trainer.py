@@ -20,8 +20,9 @@ from lra.provenance.code import computing
 from lra.provenance.sessions import Session
 from lra.runtime.distributed import agree, is_writer, same_everywhere
 from lra.runtime.heartbeat import Heartbeat
+from lra.runtime.locks import run_lock
 from lra.runtime.progress import Reporter
-from lra.runtime.signals import only_process, stop_on_signal
+from lra.runtime.signals import stop_on_signal
 from lra.selection import first_selectable
 from lra.training.batching import batch_indices
 from lra.training.checkpoints import Checkpoints, flatten
@@ -89,7 +90,7 @@ def train_program(
         heartbeat = Heartbeat(directories, plan.steps)
         if is_writer():
             for place in {directory, *directories}:
-                held.enter_context(only_process(place))
+                held.enter_context(run_lock(place))
             held.enter_context(heartbeat)
         stop = held.enter_context(stop_on_signal())
         latest = held.enter_context(Checkpoints(directory / "checkpoints"))

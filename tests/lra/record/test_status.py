@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +16,12 @@ from rich.console import Console
 
 import run_lra
 from lra import config_file
-from lra.errors import RunError
 from lra.paths import write_atomically
 from lra.record import files as record
 from lra.record import status
 from lra.runtime import heartbeat
-from lra.runtime import signals as interrupt
 from lra.runtime.heartbeat import Heartbeat, write_sign
-from lra.runtime.signals import only_process, stop_on_signal
+from lra.runtime.locks import run_lock
 from lra.training import trainer
 from lra.training.trainer import train
 from tasks.listops import CARD
@@ -38,9 +33,9 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 from lra.runtime.heartbeat import Heartbeat
-from lra.runtime.signals import only_process
+from lra.runtime.locks import run_lock
 
-with only_process(Path(sys.argv[1])), Heartbeat([Path(sys.argv[1])], 1200) as heartbeat:
+with run_lock(Path(sys.argv[1])), Heartbeat([Path(sys.argv[1])], 1200) as heartbeat:
     heartbeat.update(300, [0.25])
     time.sleep(1.5)
     print("written", flush=True)
@@ -94,9 +89,9 @@ def test_the_state_of_every_kind_of_run(runs: Path, process: Any) -> None:
     killed = process(places[1])
     killed.kill()
     killed.wait()
-    with pytest.raises(ValueError, match="a cause"), only_process(places[2]), Heartbeat([places[2]], STEPS):
+    with pytest.raises(ValueError, match="a cause"), run_lock(places[2]), Heartbeat([places[2]], STEPS):
         raise ValueError("a cause")
-    with only_process(places[3]), Heartbeat([places[3]], STEPS) as beat:
+    with run_lock(places[3]), Heartbeat([places[3]], STEPS) as beat:
         beat.update(7, [None])
     for seed, accuracy in ((5, None), (6, 0.5)):
         validation = [[600, 1.5, 0.3], [STEPS, 1.2, 0.4]]
@@ -141,28 +136,6 @@ def test_another_machine_is_believed_for_a_while(runs: Path, monkeypatch: pytest
     assert status.statuses()[0].state == "died"
 
 
-def test_a_look_disturbs_no_run(runs: Path) -> None:
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.is_set():
-            interrupt.has_process(runs)
-
-    lookers = [threading.Thread(target=look) for _ in range(2)]
-    for looker in lookers:
-        looker.start()
-    try:
-        for _ in range(100):
-            with only_process(runs):
-                assert interrupt.has_process(runs)
-    finally:
-        over.set()
-        for looker in lookers:
-            looker.join()
-    assert not interrupt.has_process(runs)
-    assert not interrupt.has_process(runs / "none")
-
-
 def test_time_left_is_counted_without_the_first_step(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 100.0, 105.0])
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: next(clock))
@@ -202,32 +175,6 @@ def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.Monk
     assert seen[1].message == "RuntimeError: the power went"
     assert seen[0].validation_accuracy == outcome.journal.validation[0][2]
     assert seen[2].validation_accuracy == outcome.journal.validation[-1][2]
-
-
-def test_clusters_send_several_signals() -> None:
-    """Only a second Ctrl-C ends a run at once."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        with stop_on_signal() as stop:
-            assert callable(signal.getsignal(number))  # else it would end the tests
-            os.kill(os.getpid(), number)
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-                os.kill(os.getpid(), signal.SIGTERM)
-                assert stop.wait(1)
-            except KeyboardInterrupt:
-                pytest.fail("a second SIGTERM ended it")
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_a_lock_that_is_kept_is_told(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupt, "LOOK_SECONDS", 0.1)
-    with (
-        only_process(runs),
-        pytest.raises(RunError, match="another process is working on this run"),
-        only_process(runs),
-    ):
-        pass
 
 
 def test_hundreds_of_runs_and_files_that_are_none(runs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from lra.contract.harness import distance
 from lra.errors import CheckpointError, RunError
-from lra.runtime.signals import only_process
+from lra.runtime.locks import run_lock
 from lra.training import trainer
 from lra.training.batching import batch_indices
 from lra.training.checkpoints import Checkpoints
@@ -210,12 +210,12 @@ def test_a_second_process_on_a_run_is_refused(tiny, tmp_path):
 
     def second():
         try:
-            with only_process(tmp_path):
+            with run_lock(tmp_path):
                 pass
         except RunError as error:
             failures.append(str(error))
 
-    with only_process(tmp_path):
+    with run_lock(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
