@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -31,8 +31,11 @@ from lra.paths import results_directory
 from lra.record import files as record
 from lra.record.facts import retired
 from lra.record.files import Found
-from tests.chromium import CHROMIUM, Page, page
+from tests.chromium import browser, missing
 from tests.lra.leaderboard.test_leaderboard import floor, run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 HOSTILE = "x\"><script>document.title='pwned'</script><img src=x onerror=alert(1)>'; rm -rf / #{{ 7*7 }}"
 
@@ -258,97 +261,143 @@ def test_curves_end_where_their_values_are_and_leave_out_what_is_no_number() -> 
 
 
 @pytest.fixture(scope="module")
-def shown() -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: Debian's package is called chromium")
-    with page() as opened:
+def chromium() -> Iterator[Browser]:
+    if reason := missing():
+        pytest.skip(reason)
+    with browser() as opened:
         yield opened
 
 
+@dataclasses.dataclass
+class Opened:
+    """A page, and what its console and its network have shown."""
+
+    page: Page
+    events: list[str]
+
+
+def open_page(chromium: Browser, path: Path, size: tuple[int, int] = (1280, 900), scheme: str = "light") -> Opened:
+    page = chromium.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    opened = Opened(page, [])
+    page.on("console", lambda message: opened.events.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: opened.events.append(f"uncaught: {error}"))
+    page.on("request", lambda request: opened.events.append(request.url))
+    page.goto(path.as_uri())
+    opened.events.remove(path.as_uri())
+    return opened
+
+
 @pytest.fixture
-def board_file(tmp_path: Path) -> Path:
-    file = tmp_path / "board.html"
-    file.write_text(as_html(leaderboard.board(found())))
-    return file
+def board_path(tmp_path: Path) -> Path:
+    path = tmp_path / "board.html"
+    path.write_text(as_html(leaderboard.board(found())))
+    return path
 
 
-def names(shown: Page, where: str) -> list[str]:
-    rows = f"[...document.querySelectorAll('{where} > .scroll tbody tr')].filter(r => r.offsetParent !== null)"
-    return list(shown.value(f"{rows}.map(r => r.dataset.mixer)"))
+@pytest.fixture
+def page(chromium: Browser, board_path: Path) -> Iterator[Page]:
+    opened = open_page(chromium, board_path).page
+    yield opened
+    opened.close()
+
+
+def row_names(page: Page, section: str) -> list[str]:
+    rows = page.locator(f"{section} > .scroll tbody tr").filter(visible=True)
+    return list(rows.evaluate_all("rows => rows.map(row => row.dataset.mixer)"))
 
 
 @pytest.mark.parametrize("size", [(1280, 900), (360, 740)])
-def test_opens_without_a_word_in_the_console_and_fits(shown: Page, board_file: Path, size: tuple[int, int]) -> None:
-    shown.said.clear()
-    shown.open(board_file, *size)
-    assert shown.value("document.querySelectorAll('svg').length") > 10
-    assert shown.value("document.documentElement.scrollWidth") <= size[0]
-    assert shown.said == []
+def test_the_page_fits_and_neither_its_console_nor_its_network_shows_anything(
+    chromium: Browser, board_path: Path, size: tuple[int, int]
+) -> None:
+    opened = open_page(chromium, board_path, size)
+    assert opened.page.locator("svg").count() > 10
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert opened.events == []
 
 
-def test_sorts_by_number_and_by_name(shown: Page, board_file: Path) -> None:
-    shown.open(board_file)
-    head = "document.querySelectorAll('#table-1 thead .sort')"
-    values = "[...document.querySelectorAll('#table-1 > .scroll tbody tr')].map(r => r.cells[2].dataset.sort)"
-    shown.value(f"{head}[2].click()")
-    down = shown.value(values)
-    assert [float(v) for v in down if v is not None] == sorted((float(v) for v in down if v is not None), reverse=True)
-    assert shown.value(f"{head}[2].closest('th').getAttribute('aria-sort')") == "descending"
-    shown.value(f"{head}[2].click()")
-    up = [float(v) for v in shown.value(values) if v is not None]
-    assert up == sorted(up)
-    assert len(set(up)) > 2
-    shown.value(f"{head}[0].click()")
-    assert names(shown, "#table-1") == sorted(names(shown, "#table-1"))
+def test_the_events_of_a_page_would_show_an_error_and_a_request(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("<script>setTimeout(() => { throw Error('no') })</script><img src='file:///no.png'>")
+    opened = open_page(chromium, path)
+    opened.page.wait_for_timeout(200)
+    assert any("uncaught: no" in event for event in opened.events)
+    assert "file:///no.png" in opened.events
 
 
-def test_filters_rows_runs_and_protocols(shown: Page, board_file: Path) -> None:
-    shown.open(board_file)
-    before = names(shown, "#table-1")
+def test_a_heading_sorts_by_number_and_by_name(page: Page) -> None:
+    head = page.locator("#table-1 thead .sort")
+    cells = page.locator("#table-1 > .scroll tbody tr > :nth-child(3)")
+
+    def values() -> list[float]:
+        numbers = cells.evaluate_all("cells => cells.map(cell => cell.dataset.sort)")
+        return [float(number) for number in numbers if number is not None]
+
+    head.nth(2).click()
+    assert values() == sorted(values(), reverse=True)
+    assert page.locator("#table-1 thead th").nth(2).get_attribute("aria-sort") == "descending"
+    head.nth(2).click()
+    assert values() == sorted(values())
+    assert len(set(values())) > 2
+    head.nth(0).click()
+    assert row_names(page, "#table-1") == sorted(row_names(page, "#table-1"))
+
+
+def test_rows_runs_and_protocols_are_filtered(page: Page) -> None:
+    before = row_names(page, "#table-1")
     assert {"cosformer", "linear", "majority class"} <= set(before)
-    change = "dispatchEvent(new Event('input', {bubbles: true}))"
-    shown.value(f"filter.value = 'COSf'; filter.{change}; baselines.checked = false; baselines.{change}")
-    assert set(names(shown, "#table-1")) == {"cosformer"}
-    faded = "[...document.querySelectorAll('.faded')].map(d => d.dataset.name)"
-    assert any("linear" in name for name in shown.value(faded))
-    assert not any("cosformer" in name or name in ("training", "validation") for name in shown.value(faded))
-    visible = "[...document.querySelectorAll('.run')].filter(r => !r.hidden).map(r => r.dataset.mixer)"
-    assert set(shown.value(visible)) == {"cosformer"}
-    shown.value(f"filter.value = ''; filter.{change}; baselines.checked = true; baselines.{change}")
-    assert names(shown, "#table-1") == before
+    page.fill("#filter", "COSf")
+    page.uncheck("#baselines")
+    assert set(row_names(page, "#table-1")) == {"cosformer"}
+    faded = page.locator(".faded").evaluate_all("shapes => shapes.map(shape => shape.dataset.name)")
+    assert any("linear" in name for name in faded)
+    assert not any("cosformer" in name or name in ("training", "validation") for name in faded)
+    runs = page.locator(".run:not([hidden])").evaluate_all("runs => runs.map(run => run.dataset.mixer)")
+    assert set(runs) == {"cosformer"}
+    page.fill("#filter", "")
+    page.check("#baselines")
+    assert row_names(page, "#table-1") == before
+    page.select_option("#protocol", index=1)
+    assert page.locator("#table-1").is_visible()
 
 
-def test_a_link_opens_its_run_and_the_theme_changes(shown: Page, board_file: Path) -> None:
-    shown.open(board_file)
-    shown.value("document.querySelector('#table-1 tbody a').click()")
-    shown.value("new Promise(done => setTimeout(done, 200))")
-    place = shown.value("location.hash.slice(1)")
-    assert shown.value(f"document.getElementById('{place}').open") is True
-    paper = "getComputedStyle(document.body).backgroundColor"
-    before = shown.value(paper)
-    shown.value("document.getElementById('theme').click()")
-    assert shown.value(paper) != before
+def test_a_picked_mixer_stands_out_in_the_charts(page: Page) -> None:
+    page.locator('#table-1 .pick[data-name="linear"]').click()
+    faded = page.locator("#table-1 .faded").evaluate_all("shapes => shapes.map(shape => shape.dataset.name)")
+    assert any(name.startswith("cosformer") for name in faded)
+    assert not any(name.startswith("linear") for name in faded)
 
 
-def test_hostile_records_stay_text(shown: Page, tmp_path: Path) -> None:
-    file = tmp_path / "hostile.html"
-    file.write_text(as_html(leaderboard.board(hostile())))
-    shown.said.clear()
-    shown.open(file)
-    assert shown.value("document.title") == "Long-Range Arena: leaderboard"
-    assert shown.said == []
+def test_a_link_opens_its_run_and_the_theme_changes(page: Page) -> None:
+    page.locator("#table-1 tbody a").first.click()
+    run_id = page.evaluate("location.hash.slice(1)")
+    page.wait_for_function(f"document.getElementById('{run_id}').open")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(colour)
+    page.click("#theme")
+    assert page.evaluate(colour) != before
 
 
-def test_dark_text_is_readable(shown: Page, board_file: Path) -> None:
-    """Contrast of text and paper, by WCAG's formula, in both schemes: at least 7 to 1."""
+def test_hostile_records_stay_text(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.html"
+    path.write_text(as_html(leaderboard.board(hostile())))
+    opened = open_page(chromium, path)
+    assert opened.page.title() == "Long-Range Arena: leaderboard"
+    assert opened.events == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_both_schemes(chromium: Browser, board_path: Path, scheme: str) -> None:
+    """The contrast of text and background by WCAG's formula is at least 7 to 1."""
 
     def luminance(rgb: str) -> float:
         channels = np.array([int(c) for c in re.findall(r"\d+", rgb)[:3]]) / 255
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
-    for dark in (False, True):
-        shown.open(board_file, dark=dark)
-        style = "getComputedStyle(document.body)"
-        light = sorted(luminance(shown.value(f"{style}.{name}")) for name in ("color", "backgroundColor"))
-        assert (light[1] + 0.05) / (light[0] + 0.05) >= 7
+    page = open_page(chromium, board_path, scheme=scheme).page
+    colours = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+    text, background = map(luminance, colours)
+    darker, lighter = sorted((text, background))
+    assert (lighter + 0.05) / (darker + 0.05) >= 7
+    assert (text > background) == (scheme == "dark")
