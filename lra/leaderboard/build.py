@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 from rich.console import RenderableType
 
 from lra import config as cfg
-from lra.leaderboard.data import as_csv, as_json
+from lra.leaderboard.cells import Marks, RowKey
+from lra.leaderboard.export import as_csv, as_json
 from lra.leaderboard.latex import as_latex
 from lra.leaderboard.markdown import as_markdown
-from lra.leaderboard.marks import Marks, RowKey
 from lra.leaderboard.reported import as_markdown as reported
 from lra.leaderboard.terminal import as_table
 from lra.leaderboard.types import BaselineRow, Board, Column, Cost, Row, Table, Track, Truncated

@@ -14,7 +14,7 @@ from lra.leaderboard.text import (
     percent,
     retired_line,
 )
-from lra.leaderboard.types import Board, Cell, Row, Table
+from lra.leaderboard.types import Board, LeaderboardCell, Row, Table
 
 NONE = "--"
 SPECIAL = {
@@ -88,12 +88,12 @@ def _name(row: Row) -> str:
     return latex(", ".join([row.label, *row.changes]))
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: LeaderboardCell | None) -> str:
     """Return a cell as `\\textbf{36.5} $\\pm$ 0.5 (3)$^{\\triangledown}$`."""
     if cell is None or cell.mean is None:
         return NONE if cell is None else latex(cell_text(cell))
     text = percent(cell.mean)
-    if cell.standing.verdict in ("best", "not significantly different"):
+    if cell.comparison.verdict in ("best", "not significantly different"):
         text = f"\\textbf{{{text}}}"
     if cell.deviation is not None:
         text += f" $\\pm$ {100 * cell.deviation:.1f}"

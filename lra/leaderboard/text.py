@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lra.leaderboard.comparison import Standing, Verdict
-from lra.leaderboard.types import Board, Cell, Column, Cost, Row, Table, Truncated
+from lra.leaderboard.comparison import Comparison, Verdict
+from lra.leaderboard.types import Board, Column, Cost, LeaderboardCell, Row, Table, Truncated
 from lra.record.files import Origin
 from tasks import available, load_task
 from tasks.core import Card
@@ -48,7 +48,7 @@ def percent(accuracy: float | None) -> str:
     return NONE if accuracy is None else f"{100 * accuracy:.1f}"
 
 
-def cell_text(cell: Cell | None) -> str:
+def cell_text(cell: LeaderboardCell | None) -> str:
     """Return a cell as `36.5±0.5 (3)` with its marks; `legend` explains them."""
     if cell is None:
         return NONE
@@ -61,7 +61,7 @@ def cell_text(cell: Cell | None) -> str:
     return text + (f" ({notes})" if notes else "") + "".join(cell_marks(cell))
 
 
-def cell_notes(cell: Cell) -> list[str]:
+def cell_notes(cell: LeaderboardCell) -> list[str]:
     """Return what stands in parentheses behind an accuracy: seeds, how many are at chance, how many diverged."""
     count, constant = len(cell.seeds), sum(cell.one_class)
     only_chance = sum(cell.at_chance) - constant
@@ -74,12 +74,12 @@ def cell_notes(cell: Cell) -> list[str]:
     return notes + ([f"{len(cell.diverged)} diverged"] if cell.diverged else [])
 
 
-def cell_marks(cell: Cell) -> list[str]:
+def cell_marks(cell: LeaderboardCell) -> list[str]:
     """Return the marks behind an accuracy. The best row of a column has no mark of the comparison."""
     if not cell.accuracies:
         return []
     marks = [chance_mark(all(cell.at_chance), all(cell.one_class)), BELOW * cell.below_baseline]
-    marks += [standing_mark(cell.standing), MIXED * (cell.mixed_code or cell.mixed_hardware)]
+    marks += [standing_mark(cell.comparison), MIXED * (cell.mixed_code or cell.mixed_hardware)]
     return [mark for mark in marks if mark]
 
 
@@ -88,9 +88,9 @@ def chance_mark(at_chance: bool, one_class: bool) -> str:
     return ONE_CLASS if one_class else CHANCE * at_chance
 
 
-def standing_mark(standing: Standing) -> str:
+def standing_mark(comparison: Comparison) -> str:
     """Return the mark of a comparison; none where the cell shows by itself that it has one seed or no result."""
-    return "" if standing.because in ("one seed", "no result") else STANDING[standing.verdict]
+    return "" if comparison.reason in ("one seed", "no result") else STANDING[comparison.verdict]
 
 
 def numbers_text(numbers: Iterable[int]) -> str:
@@ -174,7 +174,7 @@ def mark_sentences(rows: Sequence[Row], stopped: Sequence[Truncated] = ()) -> li
     sentences = ["Test accuracy in per cent."]
     if any(len(c.accuracies) > 1 for c in cells):
         sentences.append("36.5±0.5 (3): mean, standard deviation and number of seeds.")
-        if any(c.standing.because == "one seed" for c in cells):
+        if any(c.comparison.reason == "one seed" for c in cells):
             sentences.append("A number without a deviation is one seed, which is not compared with other rows.")
     elif cells:
         sentences.append("Every number is one seed, so rows are not compared with each other.")

@@ -11,7 +11,7 @@ import dataclasses
 import statistics
 from typing import Literal
 
-from lra.leaderboard.comparison import Standing, interval
+from lra.leaderboard.comparison import Comparison, interval
 from lra.record.facts import Key
 from lra.record.files import Found, Origin
 from tasks.core import is_copy
@@ -50,7 +50,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class LeaderboardCell:
     """The seeds of one row in one column.
 
     Attributes:
@@ -60,7 +60,7 @@ class Cell:
       one_class: of each seed that finished, whether all its predictions are of the same class
       records: their ids, in the order of seeds, those that diverged last
       examples: of test
-      standing: compared with the best row of the column and origin
+      comparison: compared with the best row of the column and origin
       below_baseline: the mean is not above the best trivial baseline of the column
       other_seeds: the seeds, diverged ones included, are not 0 to n - 1
       mixed_code, mixed_hardware: the seeds come from different code, or from different hardware
@@ -73,7 +73,7 @@ class Cell:
     one_class: tuple[bool, ...]
     records: tuple[str, ...]
     examples: int
-    standing: Standing
+    comparison: Comparison
     below_baseline: bool
     other_seeds: bool
     mixed_code: bool
@@ -99,7 +99,7 @@ class Row:
     origin: Origin
     label: str
     changes: tuple[str, ...]  # of the protocol, or the number of trials
-    cells: tuple[Cell | None, ...]  # one for each column
+    cells: tuple[LeaderboardCell | None, ...]  # one for each column
     mean: float | None  # over the five tasks, where all of them are there
 
 

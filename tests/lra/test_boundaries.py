@@ -14,7 +14,7 @@ from lra.api import configure
 from lra.errors import ConfigError
 from lra.leaderboard.build import board, render
 from lra.leaderboard.comparison import difference, interval
-from lra.leaderboard.types import Board, Cell
+from lra.leaderboard.types import Board, LeaderboardCell
 from lra.protocols import CURVE_POINTS
 from lra.record import files as record
 from lra.record.validate import validate
@@ -108,7 +108,7 @@ def test_a_curve_has_every_step_and_no_more_points_than_allowed(steps: int) -> N
 # ---- the board
 
 
-def cells(shown: Board) -> dict[str, Cell]:
+def cells(shown: Board) -> dict[str, LeaderboardCell]:
     (table,) = shown.tables
     return {row.label: row.cells[0] for row in table.rows if row.cells[0] is not None}
 
@@ -131,7 +131,7 @@ def test_equal_rows_are_in_the_order_of_their_names_and_one_is_best() -> None:
     found = [run(0.5, mixer=name, seed=seed) for name in ("lru", "fnet", "softmax") for seed in (0, 1)]
     (table,) = board(found).tables
     assert [row.label for row in table.rows] == ["fnet", "lru", "softmax"]
-    verdicts = sorted(row.cells[0].standing.verdict for row in table.rows if row.cells[0])
+    verdicts = sorted(row.cells[0].comparison.verdict for row in table.rows if row.cells[0])
     assert verdicts == ["best", "not significantly different", "not significantly different"]
     assert [row.label for row in board(found[::-1]).tables[0].rows] == ["fnet", "lru", "softmax"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from lra.leaderboard.html.views import page_view
+from lra.leaderboard.html.view_model import page_view
 from lra.leaderboard.types import Board
 
 HERE = Path(__file__).resolve().parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from decimal import Decimal
 
-from lra.leaderboard.html.runs import CellView
+from lra.leaderboard.html.run_page import CellView
 from lra.leaderboard.published import Accuracy, Percent
 from lra.leaderboard.reported import average_heading, remarks
 

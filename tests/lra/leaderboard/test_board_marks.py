@@ -16,7 +16,7 @@ import pytest
 from lra import config as cfg
 from lra.leaderboard.build import board, render
 from lra.leaderboard.text import numbers_text
-from lra.leaderboard.types import Cell
+from lra.leaderboard.types import LeaderboardCell
 from lra.record import facts as record_facts
 from lra.record.files import Found, pack
 from tests.lra.leaderboard.test_leaderboard import floor, run, shown
@@ -40,7 +40,7 @@ def csv_rows(found: list[Found]) -> list[dict[str, str]]:
     return [row for row in rows if row["origin"] != "published"]
 
 
-def cells(found: list[Found]) -> dict[str, Cell]:
+def cells(found: list[Found]) -> dict[str, LeaderboardCell]:
     return {r.label: r.cells[0] for t in board(found).tables for r in t.rows if r.cells[0]}
 
 
@@ -127,7 +127,7 @@ def compared() -> list[Found]:
 
 
 def test_marks_of_the_comparison_are_three_and_stand_in_every_format() -> None:
-    verdicts = {name: cell.standing.verdict for name, cell in cells(compared()).items()}
+    verdicts = {name: cell.comparison.verdict for name, cell in cells(compared()).items()}
     assert verdicts == {
         "fnet": "best",
         "lru": "not significantly different",
@@ -144,17 +144,17 @@ def test_marks_of_the_comparison_are_three_and_stand_in_every_format() -> None:
         assert re.search(r"(89|90)\.\d(?![=<?±\d])", text), format
         assert "= not significantly different; < significantly worse; ? not compared" in text, format
     (table,) = json.loads(shown(render(board(compared()), "json")))["tables"]
-    standing = {row["label"]: row["cells"][0]["standing"] for row in table["rows"]}
+    standing = {row["label"]: row["cells"][0]["comparison"] for row in table["rows"]}
     assert standing["linear"]["verdict"] == "significantly worse"
     assert standing["linear"]["p_value"] < 0.05
     assert standing["linear"]["difference"]["mean"] == pytest.approx(-0.3, abs=0.02)
-    assert standing["sparse"]["because"] == "one seed"
+    assert standing["sparse"]["reason"] == "one seed"
     assert standing["sparse"]["difference"]["p_value"] is None
 
 
 def test_one_seed_each_is_no_comparison() -> None:
     one_each = [run(0.5), run(0.2, mixer="lru")]
-    assert cells(one_each)["lru"].standing.because == "one seed"
+    assert cells(one_each)["lru"].comparison.reason == "one seed"
     for format in TEXTS:
         text = plain(one_each, format)
         assert "Every number is one seed, so rows are not compared with each other." in text
@@ -163,7 +163,7 @@ def test_one_seed_each_is_no_comparison() -> None:
 
 def test_origins_have_a_best_row_each() -> None:
     found = [*seeds_of("fnet", [0.8] * 5), *seeds_of("lru", [0.5] * 5, origin="committed")]
-    assert {name: cell.standing.verdict for name, cell in cells(found).items()} == {"fnet": "best", "lru": "best"}
+    assert {name: cell.comparison.verdict for name, cell in cells(found).items()} == {"fnet": "best", "lru": "best"}
 
 
 def test_latex_is_bold_for_the_best_of_each_origin_and_its_equals() -> None:
@@ -183,7 +183,7 @@ def test_latex_is_bold_for_the_best_of_each_origin_and_its_equals() -> None:
 
 def test_damaged_bits_are_not_compared() -> None:
     found = [*seeds_of("fnet", [0.8] * 5), *[with_test(f, correct_bits="x") for f in seeds_of("lru", [0.5] * 5)]]
-    assert cells(found)["lru"].standing.verdict == "not compared"
+    assert cells(found)["lru"].comparison.verdict == "not compared"
 
 
 # ---- which seeds, which code, which data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lra.leaderboard.comparison import Verdict, difference, interval, standings
+from lra.leaderboard.comparison import Verdict, compare_with_best, difference, interval
 
 Rows = dict[str, dict[int, np.ndarray]]
 
@@ -86,7 +86,7 @@ def column(seed: int, rates: list[list[float]], examples: int = 2_000) -> Rows:
 
 
 def verdicts(rows: Rows) -> dict[str, tuple[Verdict, str]]:
-    return {row: (s.verdict, s.because) for row, s in standings(rows).items()}
+    return {row: (s.verdict, s.reason) for row, s in compare_with_best(rows).items()}
 
 
 def test_three_verdicts_and_their_reasons() -> None:
@@ -104,7 +104,7 @@ def test_three_verdicts_and_their_reasons() -> None:
         "6": ("not compared", "no result"),
         "7": ("not compared", "no seed in common with the best row"),
     }
-    found = standings(rows)
+    found = compare_with_best(rows)
     assert found["3"].difference is not None  # an interval over examples, and no claim
     assert found["3"].difference.high < 0
     assert found["3"].p_value is None
@@ -116,24 +116,24 @@ def test_the_best_row_is_one_with_several_seeds_where_there_are_any() -> None:
     assert verdicts(rows)["2"] == ("not compared", "one seed")
     one_each = column(0, [[0.6], [0.9]])
     assert verdicts(one_each) == {"0": ("not compared", "one seed"), "1": ("best", "")}
-    assert standings({"a": {}}) == {"a": standings({"a": {}, "b": {}})["b"]}
+    assert compare_with_best({"a": {}}) == {"a": compare_with_best({"a": {}, "b": {}})["b"]}
 
 
 def test_a_row_that_is_ahead_on_the_common_seeds_is_not_worse() -> None:
     rows = column(0, [[0.6, 0.6, 0.9, 0.9], [0.7, 0.7]], examples=20_000)
     assert verdicts(rows) == {"0": ("best", ""), "1": ("not significantly different", "")}
-    assert standings(rows)["1"].difference.low > 0  # of itself, it would be shown
+    assert compare_with_best(rows)["1"].difference.low > 0  # of itself, it would be shown
 
 
 def test_two_rows_are_a_two_sided_t_test() -> None:
     rows = column(3, [[0.7, 0.72, 0.71], [0.64, 0.68, 0.66]], examples=200_000)
     apart = [rows["0"][s].mean() - rows["1"][s].mean() for s in range(3)]
-    assert standings(rows)["1"].p_value == pytest.approx(stats.ttest_1samp(apart, 0).pvalue, abs=2e-3)
+    assert compare_with_best(rows)["1"].p_value == pytest.approx(stats.ttest_1samp(apart, 0).pvalue, abs=2e-3)
 
 
 def test_p_values_are_corrected_for_rows_and_for_the_choice_of_the_best() -> None:
     rows = column(1, [[0.62] * 4, [0.60] * 4, [0.59] * 4, [0.58] * 4])
-    found = standings(rows)
+    found = compare_with_best(rows)
     best = next(row for row, s in found.items() if s.verdict == "best")
     alone = sorted((difference(rows[row], rows[best]).p_value, row) for row in rows if row != best)
     wanted, largest = {}, 0.0
@@ -148,7 +148,9 @@ def test_p_values_are_corrected_for_rows_and_for_the_choice_of_the_best() -> Non
 
 def share_marked(made: list[Rows]) -> float:
     """Of columns, those in which any row is "significantly worse"."""
-    return float(np.mean([any(s.verdict == "significantly worse" for s in standings(rows).values()) for rows in made]))
+    return float(
+        np.mean([any(s.verdict == "significantly worse" for s in compare_with_best(rows).values()) for rows in made])
+    )
 
 
 def equal_rows(draw: np.random.RandomState, rows: int, seeds: int, deviation: float, examples: int) -> Rows:
@@ -206,7 +208,7 @@ def test_five_points_are_found_with_three_seeds() -> None:
         rows = equal_rows(draw, 1, 3, 0.005, 10_000) | {
             "worse": {s: draw.random_sample(10_000) < 0.55 + 0.005 * draw.standard_normal() for s in range(3)}
         }
-        found.append(standings(rows)["worse"].verdict == "significantly worse")
+        found.append(compare_with_best(rows)["worse"].verdict == "significantly worse")
     assert np.mean(found) > 0.9
 
 
@@ -215,5 +217,5 @@ def test_ten_points_are_found_among_eighteen_rows_with_five_seeds() -> None:
     for _ in range(20):
         rows = equal_rows(draw, 17, 5, 0.005, 10_000)
         rows["worse"] = {s: draw.random_sample(10_000) < 0.5 + 0.005 * draw.standard_normal() for s in range(5)}
-        found.append(standings(rows)["worse"].verdict == "significantly worse")
+        found.append(compare_with_best(rows)["worse"].verdict == "significantly worse")
     assert np.mean(found) > 0.9

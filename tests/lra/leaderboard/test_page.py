@@ -26,7 +26,7 @@ from lra.config_file import from_json
 from lra.leaderboard import build as leaderboard
 from lra.leaderboard.html import as_html
 from lra.leaderboard.html.charts import curves
-from lra.leaderboard.html.repeat import command
+from lra.leaderboard.html.rerun_command import command
 from lra.paths import results_directory
 from lra.record import files as record
 from lra.record.facts import retired

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from lra.leaderboard.build import board, render
-from lra.leaderboard.comparison import Standing
-from lra.leaderboard.html.runs import RunView, run_view
-from lra.leaderboard.types import Cell, Column
+from lra.leaderboard.comparison import Comparison
+from lra.leaderboard.html.run_page import RunView, run_view
+from lra.leaderboard.types import Column, LeaderboardCell
 from lra.record.facts import hardware
 from lra.record.files import Found, pack
 from tests.lra.leaderboard.test_leaderboard import DATA, floor, run
@@ -80,7 +80,7 @@ def test_rows_columns_costs_and_baselines_of_a_table() -> None:
     first = table.rows[0]
     assert (first.origin, first.label, first.changes) == ("committed", "local(window=8)", ())
     assert first.cells == (
-        Cell(
+        LeaderboardCell(
             accuracies=(0.45,),
             seeds=(5,),
             diverged=(6,),
@@ -88,7 +88,7 @@ def test_rows_columns_costs_and_baselines_of_a_table() -> None:
             one_class=(False,),
             records=(found.record["id"], diverged.record["id"]),
             examples=20,
-            standing=Standing("best"),
+            comparison=Comparison("best"),
             below_baseline=False,
             other_seeds=True,
             mixed_code=True,

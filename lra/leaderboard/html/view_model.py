@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from lra.leaderboard import text as say
 from lra.leaderboard.html.charts import STYLES, Bubbles, Curves, bubbles, curves
 from lra.leaderboard.html.reported import PublishedView, published_view
-from lra.leaderboard.html.runs import CellView, RunView, difference_text, interval_text, run_view
+from lra.leaderboard.html.run_page import CellView, RunView, difference_text, interval_text, run_view
 from lra.leaderboard.published import accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
-from lra.leaderboard.types import Board, Cell, Table
+from lra.leaderboard.types import Board, LeaderboardCell, Table
 from lra.record.facts import column_key, hardware
 from lra.record.files import Found, Origin, has_process_memory
 from tasks import available, load_task
@@ -192,10 +192,10 @@ def _baselines(t: Table) -> list[RowView]:
     ]
 
 
-def _cell(cell: Cell | None, runs: tuple[tuple[int, int], ...]) -> CellView:
+def _cell(cell: LeaderboardCell | None, runs: tuple[tuple[int, int], ...]) -> CellView:
     if cell is None:
         return CellView(say.NONE, None)
-    difference = difference_text(cell.standing.difference)
+    difference = difference_text(cell.comparison.difference)
     return CellView(say.cell_text(cell), cell.mean, interval_text(cell.interval), runs, difference)
 
 

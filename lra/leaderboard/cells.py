@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lra.leaderboard.comparison import Standing, standings
-from lra.leaderboard.types import Cell
+from lra.leaderboard.comparison import Comparison, compare_with_best
+from lra.leaderboard.types import LeaderboardCell
 from lra.record.facts import Key, differ_in_code, hardware
 from lra.record.files import Found, Origin, is_at_chance, predicts_one_class, unpack
 
@@ -26,17 +26,17 @@ class Marks:
           baselines: the accuracy of the best trivial baseline of each column
         """
         self._rows, self._baselines = rows, baselines
-        self._standings: dict[tuple[RowKey, Key], Standing] = {}
+        self._standings: dict[tuple[RowKey, Key], Comparison] = {}
         for origin, key in dict.fromkeys((row[0], key) for row, cells in rows.items() for key in cells):
             column = {row: _correct(cells[key]) for row, cells in rows.items() if row[0] == origin and key in cells}
-            self._standings |= {(row, key): standing for row, standing in standings(column).items()}
+            self._standings |= {(row, key): standing for row, standing in compare_with_best(column).items()}
 
-    def cell(self, row: RowKey, key: Key) -> Cell:
+    def cell(self, row: RowKey, key: Key) -> LeaderboardCell:
         """Return the cell of a row in a column."""
         runs = [f.record for f in self._rows[row][key]]
         tested, diverged = [r for r in runs if r["test"]], [r for r in runs if not r["test"]]
         accuracies = tuple(r["test"]["accuracy"] for r in tested)
-        return Cell(
+        return LeaderboardCell(
             accuracies=accuracies,
             seeds=tuple(r["seed"] for r in tested),
             diverged=tuple(r["seed"] for r in diverged),
@@ -44,7 +44,7 @@ class Marks:
             one_class=tuple(predicts_one_class(r["test"]) for r in tested),
             records=tuple(r["id"] for r in (*tested, *diverged)),
             examples=min((r["test"]["count"] for r in tested), default=0),
-            standing=self._standings[row, key],
+            comparison=self._standings[row, key],
             below_baseline=bool(tested) and statistics.fmean(accuracies) <= self._baselines[key],
             other_seeds={r["seed"] for r in runs} != set(range(len(runs))),
             mixed_code=differ_in_code(runs),

@@ -10,7 +10,7 @@ from typing import Any
 from lra.leaderboard import text as say
 from lra.leaderboard.comparison import Difference, interval
 from lra.leaderboard.html.charts import Curves, curves
-from lra.leaderboard.html.repeat import caveats, command
+from lra.leaderboard.html.rerun_command import caveats, command
 from lra.leaderboard.types import Column
 from lra.record.facts import column_key, hardware
 from lra.record.files import Found, chance, has_process_memory, is_at_chance, predicts_one_class
