@@ -54,8 +54,6 @@ class Train:
     protocol: ProtocolName = "small"
     seed: int = 0
     """Of parameters, batches and dropout; never of the data."""
-    together: int = 1
-    """Train so many seeds, from --seed on, in one program: for a GPU that one small model leaves idle."""
     mixer_options: tuple[str, ...] = ()
     """Options of the mixer, as in `--mixer-options window=64`. Without any, those of the protocol's source."""
     source: Source | None = None
@@ -69,10 +67,10 @@ class Train:
 
     def run(self) -> int:
         from lra import api
-        from lra.runtime import distributed as hosts
+        from lra.runtime import distributed
 
         if self.distributed:
-            hosts.join()
+            distributed.initialize()
         options = self.mixer_options or None
         base, _, _ = api.protocol_and_mixer(self.task, self.mixer, self.protocol, options)
         config = api.configure(
@@ -85,10 +83,7 @@ class Train:
             limit=self.limit,
             overrides=cfg.differences(self, base),
         )
-        seeds = range(self.seed, self.seed + self.together)
-        records = api.run_seeds(config, seeds, max_minutes=self.max_minutes)
-        for record in records:
-            print(api.summary(record))
+        print(api.summary(api.run_config(config, max_minutes=self.max_minutes)))
         return 0
 
 
@@ -140,8 +135,6 @@ class Suite:
     mixers: tuple[str, ...] = ("cosformer", "softmax")
     seeds: int = 1
     """Seeds 0 .. N - 1 of each."""
-    together: bool = False
-    """All seeds of a task and mixer in one program: for a GPU that one small model leaves idle."""
     max_minutes: float | None = None
     """For each run."""
     tune: bool = False
@@ -158,7 +151,6 @@ class Suite:
             self.mixers,
             protocol=self.protocol,
             seeds=self.seeds,
-            together=self.together,
             max_minutes=self.max_minutes,
             tune=self.tune,
         )

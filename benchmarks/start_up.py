@@ -20,8 +20,8 @@ CHILD = """
 import runpy, sys, time
 sys.path.insert(0, {root!r})
 from lra import api
-from lra.training import trainer as train
-real = train.advance
+from lra.training import trainer
+real = trainer.train_steps
 
 def first(*arguments):
     import jax
@@ -29,7 +29,7 @@ def first(*arguments):
     print(time.time())
     sys.exit()
 
-train.advance = first
+trainer.train_steps = first
 from lra.runtime import devices
 devices.ROOT = type(devices.ROOT)({cache!r})
 sys.argv = ["run_lra.py", "train", "--task", {task!r}, "--mixer", {mixer!r}, "--protocol", "small", "--seed", "{seed}"]

@@ -33,9 +33,8 @@ from lra.data.prepare import prepare
 from lra.provenance.environment import environment
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.training.batching import batch_indices
-from lra.training.evaluation import Resident
-from lra.training.gradient import gradient
-from lra.training.step_functions import Program
+from lra.training.step_functions import GradientAccumulator, StepFunctions
+from lra.training.train_step import gradient, train_steps
 from tasks import load_task
 from tasks.core import Split
 
@@ -112,16 +111,15 @@ class Ours:
 
     def __init__(self, config: RunConfig, split: Split) -> None:
         card = load_task(config.task).CARD
-        self.config, self.program = config, Program(config, card)
-        self.examples = Resident.of(split, self.program)
-        self.state = self.program.init()
+        self.config, self.functions = config, StepFunctions(config, card)
+        self.dataset = self.functions.dataset(split)
+        self.state = self.functions.init()
 
-    def totals(self) -> Any:
-        return gradient(self.program, self.state, self.examples)
+    def gradient(self) -> GradientAccumulator:
+        return gradient(self.functions, self.state, self.dataset)
 
     def step(self) -> None:
-        params, opt, metrics = self.program.update(self.state.params, self.state.opt, self.totals())
-        self.state = self.state._replace(step=self.state.step + 1, params=params, opt=opt)
+        self.state, metrics = train_steps(self.functions, self.state, self.dataset, 1)
         jax.block_until_ready(metrics)
 
 
@@ -157,14 +155,17 @@ class Theirs:
 
 def check_equal(ours: Ours, theirs: Theirs) -> None:
     """Before anything is timed, without dropout: one loss, one gradient."""
-    totals = ours.totals()
+    accumulator = ours.gradient()
     loss = theirs.loss()
     loss.backward()
     norms = [
         math.sqrt(sum(float((np.asarray(g) ** 2).sum()) for g in gradients))
-        for gradients in ([g.sum(0) for g in jax.tree.leaves(totals.grads)], [p.grad for p in theirs.model.p.values()])
+        for gradients in (
+            [g.sum(0) for g in jax.tree.leaves(accumulator.grads)],
+            [p.grad for p in theirs.model.p.values()],
+        )
     ]
-    np.testing.assert_allclose(float(totals.loss.sum()), float(loss.detach()), rtol=1e-4)
+    np.testing.assert_allclose(float(accumulator.loss.sum()), float(loss.detach()), rtol=1e-4)
     np.testing.assert_allclose(norms[0], norms[1], rtol=1e-3)
 
 
@@ -206,7 +207,7 @@ def compare(name: str, mixer: str, rounds: int) -> str:
         times["torch"] += [seconds(theirs_step) for _ in range(2)]
         times["ours"] += [seconds(ours_step) for _ in range(3)][1:]  # the first has torch's threads beside it
     (mine, spread), (torchs, their_spread) = (middle(times[who]) for who in ("ours", "torch"))
-    lengths = ours.examples.lengths.mean() / config.max_len
+    lengths = ours.dataset.lengths.mean() / config.max_len
     return (
         f"| {name} | {mixer} | {lengths:.2f} | {1e3 * torchs:.0f} ± {1e3 * their_spread:.0f} "
         f"| {1e3 * mine:.0f} ± {1e3 * spread:.0f} | {mine / torchs:.2f} |"

@@ -25,9 +25,7 @@ from lra.runtime.distributed import is_writer
 from lra.runtime.numerics import pin
 from lra.runtime.progress import data_progress
 from lra.selection import selection_rule
-from lra.training.multi_seed import Together
-from lra.training.step_functions import Program
-from lra.training.trainer import Outcome, train_program
+from lra.training.trainer import Outcome, train
 from lra.typed import with_floats
 from models import mixers
 from tasks import load_task
@@ -141,102 +139,55 @@ def run(
 
 
 def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[str, Any]:
-    """`run` for a configuration made by `configure`."""
-    return run_seeds(config, [config.seed], max_minutes=max_minutes)[0]
-
-
-def run_seeds(config: RunConfig, seeds: Sequence[int], *, max_minutes: float | None = None) -> list[dict[str, Any]]:
-    """`run_config` for several seeds, in one program (`lra.training.multi_seed`); each has a record of its own.
-
-    Raises:
-      ConfigError, DataError, RunError: as `run`; one seed that diverged does not keep the others from their records
-    """
-    if not seeds:
-        raise ConfigError("no seed to train: how many are trained together must be at least 1")
-    code_state(), versions()  # asked now: files may change while the data are prepared
+    """Do the same as `run` for a configuration made by `configure`."""
+    code_state(), versions()  # recorded now, because files may change while the data are prepared
     code = computing(config)
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
-    configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
-    places = {
-        seed: runs_directory() / c.run_id(data.sha256, code.sha256, data.column_variant) for seed, c in configs.items()
-    }
-    records = {seed: record for seed, place in places.items() if (record := _complete(place)) is not None}
-    if missing := [seed for seed in seeds if seed not in records]:
-        if is_writer() and (note := cut_note(data, config.max_len)):
-            print(note, file=sys.stderr)
-        use_compilation_cache()
-        use_every_core()
-        version = mixers.resolve(config.mixer).version
-        for seed in missing if is_writer() else ():
-            _begin(places[seed], configs[seed], code)
-        outcomes = _train(configs, places, missing, card, data, max_minutes)
-        for seed, outcome in outcomes.items():
-            records[seed] = make_record(
-                places[seed].name,
-                configs[seed],
-                card,
-                data,
-                code,
-                outcome,
-                mixer_version=version,
-                together=len(missing),
-            )
-            with contextlib.suppress(FileExistsError):  # one that diverged does so again, at the same step
-                if is_writer():
-                    rec.write(places[seed] / "records", records[seed])
-        if told := [f"{places[s].name}: {o.message}" for s, o in outcomes.items() if o.status == "diverged"]:
-            raise RunError("\n".join(told))
-    return [records[seed] for seed in seeds]
-
-
-def _complete(place: Path) -> dict[str, Any] | None:
-    """Return the record of a run that is complete, after a line that says so.
-
-    Raises:
-      RunError: it is the record of another run, as in a directory that was renamed.
-    """
-    path = rec.whole_record(place)
-    if not path.exists():
-        return None
-    record = rec.read(path)
-    if record["id"] != place.name:
-        raise RunError(f"{path} is the record of another run, {record['id']}")
-    print(f"{place.name}: complete since {record['created']}, and not trained again", file=sys.stderr, flush=True)
+    directory = runs_directory() / config.run_id(data.sha256, code.sha256, data.column_variant)
+    if (record := _complete(directory)) is not None:
+        return record
+    if is_writer() and (note := cut_note(data, config.max_len)):
+        print(note, file=sys.stderr)
+    use_compilation_cache()
+    use_every_core()
+    version = mixers.resolve(config.mixer).version
+    if is_writer():
+        _begin(directory, config, code)
+    outcome = train(config, card, data, directory, max_minutes=max_minutes)
+    if outcome.status == "interrupted":
+        raise Interrupted(f"{directory.name}: {outcome.message}; the same command resumes it")
+    record = make_record(directory.name, config, card, data, code, outcome, mixer_version=version)
+    with contextlib.suppress(FileExistsError):  # a run that diverged does so again, at the same step
+        if is_writer():
+            rec.write(directory / "records", record)
+    if outcome.status == "diverged":
+        raise RunError(f"{directory.name}: {outcome.message}")
     return record
 
 
-def _begin(place: Path, config: RunConfig, code: Code) -> None:
-    """Write what a run is into its directory; at its beginning, say which earlier run it does not continue."""
-    if not (place / earlier.FILE).exists() and (message := earlier.note(config, place.name, code)):
+def _complete(directory: Path) -> dict[str, Any] | None:
+    """Return the record of a run that is complete, after a line that says so.
+
+    Raises:
+      RunError: it is the record of another run, as in a directory that was renamed
+    """
+    path = rec.whole_record(directory)
+    if not path.exists():
+        return None
+    record = rec.read(path)
+    if record["id"] != directory.name:
+        raise RunError(f"{path} is the record of another run, {record['id']}; give the directory its name back")
+    print(f"{directory.name}: complete since {record['created']}, not trained again", file=sys.stderr, flush=True)
+    return record
+
+
+def _begin(directory: Path, config: RunConfig, code: Code) -> None:
+    """Write a run's configuration into its directory; for a new run, print which earlier run it does not resume."""
+    if not (directory / earlier.FILE).exists() and (message := earlier.note(config, directory.name, code)):
         print(message, file=sys.stderr, flush=True)
-    write_atomically(place / "config.json", config_file.as_text(config))
-    earlier.write_code(place, code)
-
-
-def _train(
-    configs: Mapping[int, RunConfig],
-    places: Mapping[int, Path],
-    seeds: Sequence[int],
-    card: Card,
-    data: Prepared,
-    max_minutes: float | None,
-) -> dict[int, Outcome]:
-    """Trains seeds, together if there are several: the state of all then lies beside the directories of each."""
-    first, directories = seeds[0], [places[seed] for seed in seeds]
-    if len(seeds) == 1:
-        program, directory = Program(configs[first], card), places[first]
-    else:
-        if alone := [place.name for place in directories if (place / "checkpoints" / "latest").exists()]:
-            raise RunError(f"begun alone: {', '.join(alone)}; let `train --seed` end it, or delete its directory")
-        program = Together(configs[first], card, seeds)
-        numbers = "_".join(map(str, seeds))
-        directory = places[first].with_name(places[first].name.replace(f"-s{first}-", f"-s{numbers}-"))
-    outcomes = train_program(program, card, data, directory, directories, max_minutes=max_minutes)
-    for outcome in outcomes:
-        if outcome.status == "interrupted":
-            raise Interrupted(f"{directory.name}: {outcome.message}; the same command goes on from there")
-    return dict(zip(seeds, outcomes, strict=True))
+    write_atomically(directory / "config.json", config_file.as_text(config))
+    earlier.write_code(directory, code)
 
 
 def make_record(
@@ -248,16 +199,14 @@ def make_record(
     outcome: Outcome,
     *,
     mixer_version: int,
-    together: int = 1,
 ) -> dict[str, Any]:
     """Return the record of a run that ended (complete, truncated or diverged).
 
     Args:
       mixer_version: `VERSION` of the mixer's file when the run began
-      together: seeds in one program; seconds, steps per second and memory are of all of them
     """
     first, *later = outcome.sessions
-    journal, test = outcome.journal, outcome.test
+    history, test = outcome.history, outcome.test
     labels = data.splits["test"].labels[: config.limit]
     chance = rec.largest_share(labels)
     result: dict[str, Any] = {}
@@ -299,16 +248,15 @@ def make_record(
         "selection": {
             "rule": selection_rule(card.selection, config.train),
             "step": outcome.selected_step,
-            "best_step": journal.best_step,
+            "best_step": history.best_step,
         },
         "test": result,
         "chance": chance,
         "majority_accuracy": float((labels == data.splits["train"].majority).mean()),
-        "validation": journal.validation,
-        "curve": journal.curve,
+        "validation": history.validation,
+        "curve": history.curve,
         "message": outcome.message,
-        "seeds_together": together,
-        "seconds": journal.seconds,
+        "seconds": history.seconds,
         "steps_per_second": outcome.steps_per_second,
         "peak_bytes": outcome.peak_bytes,
         "environment": first.environment,

@@ -17,9 +17,8 @@ from lra.record import files as rec
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.progress import data_progress
 from lra.training.checkpoints import Checkpoints
-from lra.training.evaluation import Evaluation, Resident, evaluate
-from lra.training.step_functions import Program, TrainState
-from lra.training.trainer import evaluation_size
+from lra.training.evaluation import Evaluation, evaluate
+from lra.training.step_functions import StepFunctions, TrainState
 from tasks import load_task
 from tasks.core import Prepared
 
@@ -29,7 +28,7 @@ class Trained:
     """A finished run, with the parameters that were selected."""
 
     record: dict[str, Any]
-    program: Program
+    functions: StepFunctions
     state: TrainState
     data: Prepared
 
@@ -61,13 +60,12 @@ def trained(name: str) -> Trained:
         )
     use_compilation_cache()
     use_every_core()
-    program = Program(config, card)
+    functions = StepFunctions(config, card)
     kind, step = "latest" if record["selection"]["best_step"] is None else "best", record["selection"]["step"]
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        loaded = checkpoints.load(kind, program.init(), step)
+    loaded = Checkpoints(directory / "checkpoints").load(kind, functions.init(), step)
     if loaded is None:
         raise RunError(f"{directory.name}: the checkpoint of step {step} is gone or damaged")
-    return Trained(record, program, loaded[0], data)
+    return Trained(record, functions, loaded[0], data)
 
 
 def _compare_code(record: dict[str, Any], config: RunConfig) -> None:
@@ -87,5 +85,5 @@ def _compare_code(record: dict[str, Any], config: RunConfig) -> None:
 def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
     """Test the selected checkpoint of a run again; return the evaluation and the run's newest record. See `trained`."""
     run = trained(name)
-    split = Resident.of(run.data.splits["test"], run.program, limit=run.program.config.limit)
-    return evaluate(run.program, run.state, split, evaluation_size(run.program))[0], run.record
+    dataset = run.functions.dataset(run.data.splits["test"], limit=run.functions.config.limit)
+    return evaluate(run.functions, run.state, dataset), run.record

@@ -27,7 +27,7 @@ settings.register_profile("exploring", deadline=None)
 settings.load_profile("repeatable")
 
 # Files are dealt to workers in this order: were one of these the last, it would have the machine to itself.
-LONGEST = ("hosts", "every_mixer", "contract", "train", "step_costs", "cli", "together", "slurm", "length_shards")
+LONGEST = ("hosts", "every_mixer", "contract", "train", "step_costs", "cli", "slurm", "length_shards")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

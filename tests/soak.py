@@ -25,6 +25,7 @@ import numpy as np
 
 from lra.paths import ROOT
 from lra.record import files as record
+from lra.training.checkpoints import PROGRESS
 
 RUN = [
     *("train", "--task", "listops", "--mixer", "cosformer", "--protocol", "quick", "--source", "sample"),
@@ -47,13 +48,10 @@ def result(runs: Path) -> dict[str, Any] | None:
 
 
 def parameters(runs: Path) -> dict[str, np.ndarray]:
-    """Every number of the last checkpoint, under its path."""
-    import orbax.checkpoint as ocp
-
-    (latest,) = runs.glob("*/checkpoints/latest")
-    with ocp.CheckpointManager(latest.resolve()) as manager:
-        restored = manager.restore(None, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-    return {name: np.asarray(array) for name, array in restored.state.items()}
+    """Return every array of the last checkpoint, under its path."""
+    newest = max(runs.glob("*/checkpoints/latest/*.npz"), key=lambda path: int(path.stem))
+    with np.load(newest) as file:
+        return {name: file[name] for name in file.files if name != PROGRESS}
 
 
 def main() -> int:

@@ -135,7 +135,7 @@ def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeyp
     def go():
         return lra.run("listops", "linear", protocol="quick", source="sample", limit=10, overrides=small)
 
-    advance = train.advance
+    advance = train.train_steps
 
     def vanishing(program, state, *arguments):
         if state.step == 3:
@@ -143,10 +143,10 @@ def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
         return advance(program, state, *arguments)
 
-    monkeypatch.setattr(train, "advance", vanishing)
+    monkeypatch.setattr(train, "train_steps", vanishing)
     with pytest.raises(Interrupted, match="step 4 of 6"):
         go()
-    monkeypatch.setattr(train, "advance", advance)
+    monkeypatch.setattr(train, "train_steps", advance)
     parts = go()
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "other"))
     whole = go()

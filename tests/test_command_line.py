@@ -17,7 +17,7 @@ import run_lra
 from lra import api, config_file
 from lra import config as cfg
 from lra.config import Model, RunConfig, Slurm, Train
-from lra.runtime import distributed as hosts
+from lra.runtime import distributed
 from lra.sweep import plan as sweep
 from lra.sweep.plan import Sweep
 from tasks.errors import DataError
@@ -49,30 +49,31 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What `train` asks for."""
     calls: Calls = []
 
-    def run_seeds(config: RunConfig, seeds: Any, **options: Any) -> list[Any]:
-        calls.append({"config": config, "seeds": list(seeds), **options})
-        return []
+    def run_config(config: RunConfig, **options: Any) -> None:
+        calls.append({"config": config, **options})
 
-    monkeypatch.setattr(api, "run_seeds", run_seeds)
+    monkeypatch.setattr(api, "run_config", run_config)
+    monkeypatch.setattr(api, "summary", lambda _: "")
     return calls
 
 
 def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    joined: list[bool] = []
-    monkeypatch.setattr(hosts, "join", lambda: joined.append(True))
+    initialized: list[bool] = []
+    monkeypatch.setattr(distributed, "initialize", lambda: initialized.append(True))
     base = cfg.protocol("text", "laptop")
     model = distinct(base.model, heads=3, qkv_dim=321, dropout=0.0625, attention_dropout=0.625)
     train = distinct(base.train, batch_size=30, micro_batch=15, dispatch_steps=2, length_shards=7)
     assert changed_fields(base.model, model).keys() == {f.name for f in dataclasses.fields(Model)}
     assert changed_fields(base.train, train).keys() == {f.name for f in dataclasses.fields(Train)}
     given = ["--task", "text", "--protocol", "laptop", "--mixer", "bigbird", "--max-len", "99", "--variant", "cut"]
-    given += ["--seed", "5", "--together", "3", "--source", "tfds", "--limit", "17", "--max-minutes", "2.5"]
+    given += ["--seed", "5", "--source", "tfds", "--limit", "17", "--max-minutes", "2.5"]
     given += ["--mixer-options", "block=32", "num_random=2", "--distributed"]
     assert run_lra.main(["train", *given, *words("model", model), *words("train", train)]) == 0
     (call,) = configured
     config = call.pop("config")
-    assert call == {"seeds": [5, 6, 7], "max_minutes": 2.5}
-    assert joined == [True]
+    assert call == {"max_minutes": 2.5}
+    assert config.seed == 5
+    assert initialized == [True]
     assert (config.model, config.train) == (model, train)
     wanted = {"task": "text", "protocol": "laptop", "mixer": "bigbird", "max_len": 99, "variant": "cut", "seed": 5}
     wanted |= {"source": "tfds", "limit": 17, "mixer_options": {"block": 32, "num_random": 2}, "modified": True}
@@ -88,7 +89,7 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
 def test_train_without_options_is_the_protocol(configured: Calls, task: str, name: str) -> None:
     assert run_lra.main(["train", "--task", task, "--protocol", name, "--mixer", "cosformer"]) == 0
     (call,) = configured
-    assert call == {"config": api.configure(task, "cosformer", protocol=name), "seeds": [0], "max_minutes": None}
+    assert call == {"config": api.configure(task, "cosformer", protocol=name), "max_minutes": None}
     base = cfg.protocol(task, name)
     config = call["config"]
     assert not config.modified
@@ -102,7 +103,7 @@ def test_all_options_of_a_suite_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "submit", lambda *arguments: seen.extend(arguments) or [])
     monkeypatch.setattr(sweep, "suite", lambda wanted: seen.append(wanted) or ["one that failed"])
     monkeypatch.setattr(run_lra, "_print_board", lambda form, protocol: seen.extend((form, protocol)))
-    wanted = Sweep(("text", "image"), ("fnet", "lru"), "lra", seeds=4, together=True, max_minutes=1.5, tune=True)
+    wanted = Sweep(("text", "image"), ("fnet", "lru"), "lra", seeds=4, max_minutes=1.5, tune=True)
     assert changed_fields(Sweep(("listops",), ("linear",), "small"), wanted).keys() == {
         field.name for field in dataclasses.fields(Sweep)
     }

@@ -50,16 +50,15 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Runs whose steps change nothing, and whose evaluations say 0; the function that sets the loss of a step."""
     losses = [1.0]
 
-    def advance(program: Any, state: TrainState, _: Any, steps: int) -> tuple[TrainState, np.ndarray]:
-        return state._replace(step=state.step + steps), np.full((steps, len(program.seeds), 3), losses[-1])
+    def train_steps(functions: Any, state: TrainState, _: Any, steps: int) -> tuple[TrainState, np.ndarray]:
+        return state._replace(step=state.step + steps), np.full((steps, 3), losses[-1])
 
-    def evaluate(program: Any, state: TrainState, split: Any, micro: int) -> list[Evaluation]:
-        labels = split.labels[: split.count]
-        return [Evaluation(np.zeros(split.count, np.uint8), labels, 1.0) for _ in program.seeds]
+    def evaluate(functions: Any, state: TrainState, split: Any) -> Evaluation:
+        return Evaluation(np.zeros(split.count, np.uint8), split.labels[: split.count], 1.0)
 
     for place in (trainer, finished):
         monkeypatch.setattr(place, "evaluate", evaluate)
-    monkeypatch.setattr(trainer, "advance", advance)
+    monkeypatch.setattr(trainer, "train_steps", train_steps)
     monkeypatch.setattr(trainer, "compile_ahead", lambda *_: None)
     monkeypatch.setattr(trainer, "forward_flops", lambda *_: 1.0)
     return losses.append
@@ -131,7 +130,6 @@ def test_words_that_cannot_be_parsed(said: Said, words: list[str]) -> None:
         ([*LINEAR, "--train.steps", "0"], "train.steps"),
         ([*LINEAR, "--model.heads", "3"], "model.heads"),
         ([*LINEAR, "--variant", "shorter"], "shorter"),
-        ([*LINEAR, "--together", "0"], "1"),
         ([*LINEAR, "--train.length-shards", "64"], "64"),
         (["train", "--task", "text", "--mixer", "linear", "--protocol", "small"], "text"),  # no official files
     ],
@@ -156,7 +154,7 @@ def test_a_run_and_its_evaluation(said: Said, runs: Path, untrained: Callable[[f
     path.write_text(json.dumps(made))
     assert status("evaluate", made["id"]) == 1
     assert "NOT THE SAME" in said()[0]
-    for checkpoint in (runs / made["id"] / "checkpoints" / "best").glob("*/state/manifest.ocdbt"):
+    for checkpoint in (runs / made["id"] / "checkpoints" / "best").iterdir():
         checkpoint.unlink()
     assert_fails(said, "evaluate", made["id"])
     path.unlink()
@@ -183,8 +181,8 @@ def test_a_run_that_diverges(said: Said, runs: Path, untrained: Callable[[float]
 @pytest.mark.parametrize("failed", [[], ["[1/2] listops linear seed 0 (exit status 1)"]])
 def test_a_suite(said: Said, monkeypatch: pytest.MonkeyPatch, failed: list[str]) -> None:
     monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
-    monkeypatch.setattr(sweep, "run_cells", lambda cells, places: failed)
-    monkeypatch.setattr(sweep, "in_a_process", lambda *_: [{}])
+    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, slots: failed)
+    monkeypatch.setattr(sweep, "run_in_subprocess", lambda *_: [{}])
     words = ["suite", "--protocol", "quick", "--tasks", "listops", "--mixers", "linear", "fnet"]
     assert status(*words) == bool(failed)
     _, err = said()

@@ -1,6 +1,6 @@
 """One cell of the efficiency table: a mixer at a length, compiled, held against the memory there is, and timed.
 
-What is measured is what trains: `lra.training.step_functions.Program`, its micro-batches, its update, its predictions.
+What is measured is what trains: the functions of `lra.training.step_functions`, with their micro-batches.
 Every example is random bytes and fills the length, so nothing is saved on padding.
 """
 
@@ -22,12 +22,11 @@ from lra.bench.memory import limit_bytes, needed_bytes
 from lra.config import RunConfig
 from lra.runtime.devices import use_every_core
 from lra.runtime.memory import Peak
-from lra.training.batching import stack
-from lra.training.evaluation import Resident, evaluate
+from lra.training.batching import stack_micro_batches
+from lra.training.evaluation import evaluate, evaluation_micro_batch
 from lra.training.flops import flops
-from lra.training.gradient import gradient, micro_batches
-from lra.training.step_functions import DEALT, Program, TrainState
-from lra.training.trainer import evaluation_size
+from lra.training.step_functions import BATCH_SHARDED, StepFunctions, TrainState
+from lra.training.train_step import micro_batches, step_inputs, train_steps
 from tasks import load_task
 from tasks.core import Split
 
@@ -79,7 +78,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A jitted function of the program, with the arguments that it is called with, or their shapes."""
+    """A jitted function of a step, with the arguments that it is called with, or their shapes."""
 
     jitted: Any
     arguments: tuple[Any, ...]
@@ -93,34 +92,41 @@ class Function:
 
 
 class Subject:
-    """The program of a configuration, one batch that fills its length, and the functions of its steps."""
+    """The compiled steps of a configuration, one batch that fills its length, and the functions of its steps."""
 
     def __init__(self, config: RunConfig) -> None:
         card, size, length = load_task(config.task).CARD, config.train.batch_size, config.max_len
         documents = np.random.RandomState(0).randint(0, 256, (size, length)).astype(np.uint8)
-        self.program = program = Program(config, card)
+        self.step_functions = step_functions = StepFunctions(config, card)
         split = Split.from_images(documents, np.arange(size) % len(card.classes))
         if card.pairs:
             split = dataclasses.replace(split, items=np.stack([split.items, split.items[::-1]], 1))
-        self.batch = Resident.of(split, program)
-        devices, most = program.devices, evaluation_size(program)
+        self.batch = step_functions.dataset(split)
+        devices, most = step_functions.devices, evaluation_micro_batch(step_functions)
         self.evaluation_micro = max(m for m in range(devices, size + 1, devices) if size % m == 0 and m <= most)
 
         def shapes(tree: Any, sharding: NamedSharding) -> Any:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
-        _, *parts = jax.eval_shape(program.init)
-        params, rest, self.opt = (shapes(part, program.everywhere) for part in parts)
-        totals = shapes(jax.eval_shape(program.no_totals, params), NamedSharding(program.mesh, DEALT))
-        count, batch = stack(micro_batches(program, 0, self.batch), program.parts)
+        _, *parts = jax.eval_shape(step_functions.init)
+        state = TrainState(0, *(shapes(part, step_functions.replicated) for part in parts))
+        self.opt_state = state.opt_state
+        accumulator = shapes(
+            jax.eval_shape(step_functions.zero_gradients, state.params),
+            NamedSharding(step_functions.mesh, BATCH_SHARDED),
+        )
+        batch = micro_batches(step_functions, 0, self.batch)
+        stack = stack_micro_batches(batch, step_functions.micro_batches_per_step)
+        inputs = step_inputs(step_functions, state, self.batch)
         bucket = {"bucket": length}
-        held = (totals, params, rest, self.batch.arrays, program.dropout_key, np.uint32(0))
-        rows = np.zeros(self.evaluation_micro, np.int32)
+        indices = np.zeros(self.evaluation_micro, np.int32)
         self.functions = {
-            "no totals": Function(program.no_totals, (params,)),
-            "gradient": Function(program.add_gradient, (*held, count, *batch), bucket),
-            "update": Function(program.update, (params, self.opt, totals)),
-            "predict": Function(program.predict, (params, rest, self.batch.arrays, rows), bucket),
+            "zero gradients": Function(step_functions.zero_gradients, (state.params,)),
+            "gradient": Function(step_functions.add_gradients, (accumulator, inputs, stack), bucket),
+            "update": Function(step_functions.update, (state.params, state.opt_state, accumulator)),
+            "predict": Function(
+                step_functions.predict, (state.params, state.buffers, self.batch.arrays, indices), bucket
+            ),
         }
 
     def flops(self) -> float:
@@ -130,20 +136,20 @@ class Subject:
     def moved_bytes(self, compiled: Mapping[str, Any]) -> float:
         """Of a training step, on all devices."""
         of = {name: float(program.cost_analysis()["bytes accessed"]) for name, program in compiled.items()}
-        return self._parts * of["gradient"] + self.program.mesh.size * (of["update"] + of["no totals"])
+        return self._parts * of["gradient"] + self.step_functions.mesh.size * (of["update"] + of["zero gradients"])
 
     @property
     def _parts(self) -> int:
         """Micro-batches of a step, on all devices."""
-        return self.program.parts * self.program.devices
+        return self.step_functions.micro_batches_per_step * self.step_functions.devices
 
     def train(self, state: TrainState) -> TrainState:
-        params, opt, metrics = self.program.update(state.params, state.opt, gradient(self.program, state, self.batch))
-        jax.block_until_ready((params, opt, metrics))
-        return TrainState(state.step + 1, params, state.rest, opt)
+        state, metrics = train_steps(self.step_functions, state, self.batch, 1)
+        jax.block_until_ready((state.params, state.opt_state, metrics))
+        return state
 
     def infer(self, state: TrainState) -> None:
-        evaluate(self.program, state, self.batch, self.evaluation_micro)
+        evaluate(self.step_functions, state, self.batch, self.evaluation_micro)
 
 
 def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Cell:
@@ -161,15 +167,15 @@ def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Cell
         subject = Subject(config)
         begin = time.perf_counter()
         compiled = {name: function.compile() for name, function in subject.functions.items()}
-        devices = subject.program.mesh.size
+        devices = subject.step_functions.mesh.size
         cell = dataclasses.replace(
             cell,
             compile_seconds=time.perf_counter() - begin,
-            parameters=subject.program.parameters,
-            micro_batch=subject.program.micro_batch,
+            parameters=subject.step_functions.parameters,
+            micro_batch=subject.step_functions.micro_batch,
             flops=subject.flops(),
             moved_bytes=subject.moved_bytes(compiled),
-            needed_bytes=(needed := needed_bytes(compiled, subject.opt, devices)),
+            needed_bytes=(needed := needed_bytes(compiled, subject.opt_state, devices)),
             limit_bytes=(limit := limit_bytes() if limit is None else limit),
         )
         if limit is not None and needed > limit:
@@ -182,7 +188,7 @@ def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Cell
 
 
 def _run(subject: Subject, deadline: float, least: float) -> dict[str, Any]:
-    state = subject.program.init()
+    state = subject.step_functions.init()
     peak = Peak((state[1:], subject.batch.arrays))
 
     def train() -> None:

@@ -27,7 +27,7 @@ from lra.contract import checks as contract
 from lra.contract import scaling as growth
 from lra.contract.harness import DIMS, TOLERANCES, Broken, Probe, Subject, unoptimised
 from lra.training.checkpoints import Checkpoints
-from lra.training.step_functions import Program, TrainState
+from lra.training.step_functions import StepFunctions, TrainState
 from models import mixers
 from tasks import load_task
 from tasks.core import process_pool
@@ -97,8 +97,7 @@ def new_process(subject: Subject) -> str:
     probe = Probe(subject, "float32")
     want = np.asarray(probe.outputs(*probe.inputs()))
     with tempfile.TemporaryDirectory() as directory:
-        with Checkpoints(Path(directory)) as checkpoints:
-            checkpoints.save("latest", TrainState(1, probe.params, probe.rest, ()), {})
+        Checkpoints(Path(directory)).save("latest", TrainState(1, probe.params, probe.rest, ()), {})
         with process_pool(1) as pool:
             got = pool.submit(_outputs_of_saved, subject.mixer.spec, dict(subject.options), directory).result()
     moved = float(np.abs(got - want).max() / np.abs(want).max())
@@ -110,13 +109,11 @@ def new_process(subject: Subject) -> str:
 
 
 def _outputs_of_saved(spec: str, options: Mapping[str, Any], directory: str) -> np.ndarray:
-
     probe = Probe(Subject(mixers.resolve(spec), options), "float32", seed=1)
-    with Checkpoints(Path(directory)) as checkpoints:
-        loaded = checkpoints.load("latest", TrainState(1, probe.params, probe.rest, ()))
+    loaded = Checkpoints(Path(directory)).load("latest", TrainState(1, probe.params, probe.rest, ()))
     if loaded is None:
         raise Broken("nothing was saved")
-    probe.params, probe.rest = loaded[0].params, loaded[0].rest
+    probe.params, probe.rest = loaded[0].params, loaded[0].buffers
     return np.asarray(probe.outputs(*probe.inputs()))
 
 
@@ -146,8 +143,10 @@ def parameters(subject: Subject) -> str:
     ratios = {}
     for task in TASKS:
         card = load_task(task).CARD
-        mine = Program(configure(task, subject.mixer.spec, protocol="small", options=subject.options), card).parameters
-        ratios[task] = mine / Program(configure(task, "softmax", protocol="small"), card).parameters
+        mine = StepFunctions(
+            configure(task, subject.mixer.spec, protocol="small", options=subject.options), card
+        ).parameters
+        ratios[task] = mine / StepFunctions(configure(task, "softmax", protocol="small"), card).parameters
     text = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items()) + " of softmax's under `small`"
     if outside := [task for task, ratio in ratios.items() if abs(ratio - 1) > 0.1]:
         raise Flag(f"{text}: more than 10 % apart in {', '.join(outside)}")

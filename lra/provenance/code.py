@@ -48,11 +48,10 @@ COMPUTING = (
     "training/batching",
     "training/device_dataset",
     "training/evaluation",
-    "training/gradient",
     "training/history",
-    "training/multi_seed",
     "training/optimizer",
     "training/step_functions",
+    "training/train_step",
     "training/trainer",
 )
 PROJECT = ("configs", "lra", "models", "tasks")

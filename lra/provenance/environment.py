@@ -20,7 +20,7 @@ from lra.paths import ROOT
 
 CODE = ("lra", "models", "tasks", "configs")
 NEEDED = ("jax", "jaxlib", "flax", "optax", "numpy")
-ALSO = ("orbax-checkpoint", "pillow", "scikit-learn", "scipy")
+ALSO = ("pillow", "scikit-learn", "scipy")
 CUDA = (
     *(f"jax-cuda{n}-{part}" for n in (12, 13) for part in ("plugin", "pjrt")),
     *(f"nvidia-{part}{n}" for part in ("cublas", "cuda-runtime", "cudnn", "cufft") for n in ("-cu12", "-cu13", "")),

@@ -21,11 +21,11 @@ from lra.errors import ConfigError, RecordError
 from lra.paths import runs_directory
 from lra.record import files as rec
 from lra.runtime import heartbeat
-from lra.runtime.heartbeat import Sign
+from lra.runtime.heartbeat import Beat
 from lra.runtime.locks import has_process
 from lra.typed import mistyped
 
-LOST_SECONDS = 12 * heartbeat.BEAT_SECONDS  # of silence on another machine
+LOST_SECONDS = 12 * heartbeat.INTERVAL_SECONDS  # of silence on another machine
 REFRESH_SECONDS = 2.0
 
 State = Literal["running", "died", "failed", "stopped", "waiting", "diverged", "finished"]
@@ -141,10 +141,10 @@ def _record(directory: Path) -> tuple[dict[str, Any] | None, str]:
 def _sign(path: Path) -> dict[str, Any] | None:
     """What a heartbeat wrote; None if it is not there, or torn."""
     try:
-        sign = Sign(**json.loads(path.read_text("utf-8")))
+        sign = Beat(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return None if mistyped(sign, Sign) else vars(sign)
+    return None if mistyped(sign, Beat) else vars(sign)
 
 
 def as_json(runs: list[RunStatus]) -> str:

@@ -1,8 +1,8 @@
 """Several processes that train one run together, on one machine or many, through `jax.distributed`.
 
-Each holds the whole data set and computes its devices' share of every batch. The run's directory must be one that all
-of them see; the first process alone writes into it. Whatever one process decides by its own clock or by a signal it got
-is agreed on first, for a process that stops alone would leave the others waiting for it.
+Each process holds the whole data set and computes its devices' share of every batch. All of them must see the run's
+directory; only the first writes to it. A decision that one process takes by its clock or because of a signal is agreed
+on first, because the others would wait forever for a process that stops alone.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from jax.experimental import multihost_utils
 
 from lra.errors import ConfigError
 
-SILENCE_SECONDS = 30  # after which a process that is not heard of counts as lost, and the others end with an error
+HEARTBEAT_TIMEOUT_SECONDS = 30  # after which a silent process counts as lost, and the others end with an error
 VARIABLES = ("LRA_COORDINATOR", "LRA_PROCESSES", "LRA_PROCESS")
 
 
-def join() -> None:
-    """Makes this process one of several, before JAX has started anything else.
+def initialize() -> None:
+    """Make this process one of several; must be called before JAX starts a backend.
 
-    Which one it is, is said by the environment: LRA_COORDINATOR (host:port of the first process), LRA_PROCESSES (how
-    many) and LRA_PROCESS (0 to their number - 1), or, without them, by a cluster that JAX knows (Slurm, Open MPI, ...).
+    The process index is read from the environment: LRA_COORDINATOR (host:port of the first process), LRA_PROCESSES
+    (their number) and LRA_PROCESS (0 to LRA_PROCESSES - 1), or from a cluster that JAX knows (Slurm, Open MPI, ...).
 
     Raises:
-      ConfigError: the environment says it in part, or the others cannot be reached.
+      ConfigError: only some of the variables are set, or the other processes cannot be reached
     """
-    said = {name: os.environ.get(name) for name in VARIABLES}
-    if any(said.values()) and not all(said.values()):
-        raise ConfigError(f"--distributed: {', '.join(n for n, v in said.items() if not v)} not set")
-    address, *numbers = said.values()
+    values = {name: os.environ.get(name) for name in VARIABLES}
+    if any(values.values()) and not all(values.values()):
+        raise ConfigError(f"--distributed: {', '.join(name for name, v in values.items() if not v)} not set")
+    address, *numbers = values.values()
     try:
-        count, this = (None if n is None else int(n) for n in numbers)
-        jax.distributed.initialize(address, count, this, heartbeat_timeout_seconds=SILENCE_SECONDS)
+        count, index = (None if number is None else int(number) for number in numbers)
+        jax.distributed.initialize(address, count, index, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"--distributed: {error}. Set {', '.join(VARIABLES)}, or start the processes by a cluster that JAX knows"
@@ -43,33 +43,33 @@ def join() -> None:
 
 
 def is_writer() -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process writes the files of the run."""
     return jax.process_index() == 0
 
 
-def agree(*said: bool) -> tuple[bool, ...]:
-    """What any process says, for each of several questions; all must ask the same ones at the same time."""
+def any_process(*flags: bool) -> tuple[bool, ...]:
+    """Return for each flag whether it is set in any process; all processes must call this at the same time."""
     if jax.process_count() == 1:
-        return said
-    return tuple(multihost_utils.process_allgather(np.array(said)).any(0).tolist())
+        return flags
+    return tuple(multihost_utils.process_allgather(np.array(flags)).any(0).tolist())
 
 
 def same_everywhere(sha256: str) -> bool:
-    """Whether all processes have this hash; all must ask at the same time."""
+    """Return whether all processes have this hash; all processes must call this at the same time."""
     if jax.process_count() == 1:
         return True
     hashes = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(sha256), np.uint8))
     return bool((hashes == hashes[0]).all())
 
 
-def whole(arrays: Any) -> Any:
-    """Arrays of all processes as numpy arrays, in a tree."""
+def all_gather(arrays: Any) -> Any:
+    """Return a tree of arrays that are sharded over processes as numpy arrays."""
     if jax.process_count() == 1:
         return jax.device_get(arrays)
     return multihost_utils.process_allgather(arrays, tiled=True)
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when all processes have come here."""
+    """Wait until all processes have called this."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)

@@ -1,6 +1,6 @@
-"""A run's sign of life: a small file in its directory, written again and again for as long as its process lives.
+"""A run's heartbeat: a small file in its directory, rewritten for as long as its process lives.
 
-`lra.record.status` reads it. A thread writes it, so that compiling and testing are signs of life too.
+`lra.record.status` reads it. A thread writes it, so it is also written during compilation and tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -20,16 +19,16 @@ from typing import Any, Literal
 from lra.paths import write_atomically
 
 FILE = "status.json"
-BEAT_SECONDS = 10.0
+INTERVAL_SECONDS = 10.0
 
-SignState = Literal["running", "stopped", "failed"]
+RunState = Literal["running", "stopped", "failed"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Sign:
-    """What the file says: the state of a run, where it is and when that was, and what is known of it."""
+class Beat:
+    """The content of the file: the state of a run, its process, and its progress at `time`."""
 
-    state: SignState
+    state: RunState
     host: str
     pid: int
     time: float
@@ -41,28 +40,28 @@ class Sign:
 
 
 class Heartbeat:
-    """Writes the sign of runs that are trained in one program, each in its own directory.
+    """Writes the heartbeat of a run.
 
-    Errors of the file system are let pass: a run does not end because its sign could not be written.
+    Errors of the file system are ignored: a run does not end because its heartbeat cannot be written.
     """
 
-    def __init__(self, directories: Sequence[Path], steps: int) -> None:
-        self._directories, self._steps = directories, steps
-        self._step: int | None = None  # until the checkpoint is read
-        self._accuracies: Sequence[float | None] = [None] * len(directories)
-        self._first: tuple[int, float] | None = None
-        self._rate: float | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+    def __init__(self, directory: Path, steps: int) -> None:
+        self._directory, self._steps = directory, steps
+        self._step: int | None = None  # until the checkpoint is loaded
+        self._accuracy: float | None = None
+        self._first: tuple[int, float] | None = None  # step and time from which the speed is computed
+        self._steps_per_second: float | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def update(self, step: int, accuracies: Sequence[float | None]) -> None:
-        """Takes the steps done, and the latest validation accuracy of each run."""
+    def update(self, step: int, validation_accuracy: float | None) -> None:
+        """Take the number of steps done and the latest validation accuracy."""
         now = time.monotonic()
         if self._first is not None and step > self._first[0]:
-            self._rate = (step - self._first[0]) / (now - self._first[1])  # evaluations included
+            self._steps_per_second = (step - self._first[0]) / (now - self._first[1])  # evaluations included
         elif self._first is None and self._step is not None and step > self._step:
-            self._first = step, now  # the steps before compiled
-        self._step, self._accuracies = step, accuracies
+            self._first = step, now  # compilation happened in the steps before
+        self._step, self._accuracy = step, validation_accuracy
 
     def __enter__(self) -> Heartbeat:
         self._write("running")
@@ -70,37 +69,37 @@ class Heartbeat:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._over.set()
+        self._ended.set()
         self._thread.join()
-        if isinstance(error, Exception):  # Ctrl-C is none
+        if isinstance(error, Exception):  # KeyboardInterrupt is not one
             self._write("failed", f"{type(error).__name__}: {error}")
         else:
-            self._write("stopped")  # whether it came to its end, its record says
+            self._write("stopped")  # the record says whether the run is complete
 
-    def _beat(self) -> None:
-        pause = 1.0  # what is new comes soon
-        while not self._over.wait(pause):
+    def _run(self) -> None:
+        interval = 1.0  # short at first, because the first steps change most
+        while not self._ended.wait(interval):
             self._write("running")
-            pause = min(2 * pause, BEAT_SECONDS)
+            interval = min(2 * interval, INTERVAL_SECONDS)
 
-    def _write(self, state: SignState, message: str = "") -> None:
-        for directory, accuracy in zip(self._directories, self._accuracies, strict=True):
-            with contextlib.suppress(OSError):
-                write_sign(
-                    directory,
-                    state,
-                    message,
-                    step=self._step,
-                    steps=self._steps,
-                    steps_per_second=self._rate,
-                    validation_accuracy=accuracy,
-                )
+    def _write(self, state: RunState, message: str = "") -> None:
+        with contextlib.suppress(OSError):
+            write_beat(
+                self._directory,
+                state,
+                message,
+                step=self._step,
+                steps=self._steps,
+                steps_per_second=self._steps_per_second,
+                validation_accuracy=self._accuracy,
+            )
 
 
-def write_sign(directory: Path, state: SignState, message: str = "", **known: Any) -> None:
-    """Writes the sign of one run, of this process and now.
+def write_beat(directory: Path, state: RunState, message: str = "", **progress: Any) -> None:
+    """Write the heartbeat of a run from this process.
 
-    known: `step` and what follows it in `Sign`
+    Args:
+      progress: `step` and the fields after it in `Beat`
     """
-    sign = Sign(state, socket.gethostname(), os.getpid(), time.time(), message, **known)
-    write_atomically(directory / FILE, json.dumps(dataclasses.asdict(sign), indent=1) + "\n")
+    beat = Beat(state, socket.gethostname(), os.getpid(), time.time(), message, **progress)
+    write_atomically(directory / FILE, json.dumps(dataclasses.asdict(beat), indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""A cell of a sweep: one process, which trains one run, or several seeds together. Imports no jax."""
+"""A job of a sweep: one process that trains one run. Imports no jax."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from pathlib import Path
 
 from lra.paths import ROOT
 from lra.record.files import whole_record
-from lra.runtime.heartbeat import FILE, write_sign
+from lra.runtime.heartbeat import FILE, write_beat
 
 RUN_LRA = ROOT / "run_lra.py"
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """name: for people; words: of `run_lra.py train`; directories: of its runs."""
+class Job:
+    """One `run_lra.py train`: its name for people, its arguments, and the directory of its run."""
 
     name: str
-    words: tuple[str, ...]
-    directories: tuple[Path, ...]
+    arguments: tuple[str, ...]
+    directory: Path
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, str(RUN_LRA), "train", *self.words]
+        """The command line."""
+        return [sys.executable, str(RUN_LRA), "train", *self.arguments]
 
     @property
     def complete(self) -> bool:
-        return all(whole_record(place).exists() for place in self.directories)
+        """Whether the record of the complete run exists."""
+        return whole_record(self.directory).exists()
 
-    def failed(self, message: str) -> None:
-        """For `status`: why runs of which nothing else is known are not there."""
-        for place in self.directories:
-            if not (place / FILE).exists():  # else it says more already
-                write_sign(place, "failed", message)
+    def report_failure(self, message: str) -> None:
+        """Write a heartbeat that says why the run failed, unless the run wrote a better one itself."""
+        if not (self.directory / FILE).exists():
+            write_beat(self.directory, "failed", message)

@@ -1,4 +1,4 @@
-"""The cells of a sweep on this machine: one process for each, as many side by side as there are places for them."""
+"""The jobs of a sweep on this machine: one process each, as many at the same time as there are device slots."""
 
 from __future__ import annotations
 
@@ -14,90 +14,93 @@ from queue import SimpleQueue
 from typing import Any
 
 from lra.errors import Interrupted
-from lra.sweep.job import Cell
+from lra.sweep.job import Job
 
 
-def run_cells(cells: Sequence[Cell], places: Sequence[Mapping[str, str]]) -> list[str]:
-    """Runs every cell; returns those that failed.
+def run_jobs(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]]) -> list[str]:
+    """Run every job; return those that failed.
 
     Args:
-      places: environment of each of the processes that run at the same time (`lra.runtime.devices.places`)
+      slots: environment variables of each of the processes that run at the same time (`lra.runtime.devices.slots`)
 
     Raises:
-      Interrupted: by Ctrl-C or SIGTERM; the runs under way have saved their state.
+      Interrupted: by Ctrl-C or SIGTERM; the runs in progress have saved their state
     """
-    children = _Children(quiet=len(places) > 1)
-    free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
-    for place in places:
-        free.put(place)
+    processes = _Processes(line_buffered=len(slots) > 1)
+    free_slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+    for slot in slots:
+        free_slots.put(slot)
 
-    def run(number: int, cell: Cell) -> tuple[str, int | None]:
-        title, place = f"[{number}/{len(cells)}] {cell.name}", free.get()
+    def run(number: int, job: Job) -> tuple[str, int | None]:
+        title, slot = f"[{number}/{len(jobs)}] {job.name}", free_slots.get()
         try:
-            status = children.run(title, cell, place)
+            status = processes.run(title, job, slot)
         finally:
-            free.put(place)
-        if status and not children.stopped.is_set():
-            cell.failed(f"exit status {status} before its first step")
+            free_slots.put(slot)
+        if status and not processes.stopped.is_set():
+            job.report_failure(f"exit status {status} before its first step")
         return title, status
 
-    with children.stopped_by_signals(), ThreadPoolExecutor(len(places)) as pool:
-        under_way = [pool.submit(run, number, cell) for number, cell in enumerate(cells, 1)]
-        while wait(under_way, timeout=1.0).not_done:
-            pass  # a signal that another thread has got is handled when this one wakes
-    ended = [future.result() for future in under_way]
-    if children.stopped.is_set():
-        told = ", ".join(title for title, status in ended if status)
-        raise Interrupted(f"suite: stopped in {told or 'between two runs'}; the same command goes on from there")
-    return [f"{title} (exit status {status})" for title, status in ended if status]
+    with processes.stopped_by_signals(), ThreadPoolExecutor(len(slots)) as pool:
+        futures = [pool.submit(run, number, job) for number, job in enumerate(jobs, 1)]
+        while wait(futures, timeout=1.0).not_done:
+            pass  # Python handles signals in this thread only, when it wakes
+    results = [future.result() for future in futures]
+    if processes.stopped.is_set():
+        names = ", ".join(title for title, status in results if status)
+        raise Interrupted(f"suite: stopped in {names or 'between two runs'}; the same command resumes it")
+    return [f"{title} (exit status {status})" for title, status in results if status]
 
 
-class _Children:
-    """The processes under way. Once stopped, no other begins.
+class _Processes:
+    """The processes in progress. Once stopped, no other is started.
 
-    quiet: their errors come by the line, which keeps several of them from drawing bars on one terminal
+    line_buffered: print their errors line by line, so that several of them do not draw bars on one terminal
     """
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, line_buffered: bool) -> None:
         self.stopped = threading.Event()
-        self._quiet = quiet
-        self._lock = threading.RLock()  # a second signal may come while one is handled
+        self._line_buffered = line_buffered
+        self._lock = threading.RLock()  # reentrant, because a second signal may arrive while one is handled
         self._running: set[subprocess.Popen[str]] = set()
 
-    def run(self, title: str, cell: Cell, place: Mapping[str, str]) -> int | None:
-        """The exit status of a cell's process; None if it did not begin."""
+    def run(self, title: str, job: Job, slot: Mapping[str, str]) -> int | None:
+        """Return the exit status of a job's process; None if it was not started."""
         with self._lock:
             if self.stopped.is_set():
                 return None
             print(title, file=sys.stderr, flush=True)
-            errors = subprocess.PIPE if self._quiet else None
-            child = subprocess.Popen(
-                cell.command, env={**os.environ, **place}, stderr=errors, text=True, errors="replace"
+            process = subprocess.Popen(
+                job.command,
+                env={**os.environ, **slot},
+                stderr=subprocess.PIPE if self._line_buffered else None,
+                text=True,
+                errors="replace",
             )
-            self._running.add(child)
-        with child:
-            for line in child.stderr or ():
+            self._running.add(process)
+        with process:
+            for line in process.stderr or ():
                 print(line, end="", file=sys.stderr, flush=True)
         with self._lock:
-            self._running.remove(child)
-        if child.returncode == Interrupted.exit_status:
+            self._running.remove(process)
+        if process.returncode == Interrupted.exit_status:
             self.stopped.set()
-        return child.returncode
+        return process.returncode
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """A terminal's Ctrl-C reaches the processes by itself; SIGTERM is passed on."""
+        """Stop on SIGINT, which a terminal sends to the processes too, and on SIGTERM, which is passed on to them."""
 
         def stop(number: int, frame: Any) -> None:
             with self._lock:
                 self.stopped.set()
                 if number == signal.SIGTERM:
-                    for child in self._running:
-                        child.terminate()
+                    for process in self._running:
+                        process.terminate()
 
-        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)

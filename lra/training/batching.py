@@ -1,10 +1,10 @@
-"""Which examples a step sees, and how a batch is cut. Numpy only.
+"""Which examples a step sees, and how a batch is split into micro-batches. Numpy only.
 
-The batch of step n is a pure function of (seed, n): resuming needs no iterator state and is bit-equal.
+The batch of step n is a pure function of (seed, n), so resuming needs no iterator state and is bit-exact.
 
-Length-adaptive micro-batches: a batch is sorted by length and cut into micro-batches, each padded only to
-its bucket. With padding-invariant mixers and dropout keyed by the place in the batch, the sum of their gradients
-is the gradient of the batch padded to the full length, at a fraction of the arithmetic.
+Length-adaptive micro-batches: a batch is sorted by length and split into micro-batches, each padded only to its
+bucket. With padding-invariant mixers, and dropout keyed by the position in the batch, the sum of their gradients is
+the gradient of the batch padded to the full length, for less arithmetic.
 """
 
 from __future__ import annotations
@@ -12,37 +12,51 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-MAX_BUCKETS = 6  # each is one compiled program
+MAX_BUCKETS = 6  # each is compiled separately
 
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatch:
     """Examples that are computed together.
 
-    indices: int32 [m]  rows of the split; [S, m] for several seeds
-    places:  int32 [m] or [S, m]  their places in the batch, which key their dropout
-    weights: float32 [m] 1, or 0 for an example that only fills the shape
-    bucket:  length to which they are padded
+    Attributes:
+      indices: int32 [m], rows of the split
+      batch_positions: int32 [m], positions in the batch, from which dropout keys are derived
+      weights: float32 [m], 1, or 0 for an example that only fills the shape
+      bucket: length to which the examples are padded
     """
 
     indices: np.ndarray
-    places: np.ndarray
+    batch_positions: np.ndarray
     weights: np.ndarray
     bucket: int
 
 
+class MicroBatchStack(NamedTuple):
+    """Micro-batches of one bucket, stacked for one dispatch: the arrays of `MicroBatch` with shape [n, m].
+
+    The first `count` (int32 scalar) of the n are real, the others zero; None: all are real.
+    """
+
+    count: Any
+    indices: Any
+    batch_positions: Any
+    weights: Any
+
+
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The permutation of the n training examples in one epoch, from a stream that numpy has frozen."""
+    """Return the permutation of the n training examples in one epoch, from a random stream that numpy has frozen."""
     state = np.random.SeedSequence([seed, epoch]).generate_state(8)
     return np.random.RandomState(state).permutation(n).astype(np.int32)
 
 
 def batch_indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
-    """Rows of the batch of a step, int32 [batch_size]. Epochs follow each other without a gap or a remainder."""
+    """Return the rows of a step's batch, int32 [batch_size]; a batch may span two epochs, and no example is dropped."""
     first, last = step * batch_size, (step + 1) * batch_size
     parts = []
     while first < last:
@@ -54,9 +68,10 @@ def batch_indices(seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
 
 
 def choose_buckets(lengths: np.ndarray, max_len: int) -> tuple[int, ...]:
-    """The lengths to pad to: as few as come within 5 % of the least padding that MAX_BUCKETS of them can give.
+    """Choose the lengths to pad to: as few as come within 5 % of the least padding that MAX_BUCKETS can reach.
 
-    lengths: [N], already cut to max_len.
+    Args:
+      lengths: [N], already cut to max_len
     """
     choices = [best_edges(lengths, max_len, count) for count in range(1, MAX_BUCKETS + 1)]
     padded = [np.take(edges, np.searchsorted(edges, lengths)).sum() for edges in choices]
@@ -64,7 +79,7 @@ def choose_buckets(lengths: np.ndarray, max_len: int) -> tuple[int, ...]:
 
 
 def best_edges(lengths: np.ndarray, max_len: int, most: int) -> tuple[int, ...]:
-    """At most `most` edges that pad all examples least: the exact dynamic programme over 64 candidates."""
+    """Return at most `most` bucket lengths with the least total padding, by dynamic programming over 64 candidates."""
     candidates = np.unique(np.ceil(np.arange(1, 65) * max_len / 64).astype(int))
     shortest, longest = np.searchsorted(candidates, [lengths.min(), lengths.max()])
     candidates = candidates[shortest : longest + 1]
@@ -88,48 +103,42 @@ def best_edges(lengths: np.ndarray, max_len: int, most: int) -> tuple[int, ...]:
     return tuple(sorted([*edges, int(candidates[j])]))
 
 
-def cut(indices: np.ndarray, lengths: np.ndarray, micro: int, buckets: tuple[int, ...]) -> list[MicroBatch]:
-    """Micro-batches of a batch, longest first. lengths [B] belong to indices [B]; a last short one is filled up."""
+def split_into_micro_batches(
+    indices: np.ndarray, lengths: np.ndarray, micro_batch: int, buckets: tuple[int, ...]
+) -> list[MicroBatch]:
+    """Split a batch into micro-batches, longest examples first; the last is filled up to `micro_batch` examples.
+
+    Args:
+      indices: int32 [B], rows of the split
+      lengths: [B], of these examples
+    """
     order = np.argsort(-lengths, kind="stable")
-    plan = []
-    for start in range(0, len(order), micro):
-        chosen = order[start : start + micro]
-        bucket = buckets[np.searchsorted(buckets, lengths[chosen[0]])]
-        fill = micro - len(chosen)
-        plan.append(
+    micro_batches = []
+    for start in range(0, len(order), micro_batch):
+        chosen = order[start : start + micro_batch]
+        fill = micro_batch - len(chosen)
+        micro_batches.append(
             MicroBatch(
                 indices=np.pad(indices[chosen], (0, fill), mode="edge").astype(np.int32),
-                places=np.pad(chosen, (0, fill), mode="edge").astype(np.int32),
+                batch_positions=np.pad(chosen, (0, fill), mode="edge").astype(np.int32),
                 weights=np.pad(np.ones(len(chosen), np.float32), (0, fill)),
-                bucket=bucket,
+                bucket=buckets[np.searchsorted(buckets, lengths[chosen[0]])],
             )
         )
-    return plan
+    return micro_batches
 
 
-def stack(parts: Sequence[MicroBatch], size: int) -> tuple[np.int32, list[np.ndarray]]:
-    """How many micro-batches there are, and their indices, places and weights [size, ...], zero beyond the last."""
-    arrays = []
-    for name in ("indices", "places", "weights"):
-        each = np.stack([getattr(part, name) for part in parts])
-        arrays.append(np.pad(each, [(0, size - len(parts))] + [(0, 0)] * (each.ndim - 1)))
-    return np.int32(len(parts)), arrays
-
-
-def side_by_side(plans: list[list[MicroBatch]]) -> list[MicroBatch]:
-    """Batches of several seeds as one, indices and places [S, m]: each micro-batch as long as the longest of them."""
-    return [
-        MicroBatch(
-            indices=np.stack([part.indices for part in parts]),
-            places=np.stack([part.places for part in parts]),
-            weights=parts[0].weights,
-            bucket=max(part.bucket for part in parts),
-        )
-        for parts in zip(*plans, strict=True)
-    ]
+def stack_micro_batches(micro_batches: Sequence[MicroBatch], size: int) -> MicroBatchStack:
+    """Stack micro-batches into arrays [size, m], zero beyond the last."""
+    missing = size - len(micro_batches)
+    arrays = (
+        np.pad(np.stack([getattr(micro_batch, name) for micro_batch in micro_batches]), [(0, missing), (0, 0)])
+        for name in ("indices", "batch_positions", "weights")
+    )
+    return MicroBatchStack(np.int32(len(micro_batches)), *arrays)
 
 
 def micro_batch_size(batch_size: int, max_len: int, accelerator: bool) -> int:
-    """Examples a micro-batch: on a CPU what stays in its cache (1,024 tokens), on an accelerator a quarter batch."""
+    """Return the examples of a micro-batch: 1,024 tokens on a CPU, to fit its cache; else a quarter of the batch."""
     target = batch_size // 4 if accelerator else max(1, 1_024 // max_len)
     return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= max(1, target))

@@ -1,197 +1,149 @@
-"""Checkpoints of a run, by orbax: the latest, to go on from, and the best, to be tested.
+"""Checkpoints of a run: one `.npz` file each; the latest to resume from, the best to test.
 
-Arrays are stored flat under their paths in the tree (`params/blocks/0/mixer/query/kernel`), so that a checkpoint
-does not depend on the classes of flax or optax, and what does not fit is named. Each is written in the background,
-under a temporary name until it is whole, with a hash of its content; the one before it stays, should it be damaged.
+Arrays are stored under their paths in the state (`params/blocks/0/mixer/query/kernel`), so a checkpoint does not depend
+on the classes of flax or optax, and an array that does not fit the model is named. A file is written under a temporary
+name, flushed to the disk and renamed, so it is complete or absent; it contains a CRC-32 of every array. The two newest
+of each kind are kept, in case the newest is damaged later.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
-import math
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from lra.errors import CheckpointError
+from lra.paths import open_atomically
 from lra.runtime.distributed import is_writer, wait_for_all
 from lra.training.step_functions import TrainState
 
 KEPT = 2
+PROGRESS = "progress.json"
+MAX_PROGRESS_BYTES = 16 * 2**20
 
 
 class Checkpoints:
-    """The checkpoints in one directory: `latest/` and `best/`, each written as a whole or not at all."""
+    """The checkpoints in one directory: `latest/STEP.npz` and `best/STEP.npz`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._managers: dict[str, ocp.CheckpointManager] = {}
-        self._damaged: set[tuple[str, int]] = set()
-
-    def _manager(self, kind: str) -> ocp.CheckpointManager:
-        if kind not in self._managers:
-            options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True, enable_async_checkpointing=True)
-            with _written(self._directory / kind):
-                self._managers[kind] = ocp.CheckpointManager((self._directory / kind).resolve(), options=options)
-        return self._managers[kind]
+        self._saved: dict[str, int] = {}
 
     def save(self, kind: str, state: TrainState, progress: dict[str, Any]) -> None:
-        """Saves the state and what is known of the run so far (JSON values).
-
-        It returns while the files are still being written; the next `save`, `settle` or the end of the context waits.
+        """Save a state and JSON values about the run so far; on the disk when this returns.
 
         Raises:
-          CheckpointError: this one or the one before could not be written.
+          CheckpointError: the file could not be written; earlier checkpoints are kept
         """
-        manager = self._manager(kind)
-        self.settle()  # what failed in the background is told here, and one kind follows the other
-        for number in [n for k, n in self._damaged if k == kind]:
-            if is_writer():
-                shutil.rmtree(self._directory / kind / str(number), ignore_errors=True)
-            wait_for_all("a damaged checkpoint is removed")
-            self._damaged.remove((kind, number))
-            manager.reload()
-        if manager.latest_step() == state.step:
+        if self._saved.get(kind) == state.step:
             return
-        arrays = {name: np.array(leaf) for name, leaf in flatten(state).items()}
-        said = {"progress": progress, "sha256": _content(arrays, progress)}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), progress=ocp.args.JsonSave(said))
-        with _written(self._directory / kind):
-            manager.save(state.step, args=args, force=True)
-
-    def settle(self) -> None:
-        """Waits until all is on disk.
-
-        Raises:
-          CheckpointError: something could not be written.
-        """
-        for kind, manager in self._managers.items():
-            with _written(self._directory / kind):
-                manager.wait_until_finished()
+        path = self._directory / kind / f"{state.step}.npz"
+        if is_writer():
+            arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in flatten(state).items()}
+            arrays[PROGRESS] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+            try:
+                with open_atomically(path) as file:
+                    np.savez(file, allow_pickle=False, **arrays)
+                for old in self._paths(kind)[KEPT:]:
+                    old.unlink()
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path.parent}: the checkpoint could not be written ({error}). The previous one is kept: "
+                    "fix the cause, for example a full disk, and the same command resumes from it"
+                ) from error
+        wait_for_all("a checkpoint is written")
+        self._saved[kind] = state.step
 
     def load(self, kind: str, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest whole state of `kind`, or that of `step`, in the shape of `like`; None if there is none.
+        """Load the newest undamaged state of `kind`, or that of `step`; return None if there is none.
 
-        A damaged one is said, and the one before it is taken.
+        For a damaged checkpoint a warning is printed, and the previous one is loaded.
+
+        Args:
+          like: a state of the same shapes, which gives the structure and the devices
 
         Raises:
-          CheckpointError: all there are damaged; or it belongs to another model: the first array that differs is named.
+          CheckpointError: all checkpoints are damaged, or they belong to another model; the message names the first
+            array that differs
         """
-        manager = self._manager(kind)
-        there = [s for s in sorted(manager.all_steps(), reverse=True) if step in (None, s)]
-        expected = flatten(like)
-        found: Mapping[str, Any]
-        progress: dict[str, Any]
-        for number in there:
+        directory, expected = self._directory / kind, flatten(like)
+        paths = [path for path in self._paths(kind) if step in (None, int(path.stem))]
+        if not paths and step is None and directory.is_dir() and any(path.is_dir() for path in directory.iterdir()):
+            raise CheckpointError(
+                f"{directory}: an earlier version of the suite wrote these checkpoints, and this one cannot read them; "
+                "use that version, or delete the run's directory to start from scratch"
+            )
+        limit = 2 * sum(leaf.nbytes for leaf in expected.values()) + MAX_PROGRESS_BYTES
+        for path in paths:
             try:
-                described = self._described(kind, number)
-                if _size(described) > 2 * _size(expected):  # another model's, of any size: it is not read
-                    found, progress = described, {}
-                else:
-                    found, progress = self._read(kind, number)
+                size = path.stat().st_size
+                arrays, progress = _read(path) if size <= limit else ({}, {})
             except PermissionError:
                 raise
-            except Exception as error:  # of whatever kind a torn or altered file provokes in orbax and what it uses
+            except Exception as error:  # a damaged file can raise anything in zipfile, numpy and json
                 reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-                place = self._directory / kind / str(number)
-                print(f"{place}: damaged ({reason}); the checkpoint before it is taken", file=sys.stderr, flush=True)
-                self._damaged.add((kind, number))
+                print(f"{path}: damaged ({reason}); the previous checkpoint is used", file=sys.stderr, flush=True)
                 continue
-            if other := _difference(found, expected):
+            difference = _difference(arrays, expected) if arrays else f"the file has {size:,} bytes, too many for it"
+            if difference:
                 raise CheckpointError(
-                    f"{self._directory / kind}: {other} in this model; "
-                    "it was written by another version or configuration: delete the run's directory to start anew"
+                    f"{path}: not a checkpoint of this model ({difference}); another version or configuration "
+                    "wrote it: delete the run's directory to start from scratch"
                 )
-            return _fitted(found, like), progress
-        if there and step is None:
+            return _as_state(arrays, like), progress
+        if paths and step is None:
             raise CheckpointError(
-                f"{self._directory / kind}: every checkpoint was damaged; delete the run's directory to start anew"
+                f"{directory}: all checkpoints are damaged; delete the run's directory to start from scratch"
             )
         return None
 
-    def _described(self, kind: str, step: int) -> Mapping[str, Any]:
-        """Shape and dtype of each array."""
-        place = (self._directory / kind / str(step) / "state").resolve()
-        return ocp.StandardCheckpointHandler().metadata(place).tree
-
-    def _read(self, kind: str, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
-        restored = self._manager(kind).restore(step, args=args)
-        arrays = {name: np.asarray(array) for name, array in restored.state.items()}
-        said = restored.progress
-        if "sha256" not in said or "progress" not in said:
-            raise CheckpointError("written by a version without hashes")
-        if _content(arrays, said["progress"]) != said["sha256"]:
-            raise CheckpointError("its content is not what was written")
-        return arrays, said["progress"]
-
-    def __enter__(self) -> Checkpoints:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self.settle()
-        finally:
-            for manager in self._managers.values():
-                manager.close()
+    def _paths(self, kind: str) -> list[Path]:
+        """Return the checkpoints of a kind, newest first."""
+        paths = (path for path in (self._directory / kind).glob("*.npz") if path.stem.isdecimal())
+        return sorted(paths, key=lambda path: int(path.stem), reverse=True)
 
 
-def _size(arrays: Mapping[str, Any]) -> int:
-    """Bytes."""
-    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in arrays.values())
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a file completely, so that every CRC is compared."""
+    arrays = {}
+    with zipfile.ZipFile(path) as file:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
+            raise zipfile.BadZipFile("compressed, which no checkpoint is")
+        for member in file.infolist():
+            content = io.BytesIO(file.read(member))
+            arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(content, allow_pickle=False)
+    return arrays, json.loads(arrays.pop(PROGRESS).tobytes())
 
 
-def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The first array that is not of the same shape and dtype in both; "" if all are."""
-    for name in sorted(expected.keys() | found.keys()):
-        here = [f"{a.shape} {a.dtype}" if a is not None else "missing" for a in (expected.get(name), found.get(name))]
-        if here[0] != here[1]:
-            return f"{name} is {here[1]} there and {here[0]}"
+def _difference(arrays: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Return the first array whose shape or dtype differs, in words; "" if there is none."""
+    for name in sorted(expected.keys() | arrays.keys()):
+        stored, wanted = (
+            f"{a.shape} {a.dtype}" if a is not None else "missing" for a in (arrays.get(name), expected.get(name))
+        )
+        if stored != wanted:
+            return f"{name} is {stored} in the file and {wanted} in this model"
     return ""
 
 
-def _fitted(found: Mapping[str, np.ndarray], like: TrainState) -> TrainState:
+def _as_state(arrays: Mapping[str, np.ndarray], like: TrainState) -> TrainState:
     leaves = [
-        jax.device_put(found[name], leaf.sharding) if isinstance(leaf, jax.Array) else found[name]
+        jax.device_put(arrays[name], leaf.sharding) if isinstance(leaf, jax.Array) else arrays[name]
         for name, leaf in flatten(like).items()
     ]
     state = jax.tree.unflatten(jax.tree.structure(like._replace(step=0)), leaves)
     return state._replace(step=int(state.step))
 
 
-@contextmanager
-def _written(place: Path) -> Iterator[None]:
-    """Turns what goes wrong when files are written into a message that says where, and how to go on."""
-    try:
-        yield
-    except Exception as error:  # of whatever kind orbax and what it uses make of a full or read-only disk
-        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-        raise CheckpointError(
-            f"{place}: the checkpoint could not be written ({reason}). The one before it is kept: mend that, "
-            "a full disk perhaps, and the same command goes on from there"
-        ) from error
-
-
-def _content(arrays: Mapping[str, np.ndarray], progress: Any) -> str:
-    digest = hashlib.sha256(json.dumps(progress, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
 def flatten(state: TrainState) -> dict[str, Any]:
-    """All arrays of a state under their paths."""
+    """Return all arrays of a state under their paths."""
     state = state._replace(step=np.int64(state.step))  # type: ignore[arg-type]
     paths = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}

@@ -1,7 +1,8 @@
-"""A split on the device, and batches of token ids gathered from it inside jit."""
+"""A split on the devices, and batches of token ids gathered from it inside jit."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -9,13 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from lra.training.batching import choose_buckets
 from tasks.core import Split
 from tasks.errors import DataError
 
 
 class DeviceSplit(NamedTuple):
-    """data: uint8 [D, width] where all documents are equally long, else [total]; starts, lengths: int32 [D];
-    labels: int32 [N]; items: int32 [N] or [N, 2]."""
+    """The arrays of a split: D documents and N examples.
+
+    Attributes:
+      data: uint8 [D, width] if all documents have the same length, else [total]
+      starts: int32 [D], offset of each document in `data`
+      lengths: int32 [D], cut to max_len
+      labels: int32 [N]
+      items: int32 [N] or [N, 2], the documents of each example
+    """
 
     data: jax.Array
     starts: jax.Array
@@ -24,21 +33,56 @@ class DeviceSplit(NamedTuple):
     items: jax.Array
 
 
+@dataclasses.dataclass(frozen=True)
+class DeviceDataset:
+    """A split on the devices, with what the host needs to form micro-batches.
+
+    Attributes:
+      lengths: [N], tokens of each example
+      buckets: lengths that examples are padded to
+      labels: [N]
+      count: the first `count` examples are used
+    """
+
+    arrays: DeviceSplit
+    lengths: np.ndarray
+    buckets: tuple[int, ...]
+    labels: np.ndarray
+    count: int
+
+    @classmethod
+    def put(cls, split: Split, max_len: int, sharding: Sharding, *, limit: int | None = None) -> DeviceDataset:
+        """Copy a split to the devices, its documents cut to max_len.
+
+        Raises:
+          DataError: as `put_split`
+        """
+        lengths = example_lengths(split, max_len)
+        count = len(split) if limit is None else min(limit, len(split))
+        buckets = choose_buckets(lengths, max_len)
+        return cls(put_split(split, max_len, sharding), lengths, buckets, split.labels, count)
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of the examples that are used."""
+        return int(self.lengths[: self.count].sum())
+
+
 def example_lengths(split: Split, max_len: int) -> np.ndarray:
-    """Tokens of each example, [N]; of a pair, those of its longer document."""
+    """Return the tokens of each example, [N]; for pairs, those of the longer document."""
     lengths = np.minimum(split.lengths, max_len)
     return lengths if lengths.ndim == 1 else lengths.max(1)
 
 
-def put(split: Split, max_len: int, everywhere: Sharding) -> DeviceSplit:
-    """The split on every device, documents cut to max_len.
+def put_split(split: Split, max_len: int, sharding: Sharding) -> DeviceSplit:
+    """Copy a split to the devices, its documents cut to max_len.
 
     Raises:
-      DataError: an empty document, or ragged data beyond 2 GiB (int32 offsets).
+      DataError: a document is empty, or ragged data have more than 2 GiB (int32 offsets)
     """
     lengths = np.diff(split.offsets)
     if not len(split) or lengths.min() < 1:
-        raise DataError("a split without examples, or with an empty document, cannot be trained on")
+        raise DataError("the split has no examples, or an empty document; it cannot be used")
     if (lengths == lengths[0]).all():  # rows: no offset can overflow, however large the split
         data = split.data.reshape(len(lengths), -1)[:, :max_len]
     elif len(split.data) + max_len < 2**31:
@@ -52,17 +96,22 @@ def put(split: Split, max_len: int, everywhere: Sharding) -> DeviceSplit:
         "labels": np.asarray(split.labels, np.int32),
         "items": split.items,
     }
-    return DeviceSplit(**jax.device_put(arrays, everywhere))
+    return DeviceSplit(**jax.device_put(arrays, sharding))
 
 
 def gather(split: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:
-    """Token ids (byte + 1; 0 is padding) int32 [m, bucket] or [m, 2, bucket], and labels int32 [m]."""
+    """Return token ids int32 [m, bucket] or [m, 2, bucket], and labels int32 [m].
+
+    A token id is a byte + 1; 0 is padding.
+    """
     documents = split.items[indices]
     position = jnp.arange(bucket)
     if split.data.ndim == 2:
-        rows = split.data[documents][..., :bucket]
-        bytes_ = jnp.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, bucket - rows.shape[-1])])
+        document_rows = split.data[documents][..., :bucket]
+        document_bytes = jnp.pad(
+            document_rows, [(0, 0)] * (document_rows.ndim - 1) + [(0, bucket - document_rows.shape[-1])]
+        )
     else:
-        bytes_ = split.data[split.starts[documents][..., None] + position]
+        document_bytes = split.data[split.starts[documents][..., None] + position]
     real = position < split.lengths[documents][..., None]
-    return jnp.where(real, bytes_.astype(jnp.int32) + 1, 0), split.labels[indices]
+    return jnp.where(real, document_bytes.astype(jnp.int32) + 1, 0), split.labels[indices]

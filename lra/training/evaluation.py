@@ -1,49 +1,24 @@
-"""Evaluation: every example once, whatever the batch size."""
+"""Evaluation: every example once, in micro-batches of any size."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 
-from lra.runtime.distributed import whole
-from lra.training.batching import choose_buckets, cut
-from lra.training.device_dataset import DeviceSplit, example_lengths, put
+from lra.runtime.distributed import all_gather
+from lra.training.batching import split_into_micro_batches
+from lra.training.device_dataset import DeviceDataset
 from lra.training.flops import flops_of_jaxpr
-from lra.training.step_functions import Program, TrainState
-from tasks.core import Split
+from lra.training.step_functions import StepFunctions, TrainState
 
-
-@dataclasses.dataclass(frozen=True)
-class Resident:
-    """A split, on the devices and ready to be cut into micro-batches. `count` of its examples are used."""
-
-    arrays: DeviceSplit
-    lengths: np.ndarray  # [N]
-    buckets: tuple[int, ...]
-    labels: np.ndarray  # [N]
-    count: int
-
-    @classmethod
-    def of(cls, split: Split, program: Program, *, limit: int | None = None) -> Resident:
-        max_len = program.config.max_len
-        lengths = example_lengths(split, max_len)
-        buckets = choose_buckets(lengths, max_len)
-        count = len(split) if limit is None else min(limit, len(split))
-        return cls(put(split, max_len, program.everywhere), lengths, buckets, split.labels, count)
-
-    @property
-    def tokens(self) -> int:
-        return int(self.lengths[: self.count].sum())
-
-    def tokens_of(self, examples: int) -> float:
-        """Tokens of so many examples, on average."""
-        return examples * float(self.lengths.mean())
+CPU_TOKENS = 16_384  # in a micro-batch of an evaluation
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """predictions: uint8 [N]; labels: uint8 [N]; loss: mean cross-entropy in nats."""
+    """Predictions and labels, uint8 [N], and the mean cross-entropy in nats."""
 
     predictions: np.ndarray
     labels: np.ndarray
@@ -51,38 +26,54 @@ class Evaluation:
 
     @property
     def correct(self) -> np.ndarray:
+        """Whether each prediction is correct, bool [N]."""
         return self.predictions == self.labels
 
     @property
     def accuracy(self) -> float:
+        """The fraction of correct predictions."""
         return float(self.correct.mean())
 
 
-def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> list[Evaluation]:
-    """Classifies each of the first `split.count` examples once; micro-batches of `micro`, the last one filled up.
+def evaluation_micro_batch(functions: StepFunctions) -> int:
+    """Return the examples of a micro-batch of an evaluation: the batch size, or on a CPU a number of tokens."""
+    if jax.default_backend() != "cpu":
+        return functions.config.train.batch_size
+    return functions.devices * max(1, CPU_TOKENS // functions.config.max_len)
 
-    Returns:
-      the evaluation of each of the program's seeds
+
+def evaluate(
+    functions: StepFunctions, state: TrainState, dataset: DeviceDataset, micro_batch: int | None = None
+) -> Evaluation:
+    """Classify each of the first `dataset.count` examples once.
+
+    Args:
+      micro_batch: examples computed together; None: `evaluation_micro_batch`
     """
-    shape = (len(program.seeds), split.count)
-    predictions, losses = np.zeros(shape, np.uint8), np.zeros(shape, np.float64)
-    rows = np.arange(split.count, dtype=np.int32)
-    plan = cut(rows, split.lengths[: split.count], micro, split.buckets)
-    results = [program.predict(state.params, state.rest, split.arrays, m.indices, bucket=m.bucket) for m in plan]
-    for m, (classes, loss) in zip(plan, whole(results), strict=True):
-        real = m.weights > 0
-        predictions[:, m.indices[real]] = classes[..., real]
-        losses[:, m.indices[real]] = loss[..., real]
-    labels = split.labels[: split.count]
-    return [Evaluation(p, labels, float(loss.mean())) for p, loss in zip(predictions, losses, strict=True)]
+    predictions, losses = np.zeros(dataset.count, np.uint8), np.zeros(dataset.count, np.float64)
+    micro_batches = split_into_micro_batches(
+        np.arange(dataset.count, dtype=np.int32),
+        dataset.lengths[: dataset.count],
+        micro_batch or evaluation_micro_batch(functions),
+        dataset.buckets,
+    )
+    outputs = [
+        functions.predict(state.params, state.buffers, dataset.arrays, batch.indices, bucket=batch.bucket)
+        for batch in micro_batches
+    ]
+    for batch, (classes, loss) in zip(micro_batches, all_gather(outputs), strict=True):
+        real = batch.weights > 0
+        predictions[batch.indices[real]] = classes[real]
+        losses[batch.indices[real]] = loss[real]
+    return Evaluation(predictions, dataset.labels[: dataset.count], float(losses.mean()))
 
 
-def forward_flops(program: Program, state: TrainState, split: Resident, micro: int) -> float:
-    """Return the operations of the forward pass of one example of max_len tokens; of a pair, those of both parts.
+def forward_flops(functions: StepFunctions, state: TrainState, dataset: DeviceDataset) -> float:
+    """Return the operations of the forward pass of one example of max_len tokens; for pairs, of both documents.
 
-    Counted on the program that `evaluate` runs, so that nothing is traced for it that was not traced before.
+    They are counted on the function that `evaluate` traces with its default micro-batch.
     """
-    rows, length = np.zeros(micro, np.int32), program.config.max_len
-    traced = program.predict.trace(state.params, state.rest, split.arrays, rows, bucket=length)
-    of_one_device = flops_of_jaxpr(traced.jaxpr.jaxpr)
-    return of_one_device * program.devices / (micro * len(program.seeds))
+    micro_batch = evaluation_micro_batch(functions)
+    indices, length = np.zeros(micro_batch, np.int32), functions.config.max_len
+    traced = functions.predict.trace(state.params, state.buffers, dataset.arrays, indices, bucket=length)
+    return flops_of_jaxpr(traced.jaxpr.jaxpr) * functions.devices / micro_batch

@@ -1,9 +1,10 @@
-"""What is known of a run while it goes on: its curve, its validations, its best step. Saved with every checkpoint."""
+"""The measurements of a run so far: curve, validations, best step, time. Saved with every checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,18 +17,18 @@ from lra.typed import mistyped
 
 
 @dataclasses.dataclass
-class Journal:
-    """The course of one run.
+class History:
+    """The measurements of one run.
 
     Attributes:
-      steps: of the whole run
+      steps: planned steps of the run
       first_selectable: first step whose validation may select the checkpoint that is tested; None: the last is tested
-      curve: [step, loss, accuracy], means over the steps since the point before, on training batches
+      curve: [step, loss, accuracy], means over the steps since the previous point, on training batches
       sums: of loss and accuracy since the last point of the curve, and the number of steps
       validation: [step, loss, accuracy]
-      seconds: so far, in all processes that worked on it; with compilation, evaluations and checkpoints
-      timed_steps, timed_seconds: steps whose time is known without these, and that time (`lra.training.meter`)
-      failed: step, loss and gradient norm of the first step that was not finite; nothing is written after it
+      seconds: so far, in all processes that trained the run, with compilation, evaluations and checkpoints
+      timed_steps, timed_seconds: steps that were timed without these, and their time (`lra.training.meter`)
+      failed: step, loss and gradient norm of the first step that was not finite; nothing is recorded after it
     """
 
     steps: int
@@ -39,9 +40,21 @@ class Journal:
     timed_steps: int = 0
     timed_seconds: float = 0.0
     failed: tuple[int, float, float] | None = None
+    _pending: list[tuple[int, jax.Array]] = dataclasses.field(default_factory=list, init=False, compare=False)
 
-    def write(self, step: int, loss: float, accuracy: float, norm: float) -> None:
-        """Takes what one step measured."""
+    def add(self, step: int, metrics: jax.Array) -> None:
+        """Take loss, accuracy and gradient norm of `step` and the steps after it, [n, 3], without waiting for them."""
+        self._pending.append((step, metrics))
+
+    def flush(self, *, keep_pending: int = 0) -> None:
+        """Wait for the metrics of all dispatches but the newest `keep_pending`, and record them."""
+        while len(self._pending) > keep_pending:
+            first, metrics = self._pending.pop(0)
+            for step, values in enumerate(np.asarray(metrics), first):
+                self.record(step, *map(float, values))
+
+    def record(self, step: int, loss: float, accuracy: float, norm: float) -> None:
+        """Record the metrics of one step."""
         if self.failed is not None:
             return
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -53,12 +66,17 @@ class Journal:
             self.curve.append([step + 1, self.sums[0] / self.sums[2], self.sums[1] / self.sums[2]])
             self.sums = [0.0, 0.0, 0]
 
-    def validate(self, step: int, loss: float, accuracy: float) -> None:
-        """Takes what one validation measured."""
+    def record_validation(self, step: int, loss: float, accuracy: float) -> None:
+        """Record one evaluation on the validation split."""
         if math.isfinite(loss):
             self.validation.append([step, loss, accuracy])
         else:
             self.failed = (step, loss, math.nan)
+
+    def record_time(self, steps: int, seconds: float) -> None:
+        """Record the time of steps, without compilation, evaluations and checkpoints."""
+        self.timed_steps += steps
+        self.timed_seconds += seconds
 
     @property
     def steps_per_second(self) -> float | None:
@@ -70,53 +88,29 @@ class Journal:
         """The step of the best validation among those that may select; of equals, the earliest."""
         return best_step(self.validation, self.first_selectable)
 
-
-class Journals:
-    """The journals of all seeds of a program, and the metrics of steps that are still under way."""
-
-    def __init__(self, each: list[Journal]) -> None:
-        self.each = each
-        self._waiting: list[tuple[int, jax.Array]] = []
-
-    def add(self, step: int, metrics: jax.Array) -> None:
-        """Takes [loss, accuracy, gradient norm] of `step` and those after it, [n, (S,) 3], without waiting for them."""
-        self._waiting.append((step, metrics))
-
-    def settle(self, *, leave: int = 0) -> None:
-        """Waits for all dispatches but the newest `leave`, and writes them down."""
-        while len(self._waiting) > leave:
-            first, metrics = self._waiting.pop(0)
-            for step, row in enumerate(np.asarray(metrics).reshape(len(metrics), -1, 3), first):
-                for journal, values in zip(self.each, row, strict=True):
-                    journal.write(step, *map(float, values))
-
-    def count(self, steps: int, seconds: float) -> None:
-        """Takes steps whose time is known."""
-        for journal in self.each:
-            journal.timed_steps += steps
-            journal.timed_seconds += seconds
-
     @property
-    def going_on(self) -> list[Journal]:
-        """Of the seeds that have not failed."""
-        return [journal for journal in self.each if journal.failed is None]
-
-    @property
-    def accuracies(self) -> list[float | None]:
-        """The latest validation accuracy of each seed; None before its first."""
-        return [journal.validation[-1][2] if journal.validation else None for journal in self.each]
+    def validation_accuracy(self) -> float | None:
+        """The latest validation accuracy; None before the first validation."""
+        return self.validation[-1][2] if self.validation else None
 
     def to_json(self) -> dict[str, Any]:
-        return {"journals": [dataclasses.asdict(journal) for journal in self.each]}
+        """Return the fields as JSON values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Journals:
-        """Raises RunError: written by another version."""
+    def from_json(cls, fields: Mapping[str, Any]) -> History:
+        """Invert `to_json`.
+
+        Raises:
+          RunError: it was written by another version
+        """
         try:
-            each = [Journal(**journal) for journal in fields["journals"]]
-            wrong = next(filter(None, (mistyped(dataclasses.replace(j, failed=None), Journal) for j in each)), "")
+            history = cls(**fields)
+            problem = mistyped(dataclasses.replace(history, failed=None), cls)
         except (KeyError, TypeError) as error:
-            wrong = repr(error)
-        if wrong:
-            raise RunError(f"the checkpoint's journal is of another version ({wrong}): delete the run's directory")
-        return cls(each)
+            problem = repr(error)
+        if problem:
+            raise RunError(
+                f"the history in the checkpoint was written by another version ({problem}): delete the run's directory"
+            )
+        return history

@@ -1,9 +1,7 @@
-"""The compiled functions of a run: gradient of a micro-batch, update, prediction. No loops, no files."""
+"""The compiled functions of a run: gradient of micro-batches, parameter update, prediction. No loops, no files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,31 +15,48 @@ from lra.config import RunConfig
 from lra.errors import ConfigError
 from lra.runtime.devices import compiler_options, device_mesh
 from lra.runtime.numerics import pin
-from lra.training.batching import micro_batch_size
-from lra.training.device_dataset import DeviceSplit, gather
+from lra.training.batching import MicroBatchStack, micro_batch_size
+from lra.training.device_dataset import DeviceDataset, DeviceSplit, gather
 from lra.training.optimizer import optimizer
 from models import mixers
 from models.core import Dims
 from models.encoder import Classifier, EncoderConfig
-from tasks.core import Card
+from tasks.core import Card, Split
 
 PyTree = Any
-DEALT, EVERYWHERE = PartitionSpec("data"), PartitionSpec()
+BATCH_SHARDED, REPLICATED = PartitionSpec("data"), PartitionSpec()
 
 
 class TrainState(NamedTuple):
-    """step: updates done; params: trained; rest: drawn once and kept; opt: state of the optimiser."""
+    """Everything that training changes.
+
+    Attributes:
+      step: number of updates made
+      params: trained parameters
+      buffers: arrays that were drawn once and are not trained, such as random projections
+      opt_state: state of the optimizer
+    """
 
     step: int
     params: PyTree
-    rest: PyTree
-    opt: PyTree
+    buffers: PyTree
+    opt_state: PyTree
 
 
-class Totals(NamedTuple):
-    """Sums over the micro-batches of one step, [devices, ...]: gradient of the mean loss, mean loss, fraction correct.
+class StepInputs(NamedTuple):
+    """What the gradient of a step depends on, apart from its micro-batches."""
 
-    Each device adds up what it has computed itself; they are summed over devices once a step.
+    params: PyTree
+    buffers: PyTree
+    data: DeviceSplit
+    dropout_key: jax.Array
+    step: Any  # uint32 scalar
+
+
+class GradientAccumulator(NamedTuple):
+    """Sums over the micro-batches of one step, [devices, ...]: gradient of the mean loss, mean loss, share correct.
+
+    Each device adds up its own examples; the devices are summed once, in the update.
     """
 
     grads: PyTree
@@ -49,86 +64,82 @@ class Totals(NamedTuple):
     correct: jax.Array
 
 
-class Program:
-    """One encoder with its mixer, its loss and its optimiser, as pure jitted functions on arrays.
+class StepFunctions:
+    """One encoder with its mixer, loss and optimizer, as pure jitted functions on arrays.
 
-    seeds:       that are trained, here one (`lra.training.multi_seed` has several)
-    mesh:        the devices; parameters and data are on each, the examples of a micro-batch are dealt out
-    devices:     that examples are dealt to, each of them one or several that share the positions
-    micro_batch: examples that are computed together, on all devices
-    parts:       micro-batches of a step
-    rows:        how the examples of a micro-batch lie in indices and places, and in predictions
+    Attributes:
+      mesh: the devices; parameters and data are replicated, the examples of a micro-batch are sharded
+      devices: number of shards of a micro-batch; with `length_shards` several devices form one shard
+      micro_batch: examples computed together, on all devices
+      micro_batches_per_step: number of micro-batches in a batch
+      parameters: number of trained parameters
     """
-
-    rows = DEALT
 
     def __init__(self, config: RunConfig, card: Card) -> None:
         pin()
         self.config = config
-        self.seeds: tuple[int, ...] = (config.seed,)
         self._encoder = encoder_config(config, card)
         self._mixer = mixers.resolve(config.mixer)
         if self._mixer.sha256 != config.mixer_sha256:
-            raise ConfigError(f"{config.mixer} is no longer the file that this run began with ({config.mixer_label})")
+            raise ConfigError(
+                f"{config.mixer} has changed since this run was configured ({config.mixer_label}); "
+                "start the command again to train the changed mixer as a new run"
+            )
         mixers.check_options(self._mixer.cls, config.mixer_options)
-        self._init_key, self.dropout_key = self._streams()
+        self._init_key, self.dropout_key = seed_keys(config.seed)
         model = nnx.eval_shape(lambda: self._model(jax.random.key(0)))
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self._optimizer = optimizer(config.train, params)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
-        plan = config.train
-        if config.max_len % plan.length_shards:
-            raise ConfigError(f"--train.length-shards {plan.length_shards} does not divide max-len {config.max_len}")
-        self.mesh = device_mesh(plan.batch_size, plan.micro_batch, plan.length_shards)
+
+        train = config.train
+        if config.max_len % train.length_shards:
+            raise ConfigError(f"--train.length-shards {train.length_shards} does not divide max-len {config.max_len}")
+        self.mesh = device_mesh(train.batch_size, train.micro_batch, train.length_shards)
         self.devices = self.mesh.shape["data"]
-        self.everywhere, dealt = (NamedSharding(self.mesh, spec) for spec in (EVERYWHERE, DEALT))
-        accelerator = jax.default_backend() != "cpu"
-        self.micro_batch = plan.micro_batch or self.devices * micro_batch_size(
-            plan.batch_size // self.devices, config.max_len, accelerator
+        self.replicated = NamedSharding(self.mesh, REPLICATED)
+        self.micro_batch = train.micro_batch or self.devices * micro_batch_size(
+            train.batch_size // self.devices, config.max_len, accelerator=jax.default_backend() != "cpu"
         )
-        self.parts = plan.batch_size // self.micro_batch
+        self.micro_batches_per_step = train.batch_size // self.micro_batch
+
         jit = partial(jax.jit, compiler_options=compiler_options())
-        rows, several = self.rows, PartitionSpec(None, *self.rows)
-        specs = (DEALT, *(EVERYWHERE,) * 6, several, several, PartitionSpec(None, "data"))
-        self._add = self._dealt(self._add_gradients, specs, DEALT)
-        self.no_totals = jit(self._no_totals, out_shardings=dealt)
-        self.add_gradient = jit(self._add, static_argnames="bucket", donate_argnums=0)
-        self.update = jit(self._update, out_shardings=self.everywhere, donate_argnums=(0, 1))
-        self.steps = jit(self._steps, static_argnames="bucket", out_shardings=self.everywhere, donate_argnums=(0, 1))
-        predict = self._dealt(self._predict, (*(EVERYWHERE,) * 3, DEALT), rows)
-        self.predict = jit(predict, static_argnames="bucket")
+        stack_spec = MicroBatchStack(REPLICATED, *[PartitionSpec(None, "data")] * 3)
+        self._sharded_add = self._shard_map(self._add_gradients, (BATCH_SHARDED, REPLICATED, stack_spec), BATCH_SHARDED)
+        sharded_predict = self._shard_map(self._predict, (*[REPLICATED] * 3, BATCH_SHARDED), BATCH_SHARDED)
+        self.zero_gradients = jit(self._zero_gradients, out_shardings=NamedSharding(self.mesh, BATCH_SHARDED))
+        self.add_gradients = jit(self._sharded_add, static_argnames="bucket", donate_argnums=0)
+        self.update = jit(self._update, out_shardings=self.replicated, donate_argnums=(0, 1))
+        self.several_steps = jit(
+            self._several_steps, static_argnames="bucket", out_shardings=self.replicated, donate_argnums=(0, 1)
+        )
+        self.predict = jit(sharded_predict, static_argnames="bucket")
 
-    def _dealt(
-        self, function: Callable[..., PyTree], specs: tuple[PartitionSpec, ...], out: PartitionSpec
-    ) -> Callable[..., PyTree]:
-        """`function(*arrays, bucket=...)` on every device, each with what `specs` deal to it."""
+    def _shard_map(self, function: Any, in_specs: tuple[PyTree, ...], out_specs: PartitionSpec) -> Any:
+        """Return `function(*arrays, bucket=...)` as it runs on every device, each with its shard of the arrays."""
 
-        def dealt(*arrays: Any, bucket: int) -> PyTree:
-            on_device = partial(function, bucket=bucket)
-            # With check_vma the gradient of what every device has would be summed over devices in each micro-batch.
+        def sharded(*arrays: Any, bucket: int) -> PyTree:
+            # With check_vma, the gradient of replicated parameters would be summed over devices in each micro-batch.
             # Positions are left to the partitioner, along the axis "length".
             return jax.shard_map(
-                on_device, mesh=self.mesh, in_specs=specs, out_specs=out, axis_names={"data"}, check_vma=False
+                partial(function, bucket=bucket),
+                mesh=self.mesh,
+                in_specs=in_specs,
+                out_specs=out_specs,
+                axis_names={"data"},
+                check_vma=False,
             )(*arrays)
 
-        return dealt
+        return sharded
+
+    def dataset(self, split: Split, *, limit: int | None = None) -> DeviceDataset:
+        """Copy a split, or the first `limit` examples of it, to the devices of this run."""
+        return DeviceDataset.put(split, self.config.max_len, self.replicated, limit=limit)
 
     def classifier(self, state: TrainState) -> Classifier:
-        """The model with these parameters."""
-        return nnx.merge(self._graph, state.params, state.rest)
-
-    def of_seed(self, state: TrainState, number: int) -> TrainState:
-        """The part of one of `seeds`; here there is only one."""
-        return state
-
-    def joined(self, states: Sequence[TrainState]) -> TrainState:
-        """One state of the parts of all seeds."""
-        return states[0]
-
-    def _streams(self) -> tuple[jax.Array, jax.Array]:
-        """The seed's two streams: what parameters are drawn from, and what dropout is drawn from."""
-        return seed_streams(self.config.seed)
+        """Return the model with the parameters of a state."""
+        return nnx.merge(self._graph, state.params, state.buffers)
 
     def _model(self, key: jax.Array) -> Classifier:
         def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
@@ -137,138 +148,121 @@ class Program:
         return Classifier(self._encoder, make_mixer, rngs=nnx.Rngs(params=key))
 
     def init(self) -> TrainState:
-        """The state before the first step, a function of the seed alone."""
+        """Return the state before the first step, a function of the seed alone."""
 
-        return TrainState(0, *jax.jit(self._arrays, out_shardings=self.everywhere)(self._init_key))
+        def arrays(key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+            _, *trees = nnx.split(self._model(key), nnx.Param, ...)
+            params, buffers = trees
+            return params, buffers, self._optimizer.init(params)
 
-    def _arrays(self, key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
-        _, *parts = nnx.split(self._model(key), nnx.Param, ...)
-        return parts[0], parts[1], self._optimizer.init(parts[0])
+        return TrainState(0, *jax.jit(arrays, out_shardings=self.replicated)(self._init_key))
 
-    def _examples(self, data: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:
-        """`gather`, with the positions dealt out along "length" where several devices share them."""
+    def _gather(self, data: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:
+        """Return `gather`'s token ids and labels, with positions sharded along "length" if it has several devices."""
         shards = self.mesh.shape["length"]
         if shards == 1:
             return gather(data, indices, bucket)
         ids, labels = gather(data, indices, -(-bucket // shards) * shards)
-        along = PartitionSpec(*[None] * (ids.ndim - 1), "length")
-        return jax.lax.with_sharding_constraint(ids, along), labels
+        along_length = PartitionSpec(*[None] * (ids.ndim - 1), "length")
+        return jax.lax.with_sharding_constraint(ids, along_length), labels
 
-    def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, keys: jax.Array | None) -> jax.Array:
-        return nnx.merge(self._graph, params, rest)(ids, keys=keys)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        """The protocol's matmul precision, for all that is traced within the context."""
-        return jax.default_matmul_precision(self.config.train.matmul_precision)
-
-    def _no_totals(self, params: PyTree) -> Totals:
+    def _zero_gradients(self, params: PyTree) -> GradientAccumulator:
         def zeros(shape: tuple[int, ...]) -> jax.Array:
             return jnp.zeros((self.devices, *shape))
 
-        return Totals(jax.tree.map(lambda p: zeros(p.shape), params), zeros(()), zeros(()))
+        return GradientAccumulator(jax.tree.map(lambda p: zeros(p.shape), params), zeros(()), zeros(()))
 
-    def _add_gradients(self, totals: Totals, *arguments: Any, bucket: int) -> Totals:
-        """`_add_gradient` for the first `count` of several micro-batches [n, m]; None: for all.
+    def _add_gradients(
+        self, accumulator: GradientAccumulator, inputs: StepInputs, stack: MicroBatchStack, *, bucket: int
+    ) -> GradientAccumulator:
+        """Add a device's share of several micro-batches to its own accumulator.
 
-        They are one dispatch, for after each of them the devices would wait for the slowest.
-        arguments: params, rest, data, dropout key, step, count, indices, places, weights
+        One dispatch computes them all, because after each dispatch the devices wait for the slowest.
         """
-        *held, count, indices, places, weights = arguments
-        add: Callable[..., Totals] = self._add_gradient
+        batch_size = self.config.train.batch_size
 
-        def part(n: jax.Array, totals: Totals) -> Totals:
-            return add(totals, *held, indices[n], places[n], weights[n], bucket=bucket)
+        def add_one(n: jax.Array, accumulator: GradientAccumulator) -> GradientAccumulator:
+            indices, batch_positions, weights = stack.indices[n], stack.batch_positions[n], stack.weights[n]
+            ids, labels = self._gather(inputs.data, indices, bucket)
+            rng_keys = None
+            if self.config.model.dropout or self.config.model.attention_dropout:
+                step_key = jax.random.fold_in(inputs.dropout_key, inputs.step)
+                rng_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch_positions)
 
-        return jax.lax.fori_loop(0, len(indices) if count is None else count, part, totals)
+            def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+                logits = nnx.merge(self._graph, params, inputs.buffers)(ids, keys=rng_keys)
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                hits = (logits.argmax(-1) == labels) * weights
+                return (losses * weights).sum() / batch_size, hits.sum()
 
-    def _add_gradient(
-        self,
-        totals: Totals,
-        params: PyTree,
-        rest: PyTree,
-        data: DeviceSplit,
-        dropout_key: jax.Array,
-        step: jax.Array,
-        indices: jax.Array,
-        places: jax.Array,
-        weights: jax.Array,
-        *,
-        bucket: int,
-    ) -> Totals:
-        """Adds a device's part of a micro-batch [m] to its own totals."""
-        ids, labels = self._examples(data, indices, bucket)
-        keys = None
-        if self.config.model.dropout or self.config.model.attention_dropout:
-            step_key = jax.random.fold_in(dropout_key, step)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
+            # The context is around the gradient, because custom backward functions are traced after the forward pass.
+            with jax.default_matmul_precision(self.config.train.matmul_precision):
+                (value, hits), grads = jax.value_and_grad(loss, has_aux=True)(inputs.params)
+            addition = GradientAccumulator(grads, value, hits / batch_size)
+            return jax.tree.map(lambda total, new: total + new[None], accumulator, addition)
 
-        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-            logits = self._logits(params, rest, ids, keys)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            hits = (logits.argmax(-1) == labels) * weights
-            return (losses * weights).sum() / self.config.train.batch_size, hits.sum()
+        count = len(stack.indices) if stack.count is None else stack.count
+        return jax.lax.fori_loop(0, count, add_one, accumulator)
 
-        with self._precision():  # around the gradient: custom backward functions are traced after the forward pass
-            (value, correct), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        part = Totals(grads, value, correct / self.config.train.batch_size)
-        return jax.tree.map(lambda total, new: total + new[None], totals, part)
-
-    def _update(self, params: PyTree, opt: PyTree, totals: Totals) -> tuple[PyTree, PyTree, jax.Array]:
-        """One step of the optimiser -> params, opt, [loss, accuracy, norm of the gradient].
-
-        Where loss or norm are not finite the step is not made: the parameters that gave them can be looked at.
-        """
-        grads, loss, correct = jax.tree.map(lambda total: total.sum(0), totals)
-        metrics = jnp.stack([loss, correct, optax.tree.norm(grads)])
-        updates, after = self._optimizer.update(grads, opt, params)
-        made = (optax.apply_updates(params, updates), after)
-        finite = jnp.isfinite(metrics).all()
-        params, opt = jax.tree.map(lambda new, old: jnp.where(finite, new, old), made, (params, opt))
-        return params, opt, metrics
-
-    def _steps(
-        self,
-        params: PyTree,
-        opt: PyTree,
-        rest: PyTree,
-        data: DeviceSplit,
-        dropout_key: jax.Array,
-        first: jax.Array,
-        batches: tuple[jax.Array, jax.Array, jax.Array],
-        *,
-        bucket: int,
+    def _update(
+        self, params: PyTree, opt_state: PyTree, accumulator: GradientAccumulator
     ) -> tuple[PyTree, PyTree, jax.Array]:
-        """Several steps in one dispatch -> params, opt, metrics [steps, ...].
+        """Make one optimizer step.
 
-        batches: indices, places and weights [steps, micro-batches, ...] of steps `first`, `first` + 1, ...
+        A step whose loss or gradient norm is not finite changes nothing, so the parameters before it can be examined.
+
+        Returns:
+          params, opt_state, and float32 [3]: loss, accuracy, norm of the gradient
+        """
+        grads, loss, correct = jax.tree.map(lambda total: total.sum(0), accumulator)
+        metrics = jnp.stack([loss, correct, optax.tree.norm(grads)])
+        updates, new_opt_state = self._optimizer.update(grads, opt_state, params)
+        updated = (optax.apply_updates(params, updates), new_opt_state)
+        finite = jnp.isfinite(metrics).all()
+        params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, (params, opt_state))
+        return params, opt_state, metrics
+
+    def _several_steps(
+        self, params: PyTree, opt_state: PyTree, inputs: StepInputs, stacks: MicroBatchStack, *, bucket: int
+    ) -> tuple[PyTree, PyTree, jax.Array]:
+        """Make several steps in one dispatch.
+
+        Args:
+          inputs: of the first step; its `params` are None
+          stacks: arrays [steps, micro-batches, ...], count None
+
+        Returns:
+          params, opt_state, metrics [steps, 3]
         """
 
-        def one(carry: tuple[PyTree, PyTree, jax.Array], batch: PyTree) -> tuple[Any, jax.Array]:
-            params, opt, step = carry
-            held = (params, rest, data, dropout_key, step)
-            totals = self._add(self._no_totals(params), *held, None, *batch, bucket=bucket)
-            params, opt, metrics = self._update(params, opt, totals)
-            return (params, opt, step + 1), metrics
+        def one_step(carry: tuple[PyTree, PyTree, jax.Array], stack: MicroBatchStack) -> tuple[Any, jax.Array]:
+            params, opt_state, step = carry
+            step_inputs = inputs._replace(params=params, step=step)
+            accumulator = self._sharded_add(self._zero_gradients(params), step_inputs, stack, bucket=bucket)
+            params, opt_state, metrics = self._update(params, opt_state, accumulator)
+            return (params, opt_state, step + 1), metrics
 
-        (params, opt, _), metrics = jax.lax.scan(one, (params, opt, first), batches)
-        return params, opt, metrics
+        (params, opt_state, _), metrics = jax.lax.scan(one_step, (params, opt_state, inputs.step), stacks)
+        return params, opt_state, metrics
 
     def _predict(
-        self, params: PyTree, rest: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
+        self, params: PyTree, buffers: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
-        ids, labels = self._examples(data, indices, bucket)
-        with self._precision():
-            logits = self._logits(params, rest, ids, None)
+        """Return predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
+        ids, labels = self._gather(data, indices, bucket)
+        with jax.default_matmul_precision(self.config.train.matmul_precision):
+            logits = nnx.merge(self._graph, params, buffers)(ids, keys=None)
         return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def seed_streams(seed: int) -> tuple[jax.Array, jax.Array]:
-    init, dropout = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-    return init, dropout
+def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """Return the keys of a seed: the one that parameters are drawn from, and the one that dropout is drawn from."""
+    init_key, dropout_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+    return init_key, dropout_key
 
 
 def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
+    """Return the sizes of the encoder for a protocol's model and a task."""
     model = config.model
     return EncoderConfig(
         vocab_size=card.vocab_size,

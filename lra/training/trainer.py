@@ -5,48 +5,48 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-import jax
 import numpy as np
 
 from lra.config import RunConfig
 from lra.errors import RunError
 from lra.provenance import sessions
-from lra.provenance.code import computing
+from lra.provenance.code import Code, computing
 from lra.provenance.sessions import Session
-from lra.runtime.distributed import agree, is_writer, same_everywhere
+from lra.runtime.distributed import any_process, is_writer, same_everywhere
 from lra.runtime.heartbeat import Heartbeat
 from lra.runtime.locks import run_lock
 from lra.runtime.progress import Reporter
 from lra.runtime.signals import stop_on_signal
 from lra.selection import first_selectable
 from lra.training.batching import batch_indices
+from lra.training.budget import TimeBudget
 from lra.training.checkpoints import Checkpoints, flatten
-from lra.training.evaluation import Evaluation, Resident, evaluate, forward_flops
-from lra.training.gradient import advance, compile_ahead, dispatch_steps
-from lra.training.history import Journal, Journals
+from lra.training.evaluation import Evaluation, evaluate, forward_flops
+from lra.training.history import History
 from lra.training.meter import Meter
-from lra.training.step_functions import Program, TrainState
+from lra.training.step_functions import StepFunctions
+from lra.training.train_step import compile_ahead, dispatch_steps, train_steps
 from tasks.core import Card, Prepared
 
 CHECKPOINT_SECONDS = 300.0
-EVALUATION_TOKENS = 16_384  # of a micro-batch of an evaluation on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How training ended. `test` is None, and `message` says why, unless it is complete or truncated.
+    """How training ended.
 
-    steps_per_second, peak_bytes: of training steps, without compilation and evaluations (`lra.training.meter`)
+    Attributes:
+      steps_per_second, peak_bytes: of training steps, without compilation and evaluations (`lra.training.meter`)
+      test: None if the run was interrupted or diverged; `message` then says why
     """
 
     status: Literal["complete", "truncated", "interrupted", "diverged"]
     steps_done: int
-    journal: Journal
+    history: History
     parameters: int
     steps_per_second: float | None = None
     peak_bytes: int | None = None
@@ -60,191 +60,203 @@ class Outcome:
 def train(
     config: RunConfig, card: Card, data: Prepared, directory: Path, *, max_minutes: float | None = None
 ) -> Outcome:
-    """Trains until the protocol's last step, the time limit or a signal; selects and tests as the card says.
+    """Train to the protocol's last step, the time limit or a signal; then select a checkpoint and test it once.
 
-    Goes on from the latest checkpoint in `directory`. What is computed does not depend on where it was interrupted.
+    Training resumes from the latest checkpoint in `directory`, and computes the same as without the interruption.
 
     Raises:
-      RunError: another process has this run, its checkpoints are damaged, or other code computed them.
+      RunError: another process trains this run, its checkpoints are damaged, or other code computed them
     """
-    return train_program(Program(config, card), card, data, directory, [directory], max_minutes=max_minutes)[0]
-
-
-def train_program(
-    program: Program,
-    card: Card,
-    data: Prepared,
-    directory: Path,
-    directories: Sequence[Path],
-    *,
-    max_minutes: float | None = None,
-) -> list[Outcome]:
-    """`train` for all seeds of a program: the latest state of all in `directory`, the best of each in its own."""
-    started = time.monotonic()
-    deadline = math.inf if max_minutes is None else started + 60 * max_minutes
-    config, plan, seeds = program.config, program.config.train, range(len(program.seeds))
+    budget = TimeBudget(max_minutes)
     code = computing(config)
     if not same_everywhere(code.sha256):
-        raise RunError("the processes that train this run together have different code")
-    with ExitStack() as held:
-        heartbeat = Heartbeat(directories, plan.steps)
+        raise RunError("the processes that train this run have different code; start all of them from the same commit")
+    functions = StepFunctions(config, card)
+    steps = config.train.steps
+    title = f"{config.task} {config.mixer_label} seed {config.seed}"
+    with ExitStack() as context:
+        heartbeat = Heartbeat(directory, steps)
         if is_writer():
-            for place in {directory, *directories}:
-                held.enter_context(run_lock(place))
-            held.enter_context(heartbeat)
-        stop = held.enter_context(stop_on_signal())
-        latest = held.enter_context(Checkpoints(directory / "checkpoints"))
-        best = [latest if p == directory else held.enter_context(Checkpoints(p / "checkpoints")) for p in directories]
+            context.enter_context(run_lock(directory))
+            context.enter_context(heartbeat)
+        stop_requested = context.enter_context(stop_on_signal())
+        run = _TrainingRun(functions, card, data, directory, code, budget)
+        heartbeat.update(run.state.step, run.history.validation_accuracy)
+        reporter = context.enter_context(Reporter(title, steps, done=run.state.step))
 
-        # ── data ────────────────────────────────────────────────────────────────────────────────────────
-        examples = Resident.of(data.splits["train"], program)
-        test_split = Resident.of(data.splits["test"], program, limit=config.limit)
-        validation_split = None
-        if card.selection == "validation":
-            validation_split = Resident.of(data.splits["validation"], program, limit=config.limit)
-        evaluation_micro, at_once = evaluation_size(program), dispatch_steps(program, examples)
-
-        # ── where to go on ──────────────────────────────────────────────────────────────────────────────
-        selectable = first_selectable(card.selection, plan)
-        state, journals = program.init(), Journals([Journal(plan.steps, selectable) for _ in seeds])
-        saved = latest.load("latest", state)
-        earlier_sessions: tuple[Session, ...] = ()
-        if saved is not None:
-            earlier_sessions = sessions.from_json(saved[1], code, directory)
-            state, journals = saved[0], Journals.from_json(saved[1])
-        all_sessions = sessions.continued(earlier_sessions, state.step)
-        heartbeat.update(state.step, journals.accuracies)
-        if state.step < plan.steps:
-            compile_ahead(program, state, examples)
-        earlier, last_save = journals.each[0].seconds, started
-        meter = Meter(journals, (state[1:], examples.arrays))
-
-        def save() -> None:
-            nonlocal last_save
-            journals.settle()
-            if not journals.going_on:
-                return  # the last checkpoint before is kept
-            for journal in journals.each:
-                journal.seconds = earlier + time.monotonic() - started
-            latest.save("latest", state, journals.to_json() | sessions.as_json(code, all_sessions))
-            meter.restart()
-            last_save = time.monotonic()
-
-        # ── steps ───────────────────────────────────────────────────────────────────────────────────────
-        title = f"{config.task} {config.mixer_label} seed {', '.join(map(str, program.seeds))}"
-        step_s = reserve_s = 0.0  # of a step; of the test, by what has been measured so far
         stopped: Literal["truncated", "interrupted"] | None = None
-        with Reporter(title, plan.steps, done=state.step) as reporter:
-            while state.step < plan.steps and stopped is None and journals.going_on:
-                before = state.step
-                ends = (before // n * n + n for n in (at_once, plan.eval_every))  # the same however often it stopped
-                state, metrics = advance(program, state, examples, min(plan.steps, *ends) - before)
-                journals.add(before, metrics)
-                last = state.step == plan.steps
-                evaluates = validation_split is not None and (last or state.step % plan.eval_every == 0)
-                journals.settle(leave=0 if last or evaluates else 1)  # else the newest dispatch stays under way
-                took = meter.lap(state.step - before)
-                if took is not None:
-                    step_s = 0.95 * step_s + 0.05 * took if step_s else took
-                    if not journals.each[0].validation:  # a forward pass takes about a third of a step
-                        reserve_s = 0.4 * step_s * test_split.tokens / examples.tokens_of(plan.batch_size)
-                speed = len(seeds) * plan.batch_size / step_s if step_s else 0
-                reporter.update(state.step, *journals.each[0].curve[-1:], per_second=speed)
-
-                if validation_split and evaluates:
-                    begun = time.monotonic()
-                    results = evaluate(program, state, validation_split, evaluation_micro)
-                    took = time.monotonic() - begun
-                    reserve_s = 1.2 * took * test_split.tokens / validation_split.tokens
-                    accuracies = ", ".join(f"{result.accuracy:.2%}" for result in results)
-                    reporter.say(f"{title}: step {state.step}, validation accuracy {accuracies}")
-                    for i, (journal, result) in enumerate(zip(journals.each, results, strict=True)):
-                        if journal.failed is not None:
-                            continue
-                        journal.validate(state.step, result.loss, result.accuracy)
-                        if journal.best_step == state.step:
-                            best[i].save("best", program.of_seed(state, i), {})
-                            best[i].settle()  # before the latest names it
-                    save()
-                now = time.monotonic()
-                halt, late, due = agree(
-                    stop.is_set(),
-                    now + reserve_s + 10 * max(at_once * step_s, step_s) + 5 > deadline,
-                    now - last_save > CHECKPOINT_SECONDS,
-                )
-                if due:
-                    save()
-                heartbeat.update(state.step, journals.accuracies)
-                if halt or late:
-                    stopped = "interrupted" if halt else "truncated"
-            save()
-
-            done = Outcome(
-                status=stopped if stopped and state.step < plan.steps else "complete",
-                steps_done=state.step,
-                journal=journals.each[0],
-                parameters=program.parameters,
-                steps_per_second=journals.each[0].steps_per_second,
-                peak_bytes=meter.peak_bytes,
-                sessions=all_sessions,
+        while run.state.step < steps and stopped is None and run.history.failed is None:
+            evaluates = run.train_until_boundary()
+            speed = config.train.batch_size / budget.step_seconds if budget.step_seconds else 0
+            reporter.update(run.state.step, *run.history.curve[-1:], per_second=speed)
+            if evaluates:
+                accuracy = run.validate()
+                reporter.say(f"{title}: step {run.state.step}, validation accuracy {accuracy:.2%}")
+            interrupted, out_of_time, checkpoint_due = any_process(
+                stop_requested.is_set(),
+                budget.ends_within(run.dispatch_steps),
+                run.seconds_since_checkpoint > CHECKPOINT_SECONDS,
             )
-            if done.status == "interrupted" and journals.going_on:
-                message = f"stopped by a signal at step {state.step} of {plan.steps}"
-                return [dataclasses.replace(done, message=message) for _ in seeds]
+            if checkpoint_due:
+                run.save()
+            heartbeat.update(run.state.step, run.history.validation_accuracy)
+            if interrupted or out_of_time:
+                stopped = "interrupted" if interrupted else "truncated"
+        run.save()
 
-            # ── test, once, what the card selects ───────────────────────────────────────────────────────
-            chosen = [program.of_seed(state, i) for i in seeds]
-            for i, journal in enumerate(journals.each):
-                if journal.failed is None and journal.best_step is not None:
-                    loaded = best[i].load("best", chosen[i], journal.best_step)
-                    if loaded is None:
-                        raise RunError(
-                            f"{directories[i]}: the best checkpoint, of step {journal.best_step}, is missing or "
-                            "damaged; delete the directory to start anew"
-                        )
-                    chosen[i] = loaded[0]
-            tests = []
-            if journals.going_on:
-                joined = program.joined(chosen)
-                tests = evaluate(program, joined, test_split, evaluation_micro)
-                flops = forward_flops(program, joined, test_split, evaluation_micro)
-                done = dataclasses.replace(done, forward_flops=flops)
-            outcomes = []
-            for i, journal in enumerate(journals.each):
-                if journal.failed is not None:
-                    failed = _diverged(program, i, program.of_seed(state, i), journal, examples.count)
-                    outcomes.append(dataclasses.replace(failed, peak_bytes=meter.peak_bytes, sessions=all_sessions))
-                    continue
-                reporter.say(
-                    f"{config.task} {config.mixer_label} seed {program.seeds[i]}: step {chosen[i].step}, "
-                    f"test accuracy {tests[i].accuracy:.2%} ({done.status})"
+        outcome = run.outcome(stopped if stopped and run.state.step < steps else "complete")
+        if run.history.failed is not None:
+            return dataclasses.replace(
+                outcome, status="diverged", steps_done=run.history.failed[0], message=run.failure()
+            )
+        if outcome.status == "interrupted":
+            message = f"stopped by a signal at step {run.state.step} of {steps}"
+            return dataclasses.replace(outcome, message=message)
+        outcome = run.select_and_test(outcome)
+        assert outcome.test is not None
+        reporter.say(
+            f"{title}: step {outcome.selected_step}, test accuracy {outcome.test.accuracy:.2%} ({outcome.status})"
+        )
+        return outcome
+
+
+class _TrainingRun:
+    """The state of a run in this process: parameters, data on the devices, history and checkpoints."""
+
+    def __init__(
+        self,
+        functions: StepFunctions,
+        card: Card,
+        data: Prepared,
+        directory: Path,
+        code: Code,
+        budget: TimeBudget,
+    ) -> None:
+        """Put the data on the devices, load the latest checkpoint, and compile."""
+        config = functions.config
+        self._functions, self._directory, self._code, self._budget = functions, directory, code, budget
+        self._checkpoints = Checkpoints(directory / "checkpoints")
+        self._train_set = functions.dataset(data.splits["train"])
+        self._test_set = functions.dataset(data.splits["test"], limit=config.limit)
+        self._validation_set = None
+        if card.selection == "validation":
+            self._validation_set = functions.dataset(data.splits["validation"], limit=config.limit)
+        self.dispatch_steps = dispatch_steps(functions, self._train_set)
+
+        self.state = functions.init()
+        self.history = History(config.train.steps, first_selectable(card.selection, config.train))
+        earlier_sessions: tuple[Session, ...] = ()
+        loaded = self._checkpoints.load("latest", self.state)
+        if loaded is not None:
+            self.state, progress = loaded
+            earlier_sessions = sessions.from_json(progress, code, directory)
+            self.history = History.from_json(progress["history"])
+        self._sessions = sessions.continued(earlier_sessions, self.state.step)
+        self._earlier_seconds = self.history.seconds
+        if self.state.step < config.train.steps:
+            compile_ahead(functions, self.state, self._train_set)
+        self._last_checkpoint = budget.started
+        self._meter = Meter(self.history, (self.state[1:], self._train_set.arrays))
+
+    @property
+    def seconds_since_checkpoint(self) -> float:
+        return time.monotonic() - self._last_checkpoint
+
+    def train_until_boundary(self) -> bool:
+        """Train to the next end of a dispatch or the next evaluation; return whether the evaluation is due.
+
+        The boundaries are the same however often a run is interrupted.
+        """
+        train, before = self._functions.config.train, self.state.step
+        boundaries = (before // n * n + n for n in (self.dispatch_steps, train.eval_every))
+        steps = min(train.steps, *boundaries) - before
+        self.state, metrics = train_steps(self._functions, self.state, self._train_set, steps)
+        self.history.add(before, metrics)
+        last = self.state.step == train.steps
+        evaluates = self._validation_set is not None and (last or self.state.step % train.eval_every == 0)
+        self.history.flush(keep_pending=0 if last or evaluates else 1)  # the newest dispatch may still be computed
+        seconds = self._meter.lap(steps)
+        if seconds is not None:
+            self._budget.record_step(seconds)
+            if not self.history.validation:  # a forward pass takes about a third of a step
+                tokens = train.batch_size * float(self._train_set.lengths.mean())
+                self._budget.record_test_estimate(0.4 * self._budget.step_seconds * self._test_set.tokens / tokens)
+        return evaluates
+
+    def validate(self) -> float:
+        """Evaluate on the validation split, save the state, and return the accuracy."""
+        assert self._validation_set is not None
+        started = time.monotonic()
+        result = evaluate(self._functions, self.state, self._validation_set)
+        seconds = time.monotonic() - started
+        self._budget.record_test_estimate(1.2 * seconds * self._test_set.tokens / self._validation_set.tokens)
+        if self.history.failed is None:
+            self.history.record_validation(self.state.step, result.loss, result.accuracy)
+            if self.history.best_step == self.state.step:
+                self._checkpoints.save("best", self.state, {})  # before the latest, whose history refers to it
+        self.save()
+        return result.accuracy
+
+    def save(self) -> None:
+        """Save the latest state with its history, unless the run has diverged: the previous checkpoint is then kept."""
+        self.history.flush()
+        if self.history.failed is not None:
+            return
+        self.history.seconds = self._earlier_seconds + self._budget.elapsed
+        progress = {"history": self.history.to_json()} | sessions.as_json(self._code, self._sessions)
+        self._checkpoints.save("latest", self.state, progress)
+        self._meter.restart()
+        self._last_checkpoint = time.monotonic()
+
+    def outcome(self, status: Literal["complete", "truncated", "interrupted"]) -> Outcome:
+        """Return how training ended, without a test."""
+        return Outcome(
+            status=status,
+            steps_done=self.state.step,
+            history=self.history,
+            parameters=self._functions.parameters,
+            steps_per_second=self.history.steps_per_second,
+            peak_bytes=self._meter.peak_bytes,
+            sessions=self._sessions,
+        )
+
+    def select_and_test(self, outcome: Outcome) -> Outcome:
+        """Load the selected checkpoint and test it once.
+
+        Raises:
+          RunError: the selected checkpoint is missing or damaged
+        """
+        selected, best_step = self.state, self.history.best_step
+        if best_step is not None:
+            loaded = self._checkpoints.load("best", self.state, best_step)
+            if loaded is None:
+                raise RunError(
+                    f"{self._directory}: the best checkpoint, of step {best_step}, is missing or damaged; "
+                    "delete the directory to train from scratch"
                 )
-                outcomes.append(dataclasses.replace(done, journal=journal, selected_step=chosen[i].step, test=tests[i]))
-            return outcomes
+            selected = loaded[0]
+        return dataclasses.replace(
+            outcome,
+            test=evaluate(self._functions, selected, self._test_set),
+            forward_flops=forward_flops(self._functions, selected, self._test_set),
+            selected_step=selected.step,
+        )
 
-
-def _diverged(program: Program, number: int, state: TrainState, journal: Journal, count: int) -> Outcome:
-    """state: the seed's, in which no step was made that was not finite (`Program._update`)"""
-    assert journal.failed is not None
-    step, loss, norm = journal.failed
-    norms = {
-        name.removeprefix("params/"): float(np.linalg.norm(np.asarray(array, np.float64)))
-        for name, array in flatten(state).items()
-        if name.startswith("params/")
-    }
-    largest = sorted(norms, key=lambda name: (not math.isnan(norms[name]), -norms[name]))[:3]
-    told = ", ".join(f"{name} {norms[name]:.3g}" for name in largest)
-    at = batch_indices(program.seeds[number], step, program.config.train.batch_size, count)
-    message = (
-        f"not a number at step {step}: loss {loss}, gradient norm {norm}, "
-        f"parameter norm {math.hypot(*norms.values()):.3g} (of {told}); the last checkpoint is kept. "
-        f"Try a lower train.learning-rate. The batch: training examples {', '.join(map(str, at))}"
-    )
-    return Outcome("diverged", step, journal, program.parameters, message=message)
-
-
-def evaluation_size(program: Program) -> int:
-    """Examples a micro-batch of an evaluation: on an accelerator the training batch, on a CPU what is quick there."""
-    if jax.default_backend() != "cpu":
-        return program.config.train.batch_size
-    return program.devices * max(1, EVALUATION_TOKENS // program.config.max_len)
+    def failure(self) -> str:
+        """Describe the first step that was not finite. The state is that before it (`StepFunctions._update`)."""
+        assert self.history.failed is not None
+        step, loss, gradient_norm = self.history.failed
+        norms = {
+            name.removeprefix("params/"): float(np.linalg.norm(np.asarray(array, np.float64)))
+            for name, array in flatten(self.state).items()
+            if name.startswith("params/")
+        }
+        largest = sorted(norms, key=lambda name: (not math.isnan(norms[name]), -norms[name]))[:3]
+        train = self._functions.config.train
+        examples = batch_indices(self._functions.config.seed, step, train.batch_size, self._train_set.count)
+        return (
+            f"not a number at step {step}: loss {loss}, gradient norm {gradient_norm}, "
+            f"parameter norm {math.hypot(*norms.values()):.3g} "
+            f"(of {', '.join(f'{name} {norms[name]:.3g}' for name in largest)}); the last checkpoint is kept. "
+            f"Try a lower train.learning-rate. The batch: training examples {', '.join(map(str, examples))}"
+        )

@@ -19,7 +19,7 @@ from lra.protocols import CURVE_POINTS
 from lra.record import files as record
 from lra.record.validate import validate
 from lra.sweep.reproduce import judge
-from lra.training.history import Journal
+from lra.training.history import History
 from lra.training.trainer import train
 from tasks.core import Prepared
 from tasks.listops import CARD
@@ -79,26 +79,26 @@ def test_a_record_of_nothing_and_of_everything_right_is_valid(data: Prepared, tm
 
 
 def test_of_equal_validations_the_earliest_is_the_best() -> None:
-    journal = Journal(30)
-    assert journal.best_step is None
+    history = History(30)
+    assert history.best_step is None
     for step, accuracy in ((5, 0.25), (10, 0.75), (15, 0.75), (20, 0.5), (25, 0.75)):
-        journal.validate(step, 1.0, accuracy)
-    assert journal.best_step == 10
-    journal.validate(30, 9.0, 0.750001)  # accuracy decides, not the loss
-    assert journal.best_step == 30
+        history.record_validation(step, 1.0, accuracy)
+    assert history.best_step == 10
+    history.record_validation(30, 9.0, 0.750001)  # accuracy decides, not the loss
+    assert history.best_step == 30
 
 
 @pytest.mark.parametrize("steps", [1, 199, 200, 201, 399, 1_000])
 def test_a_curve_has_every_step_and_no_more_points_than_allowed(steps: int) -> None:
-    journal = Journal(steps)
+    history = History(steps)
     for step in range(steps):
-        journal.write(step, float(step), step / steps, 1.0)
-    assert len(journal.curve) <= CURVE_POINTS == 200
-    assert journal.curve[-1][0] == steps
+        history.record(step, float(step), step / steps, 1.0)
+    assert len(history.curve) <= CURVE_POINTS == 200
+    assert history.curve[-1][0] == steps
     width = math.ceil(steps / CURVE_POINTS)
-    assert [point[0] for point in journal.curve] == sorted({*range(width, steps + 1, width), steps})
+    assert [point[0] for point in history.curve] == sorted({*range(width, steps + 1, width), steps})
     before = 0
-    for end, loss, accuracy in journal.curve:
+    for end, loss, accuracy in history.curve:
         inside = np.arange(before, end)
         assert loss == pytest.approx(inside.mean())
         assert accuracy == pytest.approx((inside / steps).mean())
@@ -223,8 +223,8 @@ def test_the_smallest_run_there_can_be(tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_config("linear", **changes, **{"train.warmup": 3}), limit=1)
     outcome = train(config, CARD, examples, tmp_path)
     assert outcome.status == "complete"
-    assert [point[0] for point in outcome.journal.validation] == [2, 3]
-    assert {point[2] for point in outcome.journal.validation} <= {0.0, 1.0}
+    assert [point[0] for point in outcome.history.validation] == [2, 3]
+    assert {point[2] for point in outcome.history.validation} <= {0.0, 1.0}
     assert outcome.test is not None
     assert len(outcome.test.predictions) == 1
     assert math.isfinite(outcome.test.loss)

@@ -39,9 +39,9 @@ def test_every_protocol_names_what_exists(task, name):
 )
 def test_parameters_are_those_of_the_published_models(task, name, millions):
     """Counts of the original configurations, and of Skyformer's; softmax."""
-    from lra.training.step_functions import Program
+    from lra.training.step_functions import StepFunctions
 
-    program = Program(configure(task, "softmax", protocol=name), load_task(task).CARD)
+    program = StepFunctions(configure(task, "softmax", protocol=name), load_task(task).CARD)
     assert program.parameters / 1e6 == pytest.approx(millions, rel=0.025)  # there 2,048 positions and 32 ids
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lra import config as cfg
 from lra.api import configure
-from lra.training.step_functions import Program
+from lra.training.step_functions import StepFunctions
 from models import mixers
 from tasks import load_task
 
@@ -57,4 +57,4 @@ def test_every_form_is_a_model(task: str, name: str, mixer: str) -> None:
     config = configure(task, mixer, protocol=name)
     assert not config.modified
     assert config.mixer_options == dict(form.options)
-    assert Program(config, load_task(task).CARD).parameters > 10_000
+    assert StepFunctions(config, load_task(task).CARD).parameters > 10_000

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from lra import api, finished
+from lra.config import RunConfig
 from lra.errors import Interrupted
 from lra.training import trainer
-from lra.training.evaluation import Evaluation, Resident
-from lra.training.multi_seed import Together
-from lra.training.step_functions import Program, TrainState
-from lra.training.trainer import Outcome, train_program
+from lra.training.device_dataset import DeviceDataset
+from lra.training.evaluation import Evaluation
+from lra.training.step_functions import StepFunctions, TrainState
+from lra.training.trainer import Outcome
 from tasks.core import Card, Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
@@ -31,45 +32,35 @@ Accuracies = dict[int, int]  # by step, right answers of 50 in validation
 
 @pytest.fixture
 def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int, int]]]:
-    """Sets what a validation gives after each step of each seed; returns the evaluations: split, step, examples."""
+    """Set what a validation gives after each step; return the evaluations: split, step, examples."""
 
-    def set_course(*right: Accuracies, stop_at: tuple[int, ...] = ()) -> list[tuple[str, int, int]]:
+    def set_course(right: Accuracies, stop_at: tuple[int, ...] = ()) -> list[tuple[str, int, int]]:
         seen: list[tuple[str, int, int]] = []
         stops = list(stop_at)
 
-        def advance(program: Program, state: TrainState, _: Any, steps: int) -> tuple[TrainState, Any]:
+        def train_steps(program: StepFunctions, state: TrainState, _: Any, steps: int) -> tuple[TrainState, Any]:
             if stops and state.step == stops[0]:
                 stops.pop(0)
                 os.kill(os.getpid(), signal.SIGTERM)
             done = state.step + steps
 
-            def numbered(leaf: jax.Array) -> np.ndarray:
-                """The step, and 100 for each seed before this one where several are trained."""
-                numbers = np.full(leaf.shape, done, leaf.dtype)
-                for seed in range(1, len(program.seeds)):
-                    numbers[seed] += 100 * seed
-                return numbers
+            params = jax.tree.map(lambda leaf: np.full(leaf.shape, done, leaf.dtype), state.params)
+            params = jax.device_put(params, program.replicated)
+            return TrainState(done, params, state.buffers, state.opt_state), np.ones((steps, 3))
 
-            params = jax.device_put(jax.tree.map(numbered, state.params), program.everywhere)
-            return TrainState(done, params, state.rest, state.opt), np.ones((steps, len(program.seeds), 3))
-
-        def evaluate(program: Program, state: TrainState, split: Resident, micro: int) -> list[Evaluation]:
+        def evaluate(program: StepFunctions, state: TrainState, split: DeviceDataset) -> Evaluation:
             (name,) = (n for n, s in tiny.splits.items() if np.shares_memory(s.labels, split.labels))
-            found = []
-            for seed in range(len(program.seeds)):
-                params = [np.asarray(leaf) for leaf in jax.tree.leaves(program.of_seed(state, seed).params)]
-                (step,) = {int(number) - 100 * seed for leaf in params for number in (leaf.min(), leaf.max())}
-                assert 0 <= step <= 12, f"seed {seed} has the parameters of another seed"
-                labels = split.labels[: split.count]
-                predictions = np.full(split.count, step % 10, np.uint8)
-                if name == "validation":
-                    known = right[seed][step]
-                    predictions = np.where(np.arange(split.count) < known, labels, (labels + 1) % 10).astype(np.uint8)
-                found.append(Evaluation(predictions, labels, 0.5))
-                seen.append((name, step, split.count))
-            return found
+            params = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+            (step,) = {int(number) for leaf in params for number in (leaf.min(), leaf.max())}
+            labels = split.labels[: split.count]
+            predictions = np.full(split.count, step % 10, np.uint8)
+            if name == "validation":
+                correct = np.arange(split.count) < right[step]
+                predictions = np.where(correct, labels, (labels + 1) % 10).astype(np.uint8)
+            seen.append((name, step, split.count))
+            return Evaluation(predictions, labels, 0.5)
 
-        monkeypatch.setattr(trainer, "advance", advance)
+        monkeypatch.setattr(trainer, "train_steps", train_steps)
         monkeypatch.setattr(trainer, "evaluate", evaluate)
         monkeypatch.setattr(finished, "evaluate", evaluate)
         monkeypatch.setattr(trainer, "compile_ahead", lambda *_: None)
@@ -80,19 +71,26 @@ def course(tiny: Prepared, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
 
 
 @functools.cache
-def compiled() -> tuple[Program, TrainState]:
-    program = Program(tiny_config("linear"), CARD)
+def compiled() -> tuple[StepFunctions, TrainState]:
+    program = StepFunctions(tiny_config("linear"), CARD)
     return program, program.init()
 
 
 def train(tiny: Prepared, place: Path, card: Card = CARD, limit: int | None = None, **changes: Any) -> Outcome:
-    """Train with another configuration, by a program that was made once; its steps are not computed anyway."""
+    """Train with another configuration, by functions that were made once; the steps are not computed anyway."""
     made, start = compiled()
     max_minutes = changes.pop("max_minutes", None)
-    program = copy.copy(made)
-    program.config = dataclasses.replace(tiny_config("linear", **changes), limit=limit)
-    program.init = lambda: start  # type: ignore[method-assign]
-    return train_program(program, card, tiny, place, [place], max_minutes=max_minutes)[0]
+
+    def functions(config: RunConfig, card: Card) -> StepFunctions:
+        program = copy.copy(made)
+        program.config = config
+        program.init = lambda: start  # type: ignore[method-assign]
+        return program
+
+    config = dataclasses.replace(tiny_config("linear", **changes), limit=limit)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trainer, "StepFunctions", functions)
+        return trainer.train(config, card, tiny, place, max_minutes=max_minutes)
 
 
 def selected(outcome: Outcome) -> int:
@@ -122,7 +120,7 @@ def test_the_best_validation_is_tested(
     outcome = train(tiny, tmp_path)
     assert (selected(outcome), outcome.status, outcome.steps_done) == (best, "complete", 12)
     assert seen == [*(("validation", step, 50) for step in (4, 8, 12)), ("test", best, 50)]  # the test once
-    assert outcome.journal.validation == [[step, 0.5, count / 50] for step, count in right.items()]
+    assert outcome.history.validation == [[step, 0.5, count / 50] for step, count in right.items()]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_the_last_step_is_validated_whatever_divides_the_steps(
 def test_a_task_without_validation_tests_the_last(tiny: Prepared, tmp_path: Path, course: Any) -> None:
     seen = course({})
     outcome = train(tiny, tmp_path, dataclasses.replace(CARD, selection="last"))
-    assert (selected(outcome), outcome.journal.best_step) == (12, None)
+    assert (selected(outcome), outcome.history.best_step) == (12, None)
     assert seen == [("test", 12, 50)]
 
 
@@ -159,7 +157,7 @@ def test_every_evaluation_keeps_to_the_limit(tiny: Prepared, tmp_path: Path, cou
     seen = course({4: 1, 8: 1, 12: 1})
     outcome = train(tiny, tmp_path, limit=1)
     assert seen == [("validation", 4, 1), ("validation", 8, 1), ("validation", 12, 1), ("test", 4, 1)]
-    assert outcome.journal.validation[0][2] == 1.0
+    assert outcome.history.validation[0][2] == 1.0
 
 
 def test_a_run_that_was_stopped_selects_what_it_would_have(tiny: Prepared, tmp_path: Path, course: Any) -> None:
@@ -177,14 +175,6 @@ def test_a_truncated_run_tests_its_best_so_far(tiny: Prepared, tmp_path: Path, c
     assert train(tiny, tmp_path / "b").status == "interrupted"
     later = train(tiny, tmp_path / "b", max_minutes=0)
     assert (later.status, later.steps_done, selected(later)) == ("truncated", 11, 8)
-
-
-def test_each_seed_of_a_program_selects_its_own(tiny: Prepared, tmp_path: Path, course: Any) -> None:
-    course({4: 15, 8: 35, 12: 25}, {4: 35, 8: 25, 12: 15}, {4: 15, 8: 25, 12: 35})
-    program = Together(tiny_config("linear"), CARD, (0, 1, 2))
-    places = [tmp_path / str(seed) for seed in range(3)]
-    outcomes = train_program(program, CARD, tiny, tmp_path / "all", places)
-    assert [selected(outcome) for outcome in outcomes] == [8, 4, 12]
 
 
 @pytest.mark.parametrize(("selection", "step"), [("validation", 8), ("last", 12)])
@@ -233,7 +223,7 @@ def test_no_checkpoint_of_the_first_share_of_the_steps_is_selected(
 def test_a_protocol_that_selects_the_last_tests_the_last(tiny: Prepared, tmp_path: Path, course: Any) -> None:
     seen = course({4: 35, 8: 15, 12: 25})
     outcome = train(tiny, tmp_path, **{"train.selection": "last"})
-    assert (selected(outcome), outcome.journal.best_step) == (12, None)
+    assert (selected(outcome), outcome.history.best_step) == (12, None)
     assert [step for split, step, _ in seen if split == "validation"] == [4, 8, 12]  # for the curve
 
 
@@ -241,4 +231,4 @@ def test_a_run_that_ends_before_it_may_select_tests_what_it_has(tiny: Prepared, 
     course({4: 35, 8: 15, 12: 25}, stop_at=(5,))
     assert train(tiny, tmp_path, **{"train.select_after": 0.9}).status == "interrupted"
     outcome = train(tiny, tmp_path, max_minutes=0, **{"train.select_after": 0.9})
-    assert (outcome.status, selected(outcome), outcome.journal.best_step) == ("truncated", 7, None)
+    assert (outcome.status, selected(outcome), outcome.history.best_step) == ("truncated", 7, None)

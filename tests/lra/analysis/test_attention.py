@@ -12,7 +12,7 @@ import pytest
 from lra.analysis import attention_maps as attention
 from lra.errors import RunError
 from lra.finished import Trained
-from lra.training.step_functions import Program
+from lra.training.step_functions import StepFunctions
 from models.core import project
 from models.encoder import Classifier
 from tasks.core import Prepared
@@ -23,7 +23,7 @@ IDS = np.random.RandomState(0).randint(1, 17, 29).astype(np.int32)
 
 
 def model(mixer: str) -> Classifier:
-    program = Program(tiny_config(mixer), CARD)
+    program = StepFunctions(tiny_config(mixer), CARD)
     return program.classifier(program.init())
 
 
@@ -79,7 +79,7 @@ def test_a_picture_of_two_runs(tiny: Prepared, tmp_path: Path, monkeypatch: pyte
     column = {"task": "listops", "variant": "full", "data_sha256": "0"}
 
     def run(name: str) -> Trained:
-        program = Program(tiny_config(name), CARD)
+        program = StepFunctions(tiny_config(name), CARD)
         record = {"column": column, "mixer": {"label": name}, "seed": 0}
         return Trained(record, program, program.init(), tiny)
 

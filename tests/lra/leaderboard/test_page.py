@@ -193,11 +193,11 @@ def test_the_command_of_every_committed_run_gives_its_configuration(monkeypatch:
     """Through the command line's own parser, to the settings of what would be run."""
     made = {}
 
-    def configured(config: Any, *_: Any, **__: Any) -> list[Any]:
+    def configured(config: Any, **_: Any) -> None:
         made["config"] = json.loads(json.dumps(cfg.meaning(config)))
-        return []
 
-    monkeypatch.setattr(api, "run_seeds", configured)
+    monkeypatch.setattr(api, "run_config", configured)
+    monkeypatch.setattr(api, "summary", lambda _: "")
     committed = record.find([(results_directory(), "committed")])
     runs = [f.record for f in committed if f.record["kind"] == "run" and not retired(f.record)]
     some = {(r["mixer"]["label"], r["column"]["task"], r["column"]["modified"]): r for r in runs}

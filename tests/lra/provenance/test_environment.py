@@ -107,7 +107,6 @@ def test_what_has_a_part_beside_jax_is_there_with_its_version(monkeypatch: pytes
         }
         == env.environment()["packages"]
     )
-    assert "orbax-checkpoint" in env.environment()["packages"]
 
 
 def test_on_a_gpu_cuda_and_the_driver_are_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

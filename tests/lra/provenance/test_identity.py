@@ -23,10 +23,10 @@ from lra.provenance import code, environment, sessions
 from lra.provenance.code import Code
 from lra.record import earlier
 from lra.record import files as record
-from lra.runtime import distributed as hosts
+from lra.runtime import distributed
 from lra.sweep import plan as sweep
 from lra.sweep import tuning
-from lra.sweep.plan import Sweep, plan
+from lra.sweep.plan import Sweep, make_plan
 from lra.training import trainer
 from tasks.core import Prepared
 from tests.lra.conftest import tiny_config
@@ -61,7 +61,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Edit:
 
 def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains until a signal comes after so many steps."""
-    real = trainer.advance
+    real = trainer.train_steps
 
     def interrupting(program: Any, state: Any, *arguments: Any) -> Any:
         if state.step == step - 1:
@@ -69,7 +69,7 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(program, state, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "advance", interrupting)
+        patched.setattr(trainer, "train_steps", interrupting)
         with pytest.raises(Interrupted):
             api.run_config(tiny_config())
 
@@ -82,7 +82,7 @@ def test_edited_code_is_a_new_run_and_says_so(runs: Path, edited: Edit, capsys: 
     capsys.readouterr()
 
     assert api.run_config(tiny_config()) == first
-    assert capsys.readouterr().err == f"{first['id']}: complete since {first['created']}, and not trained again\n"
+    assert capsys.readouterr().err == f"{first['id']}: complete since {first['created']}, not trained again\n"
 
     edited("0" * 64)
     second = api.run_config(tiny_config())
@@ -155,28 +155,16 @@ def test_a_directory_that_was_copied_or_renamed_is_not_resumed(
         api.run_config(config)
 
 
-def test_seeds_that_are_trained_together_are_of_one_code(
-    runs: Path, edited: Edit, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    before = api.run_seeds(tiny_config(), [0, 1])
-    edited("0" * 64)
-    capsys.readouterr()
-    after = api.run_seeds(tiny_config(), [0, 1])
-    message = capsys.readouterr().err
-    assert not {r["id"] for r in before} & {r["id"] for r in after}
-    assert all(f"not that of {r['id']} (complete" in message for r in before)
-
-
 def test_processes_of_different_code_do_not_train_together(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hosts.same_everywhere("ab" * 32)
+    assert distributed.same_everywhere("ab" * 32)
     for others, same in (("ab" * 32, True), ("ab" * 31 + "ac", False)):
         with monkeypatch.context() as patched:
             patched.setattr(jax, "process_count", lambda: 2)
             gathered = lambda mine, others=others: np.stack([mine, np.frombuffer(bytes.fromhex(others), np.uint8)])  # noqa: E731
-            patched.setattr(hosts.multihost_utils, "process_allgather", gathered)
-            assert hosts.same_everywhere("ab" * 32) == same
+            patched.setattr(distributed.multihost_utils, "process_allgather", gathered)
+            assert distributed.same_everywhere("ab" * 32) == same
     monkeypatch.setattr(trainer, "same_everywhere", lambda _: False)
-    with pytest.raises(RunError, match="the processes that train this run together have different code"):
+    with pytest.raises(RunError, match="the processes that train this run have different code"):
         api.run_config(tiny_config())
 
 
@@ -272,7 +260,7 @@ def test_a_session_that_saved_nothing_has_no_part_in_the_record(runs: Path, monk
         def killed(*_: Any) -> None:
             raise MemoryError
 
-        patched.setattr(trainer, "advance", killed)
+        patched.setattr(trainer, "train_steps", killed)
         with pytest.raises(MemoryError):
             api.run_config(tiny_config())
     monkeypatch.setattr(sessions, "environment", lambda: here)
@@ -306,24 +294,24 @@ def test_sessions_of_any_content_are_read_or_refused(tmp_path: Path, change: dic
 def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
     wanted, data = Sweep(["listops"], ["cosformer"], protocol="quick"), {"listops": ("0" * 64, "short")}
-    (cell,) = plan(wanted, data).cells
-    config = config_file.read(cell.directories[0] / "config.json")
-    assert cell.directories[0].name == config.run_id("0" * 64, code.computing(config).sha256)
+    (job,) = make_plan(wanted, data).jobs
+    config = config_file.read(job.directory / "config.json")
+    assert job.directory.name == config.run_id("0" * 64, code.computing(config).sha256)
     edited("0" * 64)
-    (other,) = plan(wanted, data).cells
-    assert [d.name for d in runs.iterdir()] == [other.directories[0].name]  # what never began is not waited for
-    assert other.directories != cell.directories
+    (other,) = make_plan(wanted, data).jobs
+    assert [d.name for d in runs.iterdir()] == [other.directory.name]  # what never began is not waited for
+    assert other.directory != job.directory
 
-    (other.directories[0] / "records").mkdir()
-    name = f"{other.directories[0].name}.json"
+    (other.directory / "records").mkdir()
+    name = f"{other.directory.name}.json"
     monkeypatch.setattr(tuning.rec, "read", lambda path: {"status": "complete", "path": path.name})
-    (other.directories[0] / "records" / name).write_text("")
+    (other.directory / "records" / name).write_text("")
     found = tuning.run_record(config, data["listops"])
     assert found is not None
     assert found["path"] == name
-    assert plan(wanted, data).cells == []
+    assert make_plan(wanted, data).jobs == []
     edited("")
     assert tuning.run_record(config, data["listops"]) is None
-    (again,) = plan(wanted, data).cells
-    assert again.directories == cell.directories
-    assert other.directories[0].exists()
+    (again,) = make_plan(wanted, data).jobs
+    assert again.directory == job.directory
+    assert other.directory.exists()

@@ -119,10 +119,10 @@ def test_a_run_on_a_copy_says_so_in_its_record_its_name_and_its_baselines(
         assert path.name.startswith("retrieval-copy-")
     assert [r.problems for r in validate([pairs / "runs"])] == [()] * 3
     # Again, by way of a sweep: nothing is left to do.
-    monkeypatch.setattr(train, "advance", None)
+    monkeypatch.setattr(train, "train_steps", None)
     monkeypatch.setattr(sweep, "configure", lambda *_, **__: config)
     wanted = sweep.Sweep(["retrieval"], ["linear"], protocol="laptop")
-    assert sweep.plan(wanted, sweep.prepare_data(wanted)).cells == []
+    assert sweep.make_plan(wanted, sweep.prepare_data(wanted)).jobs == []
     assert api.run_config(config) == record
 
 

@@ -31,7 +31,7 @@ from lra.record.files import (
     write,
 )
 from lra.training.evaluation import Evaluation
-from lra.training.history import Journal
+from lra.training.history import History
 from lra.training.trainer import Outcome
 from tasks import listops
 from tasks.core import SPLITS, Prepared, Split
@@ -84,7 +84,7 @@ def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
     data = Prepared("listops", "full", 1, "tiny", "0" * 64, splits)
     evaluation = Evaluation(np.full(100, 3, np.uint8), test.astype(np.uint8), 1.0)
     sessions = continued((), 0)
-    outcome = Outcome("complete", 12, Journal(12), 1, 2.5, 7, test=evaluation, sessions=sessions)
+    outcome = Outcome("complete", 12, History(12), 1, 2.5, 7, test=evaluation, sessions=sessions)
     made = make_record("a", tiny_config(), listops.CARD, data, Code({}), outcome, mixer_version=1)
     assert (made["chance"], made["majority_accuracy"], made["test"]["at_chance"]) == (0.55, 0.45, True)
     assert (made["steps_per_second"], made["peak_bytes"]) == (2.5, 7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from lra.provenance.environment import environment
 from lra.provenance.sessions import continued
 from lra.record import files as record
 from lra.training.evaluation import Evaluation
-from lra.training.history import Journal
-from lra.training.step_functions import Program
+from lra.training.history import History
 from lra.training.trainer import Outcome
 from tasks.core import SPLITS, Prepared, Split
 from tests.lra import recording
@@ -44,21 +43,21 @@ def configured(mixer: str = "local", options: Any = ("window=8",), **other: Any)
     )
 
 
-def outcome(program: Program, correct: int, **changes: Any) -> Outcome:
+def outcome(config: RunConfig, correct: int, **changes: Any) -> Outcome:
     """What a run of 90 steps might come to: `correct` of the first examples are right, the others are called 9."""
     labels = LABELS[:LIMIT]
     predictions = np.where(np.arange(LIMIT) < correct, labels, 9).astype(np.uint8)
     validation = [[30, 1.5, 0.25], [60, 1.25, 0.75], [90, 1.125, 0.5]]
-    journal = Journal(90, curve=[[1, 2.5, 0.125], [90, 1.0, 0.875]], validation=validation, seconds=12.5)
+    history = History(90, curve=[[1, 2.5, 0.125], [90, 1.0, 0.875]], validation=validation, seconds=12.5)
     given: dict[str, Any] = {
-        **{"status": "complete", "steps_done": 90, "journal": journal, "parameters": program.parameters},
+        **{"status": "complete", "steps_done": 90, "history": history, "parameters": 7_777},
         **{"forward_flops": 4096.0, "selected_step": 60, "test": Evaluation(predictions, labels, 1.75)},
         **{"steps_per_second": 8.25, "peak_bytes": 7_000_000, "sessions": continued((), 0)},
     }
     return Outcome(**{**given, **changes})
 
 
-Train = Callable[..., list[Outcome]]
+Train = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -67,22 +66,22 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Train]
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
     monkeypatch.setattr(api, "prepare", lambda *_, **__: prepared())
     monkeypatch.setattr(api, "use_compilation_cache", lambda: None)
-    return lambda function: monkeypatch.setattr(api, "train_program", function)
+    return lambda function: monkeypatch.setattr(api, "train", function)
 
 
 @pytest.mark.parametrize(("correct", "at_chance"), [(22, True), (23, False)])  # 0.4 + 2 sqrt(0.24 / 40) is 0.5549
 def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, correct: int, at_chance: bool) -> None:
     seen: list[Any] = []
 
-    def train(program: Program, card: Any, data: Any, *places: Any, max_minutes: float | None) -> list[Outcome]:
-        seen.extend((program.config, *places, max_minutes))
-        return [outcome(program, correct)]
+    def train(config: RunConfig, card: Any, data: Any, directory: Path, *, max_minutes: float | None) -> Outcome:
+        seen.extend((config, directory, max_minutes))
+        return outcome(config, correct)
 
     trained(train)
     config = configured()
-    (made,) = api.run_seeds(config, [2], max_minutes=7.5)
+    made = api.run_config(config, max_minutes=7.5)
     name = config.run_id("5" * 64, computing(config).sha256)
-    assert seen == [config, tmp_path / name, [tmp_path / name], 7.5]
+    assert seen == [config, tmp_path / name, 7.5]
     assert config_file.read(tmp_path / name / "config.json") == config
     assert record.read(tmp_path / name / "records" / f"{name}.json") == made
     confusion = np.zeros((10, 10), int)
@@ -98,7 +97,7 @@ def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, cor
         "steps": {"done": 90, "planned": 90},
         "config": json.loads(json.dumps(meaning(config))),
         "config_sha256": config.sha256,
-        **{"forward_flops": 4096.0, "majority_accuracy": 0.4, "seconds": 12.5, "seeds_together": 1},
+        **{"forward_flops": 4096.0, "majority_accuracy": 0.4, "seconds": 12.5},
         **{"chance": 0.4, "steps_per_second": 8.25, "peak_bytes": 7_000_000},
         "selection": {"rule": "validation", "step": 60, "best_step": 60},
         "validation": [[30, 1.5, 0.25], [60, 1.25, 0.75], [90, 1.125, 0.5]],
@@ -112,52 +111,32 @@ def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, cor
     assert {field: made["mixer"][field] for field in mixer} == mixer
     here = environment()
     assert {field: made["environment"][field] for field in here} == here
-    assert made["parameters"] == sum(leaf.size for leaf in jax_leaves(config))
+    assert made["parameters"] == 7_777
 
 
-def jax_leaves(config: RunConfig) -> list[Any]:
-    import jax
-
-    return jax.tree.leaves(jax.eval_shape(Program(config, api.load_task("listops").CARD).init).params)
-
-
-def test_of_seeds_together_with_a_mixer_of_ones_own(trained: Callable[[Train], None], tmp_path: Path) -> None:
-    """Each seed has its own; one that diverged is recorded, keeps no other from its record, and ends in an error."""
+def test_of_a_diverged_run_with_a_mixer_from_a_file(trained: Callable[[Train], None], tmp_path: Path) -> None:
+    """It is recorded, and ends in an error."""
     config = configured(recording.SPEC, ())
-
-    def train(program: Program, _: Any, __: Any, directory: Path, places: Sequence[Path], **___: Any) -> list[Outcome]:
-        assert program.seeds == (4, 5, 6)
-        assert directory.name.partition("-s4_5_6-")[1]
-        assert [place.name.split("-")[4] for place in places] == ["s4", "s5", "s6"]
-        diverged = outcome(program, 0, status="diverged", test=None, selected_step=None, steps_done=31, message="why")
-        return [outcome(program, 23), diverged, outcome(program, 24)]
-
-    trained(train)
-    with pytest.raises(RunError, match=r"-s5-\S+: why$"):
-        api.run_seeds(config, [4, 5, 6])
-    made = sorted((found.record for found in record.find([(tmp_path, "yours")])), key=lambda r: r["seed"])
-    assert [(r["seed"], r["status"], r["seeds_together"]) for r in made] == [
-        (4, "complete", 3),
-        (5, "diverged", 3),
-        (6, "complete", 3),
-    ]
-    assert [r["test"].get("correct") for r in made] == [23, None, 24]
-    assert (made[1]["test"], made[1]["message"], made[1]["steps"]) == ({}, "why", {"done": 31, "planned": 90})
-    assert made[1]["selection"] == {"rule": "validation", "step": None, "best_step": 60}
-    assert [r["config"]["seed"] for r in made] == [4, 5, 6]
-    assert len({r["config_sha256"] for r in made}) == 3
+    changes = {"status": "diverged", "test": None, "selected_step": None, "steps_done": 31, "message": "why"}
+    trained(lambda config, *_, **__: outcome(config, 0, **changes))
+    with pytest.raises(RunError, match=r"-s2-\S+: why$"):
+        api.run_config(config)
+    (found,) = record.find([(tmp_path, "yours")])
+    made = found.record
+    assert (made["test"], made["message"], made["steps"]) == ({}, "why", {"done": 31, "planned": 90})
+    assert made["selection"] == {"rule": "validation", "step": None, "best_step": 60}
     mixer = {"name": recording.SPEC, "options": {}, "sha256": config.mixer_sha256}
-    assert all({field: r["mixer"][field] for field in mixer} == mixer for r in made)
-    assert all(r["mixer"]["label"] == f"{recording.SPEC}@{str(config.mixer_sha256)[:8]}" for r in made)
+    assert {field: made["mixer"][field] for field in mixer} == mixer
+    assert made["mixer"]["label"] == f"{recording.SPEC}@{str(config.mixer_sha256)[:8]}"
 
 
 def test_of_a_run_that_was_stopped(trained: Callable[[Train], None], tmp_path: Path) -> None:
-    trained(lambda program, *_, **__: [outcome(program, 23, status="truncated", steps_done=61)])
-    (made,) = api.run_seeds(configured(), [2])
+    trained(lambda config, *_, **__: outcome(config, 23, status="truncated", steps_done=61))
+    made = api.run_config(configured())
     assert (made["status"], made["steps"]) == ("truncated", {"done": 61, "planned": 90})
     (path,) = tmp_path.glob("*/records/*.json")
     assert path.name == f"{made['id']}-truncated-61.json"
-    trained(lambda program, *_, **__: [outcome(program, 23, status="interrupted", message="by a signal")])
+    trained(lambda config, *_, **__: outcome(config, 23, status="interrupted", message="by a signal"))
     with pytest.raises(Interrupted, match=f"{made['id']}: by a signal; the same command"):
-        api.run_seeds(configured(), [2])
+        api.run_config(configured())
     assert list(tmp_path.glob("*/records/*.json")) == [path]

@@ -20,7 +20,7 @@ from lra.paths import write_atomically
 from lra.record import files as record
 from lra.record import status
 from lra.runtime import heartbeat
-from lra.runtime.heartbeat import Heartbeat, write_sign
+from lra.runtime.heartbeat import Heartbeat, write_beat
 from lra.runtime.locks import run_lock
 from lra.training import trainer
 from lra.training.trainer import train
@@ -35,8 +35,8 @@ from pathlib import Path
 from lra.runtime.heartbeat import Heartbeat
 from lra.runtime.locks import run_lock
 
-with run_lock(Path(sys.argv[1])), Heartbeat([Path(sys.argv[1])], 1200) as heartbeat:
-    heartbeat.update(300, [0.25])
+with run_lock(Path(sys.argv[1])), Heartbeat(Path(sys.argv[1]), 1200) as heartbeat:
+    heartbeat.update(300, 0.25)
     time.sleep(1.5)
     print("written", flush=True)
     time.sleep(60)
@@ -89,10 +89,10 @@ def test_the_state_of_every_kind_of_run(runs: Path, process: Any) -> None:
     killed = process(places[1])
     killed.kill()
     killed.wait()
-    with pytest.raises(ValueError, match="a cause"), run_lock(places[2]), Heartbeat([places[2]], STEPS):
+    with pytest.raises(ValueError, match="a cause"), run_lock(places[2]), Heartbeat(places[2], STEPS):
         raise ValueError("a cause")
-    with run_lock(places[3]), Heartbeat([places[3]], STEPS) as beat:
-        beat.update(7, [None])
+    with run_lock(places[3]), Heartbeat(places[3], STEPS) as beat:
+        beat.update(7, None)
     for seed, accuracy in ((5, None), (6, 0.5)):
         validation = [[600, 1.5, 0.3], [STEPS, 1.2, 0.4]]
         record.write(places[seed] / "records", run(accuracy, seed=seed, validation=validation).record)
@@ -125,14 +125,14 @@ def test_another_machine_is_believed_for_a_while(runs: Path, monkeypatch: pytest
     """Where its lock cannot be seen from here."""
     directory = begun(runs, 0)
     monkeypatch.setattr(heartbeat.socket, "gethostname", lambda: "elsewhere")
-    write_sign(directory, "running", step=5)
+    write_beat(directory, "running", step=5)
     monkeypatch.undo()
     monkeypatch.setenv("LRA_RUNS", str(runs))
     assert status.statuses()[0].state == "running"
     later = time.time() + status.LOST_SECONDS + 1
     monkeypatch.setattr(status.time, "time", lambda: later)
     assert status.statuses()[0].state == "died"
-    write_sign(directory, "running", step=5)  # by this machine, whose locks are seen
+    write_beat(directory, "running", step=5)  # by this machine, whose locks are seen
     assert status.statuses()[0].state == "died"
 
 
@@ -140,9 +140,9 @@ def test_time_left_is_counted_without_the_first_step(runs: Path, monkeypatch: py
     clock = iter([0.0, 100.0, 105.0])
     monkeypatch.setattr(heartbeat.time, "monotonic", lambda: next(clock))
     directory = begun(runs, 0)
-    beat = Heartbeat([directory], STEPS)
+    beat = Heartbeat(directory, STEPS)
     for step in (200, 201, 211):  # read from a checkpoint; compiled; trained
-        beat.update(step, [None])
+        beat.update(step, None)
     beat._write("running")
     monkeypatch.setattr(status, "has_process", lambda _: True)
     (found,) = status.statuses()
@@ -152,10 +152,10 @@ def test_time_left_is_counted_without_the_first_step(runs: Path, monkeypatch: py
 
 
 def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.0)
     directory = begun(runs, 0)
     seen: list[status.RunStatus] = []
-    real = trainer.advance
+    real = trainer.train_steps
 
     def looking(*arguments: Any) -> Any:
         if arguments[1].step == 6:
@@ -164,17 +164,17 @@ def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.Monk
             raise RuntimeError("the power went")
         return real(*arguments)
 
-    monkeypatch.setattr(trainer, "advance", looking)
+    monkeypatch.setattr(trainer, "train_steps", looking)
     with pytest.raises(RuntimeError):
         train(tiny_config(), CARD, tiny, directory)
     seen.extend(status.statuses())
-    monkeypatch.setattr(trainer, "advance", real)
+    monkeypatch.setattr(trainer, "train_steps", real)
     outcome = train(tiny_config(), CARD, tiny, directory)
     seen.extend(status.statuses())
     assert [(r.state, r.step) for r in seen] == [("running", 6), ("failed", 6), ("stopped", 12)]
     assert seen[1].message == "RuntimeError: the power went"
-    assert seen[0].validation_accuracy == outcome.journal.validation[0][2]
-    assert seen[2].validation_accuracy == outcome.journal.validation[-1][2]
+    assert seen[0].validation_accuracy == outcome.history.validation[0][2]
+    assert seen[2].validation_accuracy == outcome.history.validation[-1][2]
 
 
 def test_hundreds_of_runs_and_files_that_are_none(runs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,13 +25,13 @@ from lra.errors import RunError
 from lra.paths import write_atomically
 from lra.record import files as record
 from lra.record import status
-from lra.sweep import job as cells
+from lra.sweep import job as jobs_module
 from lra.sweep import plan as sweep
 from lra.sweep import slurm
-from lra.sweep.job import Cell
-from lra.sweep.local import run_cells
+from lra.sweep.job import Job
+from lra.sweep.local import run_jobs
 from lra.sweep.plan import Sweep
-from lra.sweep.slurm import Element
+from lra.sweep.slurm import ArrayElement
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--limit", "20", "--mixer", "linear"]
@@ -61,8 +61,8 @@ def local_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "make_executor", make_executor)
 
 
-def tiny(seed: int, steps: int) -> Cell:
-    return Cell(f"seed {seed}", (*TINY, "--train.steps", str(steps), "--seed", str(seed)), (Path("a run"),))
+def tiny(seed: int, steps: int) -> Job:
+    return Job(f"seed {seed}", (*TINY, "--train.steps", str(steps), "--seed", str(seed)), Path("a run"))
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -81,7 +81,7 @@ def test_jobs_write_the_records_that_the_local_launcher_writes(
     runs: Path, local_executor: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [tiny(seed, steps=20) for seed in (0, 1)]
-    assert run_cells(wanted, [{}, {}]) == []
+    assert run_jobs(wanted, [{}, {}]) == []
     here = records(runs)
     monkeypatch.setenv("LRA_RUNS", str(runs.parent / "of jobs"))
     jobs = slurm.submit(wanted, Slurm())
@@ -144,14 +144,14 @@ time.sleep(60)
 
 
 def test_the_warning_waits_until_the_state_is_saved(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "RUN_LRA", runs.parent / "run_lra.py")
-    cells.RUN_LRA.write_text(SAVING)
-    element = Element(Cell("a cell", (), ()), {"A": "b"}, str(runs.parent))
-    element._child = subprocess.Popen(element.cell.command)
+    monkeypatch.setattr(jobs_module, "RUN_LRA", runs.parent / "run_lra.py")
+    jobs_module.RUN_LRA.write_text(SAVING)
+    element = ArrayElement(Job("a job", (), Path()), {"A": "b"}, str(runs.parent))
+    element._child = subprocess.Popen(element.job.command)
     wait_for((runs.parent / "begun").exists)
     submission = element.checkpoint()
     assert (runs.parent / "saved").exists()
-    assert submission.function == Element(element.cell, {"A": "b"}, str(runs.parent))
+    assert submission.function == ArrayElement(element.job, {"A": "b"}, str(runs.parent))
     assert pickle.loads(pickle.dumps(submission.function)) == submission.function
     element._child.wait()
 
@@ -159,11 +159,11 @@ def test_the_warning_waits_until_the_state_is_saved(runs: Path, monkeypatch: pyt
 ELEMENT = """
 import sys
 from pathlib import Path
-from lra.sweep import job as cell
-from lra.sweep.slurm import Element
+from lra.sweep import job
+from lra.sweep.slurm import ArrayElement
 
-cell.RUN_LRA = Path(sys.argv[1])
-Element(cell.Cell("a cell", (), ()), {}, ".")()
+job.RUN_LRA = Path(sys.argv[1])
+ArrayElement(job.Job("a job", (), Path()), {}, ".")()
 """
 
 
@@ -192,19 +192,19 @@ def test_a_job_that_is_stopped_does_not_end_by_itself(tmp_path: Path, script: st
 @pytest.mark.parametrize("seen_before", [False, True])
 def test_a_job_that_fails_says_so(runs: Path, monkeypatch: pytest.MonkeyPatch, seen_before: bool) -> None:
     (runs.parent / "run_lra.py").write_text("import sys; sys.exit(3)")
-    monkeypatch.setattr(cells, "RUN_LRA", runs.parent / "run_lra.py")
+    monkeypatch.setattr(jobs_module, "RUN_LRA", runs.parent / "run_lra.py")
     sign = runs / "a run" / "status.json"
     if seen_before:
         write_atomically(sign, '{"state": "running"}')
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(RunError, match="seed 0: exit status 3"):
-            Element(Cell("seed 0", (), (runs / "a run",)), {}, str(runs.parent))()
+            ArrayElement(Job("seed 0", (), runs / "a run"), {}, str(runs.parent))()
     finally:
         signal.signal(signal.SIGTERM, before)
     state = json.loads(sign.read_text())
     assert state["state"] == ("running" if seen_before else "failed")
-    assert seen_before or "its job's log, in slurm/" in state["message"]
+    assert seen_before or "see its job's log in runs/slurm/" in state["message"]
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_what_the_user_is_told(runs: Path, cluster: Path, monkeypatch: pytest.Mo
     told = sweep.submit(Sweep(["listops"], ["cosformer"], "quick", tune=True), Slurm())
     assert [line.split("  ")[1].rpartition(" ")[0] for line in told[:3]] == ["listops cosformer rate"] * 3
     assert "the same command submits the seeds" in told[-1]
-    monkeypatch.setattr(Cell, "complete", property(lambda _: True))
+    monkeypatch.setattr(Job, "complete", property(lambda _: True))
     monkeypatch.setattr(slurm, "submit", None)
     assert sweep.submit(Sweep(["listops"], ["cosformer"], "quick"), Slurm()) == [
         "nothing to submit: all runs are complete"
@@ -271,7 +271,7 @@ def test_errors_say_what_is_missing(runs: Path, cluster: Path, monkeypatch: pyte
     with pytest.raises(RunError, match=r"sbatch refused: .*invalid partition specified: lng"):
         slurm.submit([tiny(0, steps=20)], Slurm())
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RunError, match="there is no srun here"):
+    with pytest.raises(RunError, match="srun was not found"):
         slurm.submit([tiny(0, steps=20)], Slurm())
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(RunError, match="needs submitit: pip install submitit"):

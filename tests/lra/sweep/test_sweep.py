@@ -19,12 +19,12 @@ from lra.errors import Interrupted
 from lra.paths import ROOT
 from lra.record import status
 from lra.record.files import write
-from lra.runtime.devices import places
-from lra.sweep import job as cells
+from lra.runtime.devices import slots
+from lra.sweep import job as jobs
 from lra.sweep import plan as sweep
-from lra.sweep.job import Cell
-from lra.sweep.local import run_cells
-from lra.sweep.plan import Sweep, plan, prepare_data
+from lra.sweep.job import Job
+from lra.sweep.local import run_jobs
+from lra.sweep.plan import Sweep, make_plan, prepare_data
 from tasks.errors import DataError
 from tests.lra.leaderboard.test_leaderboard import run
 
@@ -65,11 +65,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path_factory.mktemp("code") / "run_lra.py"
     script.write_text(TRAIN)
-    monkeypatch.setattr(cells, "RUN_LRA", script)
+    monkeypatch.setattr(jobs, "RUN_LRA", script)
 
 
-def cell(runs: Path, how: str, name: str) -> Cell:
-    return Cell(name, (how, name), (runs / f"{name} directory",))
+def job(runs: Path, how: str, name: str) -> Job:
+    return Job(name, (how, name), runs / f"{name} directory")
 
 
 PLACES = [{"PLACE": "0"}, {"PLACE": "1"}]
@@ -77,17 +77,17 @@ PLACES = [{"PLACE": "0"}, {"PLACE": "1"}]
 
 def test_a_gpu_each_and_all_cores_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "local_device_count", lambda: 3)
-    assert places() == [{}]  # of the CPU, whatever the number of its devices
+    assert slots() == [{}]  # of the CPU, whatever the number of its devices
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert places() == [{"CUDA_VISIBLE_DEVICES": n} for n in ("0", "1", "2")]
+    assert slots() == [{"CUDA_VISIBLE_DEVICES": n} for n in ("0", "1", "2")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-1a2b,7")
-    assert places() == [{"CUDA_VISIBLE_DEVICES": n} for n in ("4", "GPU-1a2b", "7")]
+    assert slots() == [{"CUDA_VISIBLE_DEVICES": n} for n in ("4", "GPU-1a2b", "7")]
 
 
 def test_every_place_is_used_by_one_process_at_a_time(runs: Path, stand_in: None) -> None:
-    wanted = [cell(runs, f"beside {other}", name) for name, other in zip("abc", "baa", strict=True)]
-    assert run_cells(wanted, PLACES) == []
+    wanted = [job(runs, f"beside {other}", name) for name, other in zip("abc", "baa", strict=True)]
+    assert run_jobs(wanted, PLACES) == []
     saw = [int((runs / f"{name} saw").read_text()) for name in "abc"]
     assert saw[:2] == [2, 2]
     assert max(saw) == 2
@@ -97,13 +97,13 @@ def test_every_place_is_used_by_one_process_at_a_time(runs: Path, stand_in: None
 
 
 def test_one_place_is_one_process_at_a_time(runs: Path, stand_in: None, capfd: Any) -> None:
-    assert run_cells([cell(runs, "well", name) for name in "ab"], PLACES[:1]) == []
+    assert run_jobs([job(runs, "well", name) for name in "ab"], PLACES[:1]) == []
     assert [(runs / f"{name} saw").read_text() for name in "ab"] == ["1", "1"]
     assert capfd.readouterr().err == "[1/2] a\n[2/2] b\n"
 
 
 def test_a_cell_that_fails_takes_no_other_with_it(runs: Path, stand_in: None, capfd: Any) -> None:
-    failed = run_cells([cell(runs, "badly", "a"), cell(runs, "well", "b"), cell(runs, "well", "c")], PLACES)
+    failed = run_jobs([job(runs, "badly", "a"), job(runs, "well", "b"), job(runs, "well", "c")], PLACES)
     assert failed == ["[1/3] a (exit status 1)"]
     assert (runs / "b ran").exists()
     assert (runs / "c ran").exists()
@@ -116,8 +116,8 @@ def test_a_cell_that_fails_takes_no_other_with_it(runs: Path, stand_in: None, ca
 def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, number: signal.Signals | None) -> None:
     """SIGTERM is passed on. Ctrl-C is not: the processes get it from the terminal; nor what they get by themselves."""
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    wanted = [cell(runs, "until stopped", "a"), cell(runs, "until stopped", "b"), cell(runs, "well", "c")]
-    cells.RUN_LRA.write_text(TRAIN.replace('os.environ["PLACE"]', "str(os.getpid())"))
+    wanted = [job(runs, "until stopped", "a"), job(runs, "until stopped", "b"), job(runs, "well", "c")]
+    jobs.RUN_LRA.write_text(TRAIN.replace('os.environ["PLACE"]', "str(os.getpid())"))
 
     def stop() -> None:
         while len(list(runs.glob("* saw"))) < 2:
@@ -131,8 +131,8 @@ def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, numb
     stopper = threading.Thread(target=stop)
     stopper.start()
     began = time.monotonic()
-    with pytest.raises(Interrupted, match=r"stopped in \[1/3\] a, \[2/3\] b; the same command goes on"):
-        run_cells(wanted, PLACES)
+    with pytest.raises(Interrupted, match=r"stopped in \[1/3\] a, \[2/3\] b; the same command resumes it"):
+        run_jobs(wanted, PLACES)
     stopper.join()
     assert time.monotonic() - began < 20
     assert [(runs / f"{name} told").read_text() for name in "ab"] == ["to stop, ", "to stop, "]
@@ -146,18 +146,18 @@ def test_what_is_complete_is_not_run_again_and_the_rest_waits(runs: Path, monkey
     monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
     wanted = Sweep(["listops"], ["cosformer", "fnet"], protocol="quick", seeds=2, max_minutes=5)
     data = prepare_data(wanted)
-    planned = plan(wanted, data)
+    planned = make_plan(wanted, data)
     names = [f"listops {mixer} seed {seed}" for mixer in ("cosformer", "fnet") for seed in (0, 1)]
-    assert [c.name for c in planned.cells] == names
+    assert [c.name for c in planned.jobs] == names
     words = ["--task", "listops", "--mixer", "cosformer", "--protocol", "quick", "--max-minutes", "5", "--seed", "1"]
-    assert planned.cells[1].command[2:] == ["train", *words]
-    assert planned.cells[1].command[0] == sys.executable
+    assert planned.jobs[1].command[2:] == ["train", *words]
+    assert planned.jobs[1].command[0] == sys.executable
     assert [(r.mixer, r.seed, r.state) for r in status.statuses()] == [
         (mixer, seed, "waiting") for mixer in ("cosformer", "fnet") for seed in (0, 1)
     ]
-    (place,) = planned.cells[1].directories
+    place = planned.jobs[1].directory
     write(place / "records", {**run(0.5, seed=1).record, "id": place.name})
-    assert [c.name for c in plan(wanted, data).cells] == [names[0], *names[2:]]
+    assert [c.name for c in make_plan(wanted, data).jobs] == [names[0], *names[2:]]
 
 
 def test_all_data_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_devices_are_left_to_the_runs(runs: Path) -> None:
     """What stays alive beside the runs starts no JAX on a GPU, which would take most of its memory."""
     script = (
         "import jax, os; from lra.sweep import plan as sweep; from lra.sweep.plan import Sweep\n"
-        "sweep.run_cells = lambda cells, places: [f'{os.getpid()} {len(cells)} {places}']\n"
-        "sweep.places = os.getpid\n"
+        "sweep.run_jobs = lambda cells, places: [f'{os.getpid()} {len(cells)} {places}']\n"
+        "sweep.slots = os.getpid\n"
         "(said,) = sweep.suite(Sweep(['listops'], ['linear'], protocol='quick'))\n"
         "parent, cells, asked = said.split()\n"
         "assert (cells, jax.config.jax_platforms) == ('1', 'cpu'), said\n"

@@ -1,10 +1,9 @@
-"""A suite runs what it names: the words of each cell, parsed by `train`, are the configuration in its directories."""
+"""The arguments of each job of a sweep, parsed by `train`, give the configuration in the job's directory."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,66 +18,60 @@ from lra.protocols import tuning_grid
 from lra.provenance.code import computing
 from lra.sweep import plan as sweep
 from lra.sweep import tuning
-from lra.sweep.job import Cell
+from lra.sweep.job import Job
 from lra.sweep.plan import Sweep
 from models import mixers
 
 DATA = dict.fromkeys(cfg.TASKS, ("d" * 64, "full"))
-Calls = list[tuple[RunConfig, list[int], float | None]]
+Calls = list[tuple[RunConfig, float | None]]
 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """What was asked for: configuration, seeds, minutes."""
+    """The configurations and minutes that `train` passes on."""
     asked: Calls = []
 
-    def run_seeds(config: RunConfig, seeds: Any, *, max_minutes: float | None = None, **_: Any) -> list[Any]:
-        asked.append((config, list(seeds), max_minutes))
-        return []
+    def run_config(config: RunConfig, *, max_minutes: float | None = None) -> None:
+        asked.append((config, max_minutes))
 
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
-    monkeypatch.setattr(api, "run_seeds", run_seeds)
+    monkeypatch.setattr(api, "run_config", run_config)
+    monkeypatch.setattr(api, "summary", lambda _: "")
     return asked
 
 
-def assert_runs_what_it_names(cell: Cell, calls: Calls, max_minutes: float | None = None) -> list[RunConfig]:
-    """The command of a cell trains what the `config.json` of its directories say, in these directories."""
-    assert run_lra.main(["train", *cell.words]) == 0
-    config, seeds, minutes = calls[-1]
+def assert_trains_its_config(job: Job, calls: Calls, max_minutes: float | None = None) -> RunConfig:
+    """The command of a job trains what the `config.json` of its directory says, in this directory."""
+    assert run_lra.main(["train", *job.arguments]) == 0
+    config, minutes = calls[-1]
     assert minutes == max_minutes
-    named = [config_file.read(place / "config.json") for place in cell.directories]
-    assert [dataclasses.replace(config, seed=seed) for seed in seeds] == named
-    assert [place.name for place in cell.directories] == [c.run_id("d" * 64, computing(c).sha256) for c in named]
-    return named
+    assert config == config_file.read(job.directory / "config.json")
+    assert job.directory.name == config.run_id("d" * 64, computing(config).sha256)
+    return config
 
 
 @pytest.mark.parametrize(("task", "protocol"), [("listops", "small"), ("pathfinder", "lra")])
 def test_of_every_mixer(task: str, protocol: str, calls: Calls) -> None:
     """In `lra`, the source's sizes differ from mixer to mixer."""
     names = mixers.available()
-    cells = sweep.plan(Sweep([task], names, protocol), DATA).cells
-    assert len(cells) == len(names)
-    for name, cell in zip(names, cells, strict=True):
-        (config,) = assert_runs_what_it_names(cell, calls)
+    jobs = sweep.make_plan(Sweep([task], names, protocol), DATA).jobs
+    assert len(jobs) == len(names)
+    for name, job in zip(names, jobs, strict=True):
+        config = assert_trains_its_config(job, calls)
         assert (config.mixer, config.protocol, config.seed, config.modified) == (name, protocol, 0, False)
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_of_every_task_with_seeds_and_minutes(together: bool, calls: Calls) -> None:
-    wanted = Sweep(cfg.TASKS, ["cosformer", "performer"], "laptop", seeds=3, together=together, max_minutes=2.5)
-    found = []
-    for cell in sweep.plan(wanted, DATA).cells:
-        named = assert_runs_what_it_names(cell, calls, max_minutes=2.5)
-        assert len(named) == (3 if together else 1)
-        found += [(c.task, c.mixer, c.seed) for c in named]
-    assert found == [(t, m, s) for t in cfg.TASKS for m in ("cosformer", "performer") for s in range(3)]
+def test_of_every_task_with_seeds_and_minutes(calls: Calls) -> None:
+    wanted = Sweep(cfg.TASKS, ["cosformer", "performer"], "laptop", seeds=3, max_minutes=2.5)
+    configs = [assert_trains_its_config(job, calls, max_minutes=2.5) for job in sweep.make_plan(wanted, DATA).jobs]
+    assert [(c.task, c.mixer, c.seed) for c in configs] == [
+        (t, m, s) for t in cfg.TASKS for m in ("cosformer", "performer") for s in range(3)
+    ]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_of_trials_and_of_what_they_chose(together: bool, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Sweep(["listops", "text"], ["cosformer"], "lra", seeds=2, together=together, tune=True)
-    cells = sweep.plan(wanted, DATA).cells
-    named = [config for cell in cells for config in assert_runs_what_it_names(cell, calls)]
+def test_of_trials_and_of_what_they_chose(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Sweep(["listops", "text"], ["cosformer"], "lra", seeds=2, tune=True)
+    named = [assert_trains_its_config(job, calls) for job in sweep.make_plan(wanted, DATA).jobs]
     rates = tuning_grid(cfg.protocol("listops", "lra"))
     base = cfg.protocol("listops", "lra").train.learning_rate
     assert rates == pytest.approx([0.3 * base, base, 3 * base])
@@ -89,8 +82,7 @@ def test_of_trials_and_of_what_they_chose(together: bool, calls: Calls, monkeypa
     ]
     monkeypatch.setattr(tuning, "run_record", lambda *_: {})
     monkeypatch.setattr(tuning, "write_tuning", lambda _: rates[2])
-    cells = sweep.plan(wanted, DATA).cells
-    chosen = [config for cell in cells for config in assert_runs_what_it_names(cell, calls)]
+    chosen = [assert_trains_its_config(job, calls) for job in sweep.make_plan(wanted, DATA).jobs]
     assert [(c.task, c.seed, c.train.learning_rate) for c in chosen] == [
         *(("listops", seed, rates[2]) for seed in (0, 1)),
         *(("text", seed, text) for seed in (0, 1)),

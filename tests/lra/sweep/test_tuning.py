@@ -17,7 +17,7 @@ from lra.record.facts import changes
 from lra.record.files import Found, find
 from lra.sweep import plan as sweep
 from lra.sweep import tuning
-from lra.sweep.job import Cell
+from lra.sweep.job import Job
 from lra.sweep.plan import Sweep
 from tests.lra.leaderboard.test_leaderboard import run
 
@@ -97,36 +97,27 @@ def test_a_choice_counts_where_it_was_made(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
-    """The cells that a suite would run."""
-    cells: list[Cell] = []
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that a suite would run."""
+    jobs: list[Job] = []
 
-    def run_cells(wanted: list[Cell], places: Any) -> list[str]:
-        cells.extend(wanted)
+    def run_jobs(wanted: list[Job], slots: Any) -> list[str]:
+        jobs.extend(wanted)
         return []
 
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
-    monkeypatch.setattr(sweep, "run_cells", run_cells)
+    monkeypatch.setattr(sweep, "run_jobs", run_jobs)
     monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
-    return cells
+    return jobs
 
 
-def rate_of(cell: Cell) -> str | None:
-    words = cell.words
+def rate_of(job: Job) -> str | None:
+    words = job.arguments
     return words[words.index("--train.learning-rate") + 1] if "--train.learning-rate" in words else None
 
 
-def test_a_suite_trains_seeds_together(started: list[Cell]) -> None:
-    mixers = ["cosformer", "fnet"]
-    assert sweep.suite(Sweep(["listops"], mixers, protocol="quick", seeds=3, together=True)) == []
-    assert [cell.words[-2:] for cell in started] == [("--together", "3")] * 2
-    assert [len(cell.directories) for cell in started] == [3, 3]
-    sweep.suite(Sweep(["listops"], ["cosformer"], protocol="quick", together=True))
-    assert started[-1].words[-2:] == ("--seed", "0")
-
-
-def test_a_suite_goes_on_with_the_best_rate(started: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials of both mixers first, side by side; fnet's are there already, and so its seeds go with them."""
+def test_a_suite_continues_with_the_best_rate(started: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trials of both mixers first; those of fnet are complete, so its seeds run at the same time."""
     reached = dict(zip(tuning_grid(protocol("listops", "quick")), [0.3, 0.2, 0.4], strict=True))
 
     def run_record(config: RunConfig, _: str) -> dict[str, Any] | None:
@@ -138,22 +129,20 @@ def test_a_suite_goes_on_with_the_best_rate(started: list[Cell], monkeypatch: py
     monkeypatch.setattr(tuning, "write_tuning", tuning.choose)
     assert sweep.suite(Sweep(["listops"], ["cosformer", "fnet"], protocol="quick", seeds=2, tune=True)) == []
     rates = [str(rate) for rate in reached]
-    assert [rate_of(cell) for cell in started] == [*rates, rates[2], rates[2], rates[2], rates[2]]
-    assert [cell.name for cell in started[3:]] == [
-        f"listops {m} seed {s}" for m in ("fnet", "cosformer") for s in (0, 1)
-    ]
-    assert [cell.words[-1] for cell in started[3:]] == ["0", "1", "0", "1"]
+    assert [rate_of(job) for job in started] == [*rates, rates[2], rates[2], rates[2], rates[2]]
+    assert [job.name for job in started[3:]] == [f"listops {m} seed {s}" for m in ("fnet", "cosformer") for s in (0, 1)]
+    assert [job.arguments[-1] for job in started[3:]] == ["0", "1", "0", "1"]
 
 
-def test_nothing_is_chosen_from_half_a_grid(started: list[Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_chosen_from_half_a_grid(started: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "run_record", lambda *_: None)
     (failed,) = sweep.suite(Sweep(["listops"], ["cosformer"], protocol="quick", tune=True))
-    assert "not every rate of the grid came to its end" in failed
+    assert "not every learning rate of the grid is complete" in failed
     assert len(started) == 3
 
 
 def test_a_mixer_that_diverges_at_every_rate_keeps_no_other_waiting(
-    started: list[Cell], monkeypatch: pytest.MonkeyPatch
+    started: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_record(config: RunConfig, _: str) -> dict[str, Any]:
         return trial(config.train.learning_rate, 0.3, None if config.mixer == "cosformer" else 0.2).record
@@ -161,10 +150,10 @@ def test_a_mixer_that_diverges_at_every_rate_keeps_no_other_waiting(
     monkeypatch.setattr(tuning, "run_record", run_record)
     (failed,) = sweep.suite(Sweep(["listops"], ["cosformer", "fnet"], protocol="quick", tune=True))
     assert failed.startswith("listops cosformer: tuning: every rate of")
-    assert [cell.name for cell in started] == ["listops fnet seed 0"]
+    assert [job.name for job in started] == ["listops fnet seed 0"]
 
 
-def test_without_a_validation_split_the_protocols_rate_stays(started: list[Cell], capsys: Any) -> None:
+def test_without_a_validation_split_the_protocols_rate_stays(started: list[Job], capsys: Any) -> None:
     sweep.suite(Sweep(["text"], ["cosformer"], protocol="quick", tune=True))
-    assert [rate_of(cell) for cell in started] == [None]
-    assert "text has no validation split to choose a rate by" in capsys.readouterr().err
+    assert [rate_of(job) for job in started] == [None]
+    assert "text has no validation split to choose a learning rate by" in capsys.readouterr().err

@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from lra.training.batching import batch_indices, best_edges, choose_buckets, cut, epoch_order, micro_batch_size
-from lra.training.device_dataset import example_lengths, gather, put
-from lra.training.gradient import dispatch_steps
-from lra.training.trainer import evaluation_size
+from lra.training.batching import (
+    batch_indices,
+    best_edges,
+    choose_buckets,
+    epoch_order,
+    micro_batch_size,
+    split_into_micro_batches,
+)
+from lra.training.device_dataset import example_lengths, gather, put_split
+from lra.training.evaluation import evaluation_micro_batch
+from lra.training.train_step import dispatch_steps
 from tasks.core import Split
 from tests.lra.conftest import tiny_config
 
@@ -37,14 +44,14 @@ def test_a_batch_that_ends_one_epoch_begins_the_next() -> None:
 
 def test_one_example_of_one_token_has_a_bucket_and_a_batch() -> None:
     assert choose_buckets(np.array([1]), 1) == best_edges(np.array([1]), 1, 3) == (1,)
-    (part,) = cut(np.array([5]), np.array([1]), 4, (1,))
-    assert (part.indices.tolist(), part.places.tolist(), part.bucket) == ([5] * 4, [0] * 4, 1)
+    (part,) = split_into_micro_batches(np.array([5]), np.array([1]), 4, (1,))
+    assert (part.indices.tolist(), part.batch_positions.tolist(), part.bucket) == ([5] * 4, [0] * 4, 1)
     assert part.weights.tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("length", "bucket"), [(1, 4), (4, 4), (5, 8), (8, 8)])
 def test_a_length_that_equals_an_edge_is_in_its_bucket(length: int, bucket: int) -> None:
-    (part,) = cut(np.array([0]), np.array([length]), 1, (4, 8))
+    (part,) = split_into_micro_batches(np.array([0]), np.array([length]), 1, (4, 8))
     assert part.bucket == bucket
 
 
@@ -77,11 +84,11 @@ def test_an_evaluation_has_the_batch_of_the_training_on_a_gpu_and_16384_tokens_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program: Any = types.SimpleNamespace(devices=2, micro_batch=3, config=tiny_config("linear", max_len=4_000))
-    assert evaluation_size(program) == 2 * 4
+    assert evaluation_micro_batch(program) == 2 * 4
     program.config = tiny_config("linear", max_len=16_385)
-    assert evaluation_size(program) == 2 * 1
+    assert evaluation_micro_batch(program) == 2 * 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert evaluation_size(program) == program.config.train.batch_size == 8
+    assert evaluation_micro_batch(program) == program.config.train.batch_size == 8
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -92,11 +99,11 @@ def test_no_bucket_cuts_a_document(pairs: bool) -> None:
     items = np.stack([np.arange(40), rng.permutation(40)], 1) if pairs else np.arange(40)
     split = Split.from_documents(documents, np.zeros(40), items)
     lengths = example_lengths(split, 50)
-    arrays = put(split, 50, SingleDeviceSharding(jax.devices()[0]))
+    arrays = put_split(split, 50, SingleDeviceSharding(jax.devices()[0]))
     buckets = choose_buckets(lengths, 50)
     assert len(buckets) > 1
     seen = 0
-    for part in cut(np.arange(40), lengths, 8, buckets):
+    for part in split_into_micro_batches(np.arange(40), lengths, 8, buckets):
         ids = np.asarray(gather(arrays, jnp.asarray(part.indices), part.bucket)[0])
         for row, example in zip(ids.reshape(len(ids), -1, part.bucket), part.indices, strict=True):
             for tokens, document in zip(row, np.atleast_1d(items[example]), strict=True):

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra.training.batching import MAX_BUCKETS, batch_indices, best_edges, choose_buckets, cut, micro_batch_size, stack
+from lra.training.batching import (
+    MAX_BUCKETS,
+    batch_indices,
+    best_edges,
+    choose_buckets,
+    micro_batch_size,
+    split_into_micro_batches,
+    stack_micro_batches,
+)
 
 
 def test_epochs_follow_each_other_without_a_gap():
@@ -70,13 +78,13 @@ def test_every_length_has_a_bucket(lengths):
 def test_a_cut_holds_every_example_once(lengths, micro):
     lengths = np.array(lengths)
     indices = np.arange(len(lengths), dtype=np.int32) + 1000
-    parts = cut(indices, lengths, micro, choose_buckets(lengths, 100))
-    places = np.concatenate([p.places[p.weights > 0] for p in parts])
+    parts = split_into_micro_batches(indices, lengths, micro, choose_buckets(lengths, 100))
+    places = np.concatenate([p.batch_positions[p.weights > 0] for p in parts])
     assert sorted(places) == list(range(len(lengths)))
     for part in parts:
-        assert len(part.indices) == len(part.places) == len(part.weights) == micro
-        np.testing.assert_array_equal(part.indices, indices[part.places])
-        assert lengths[part.places].max() <= part.bucket
+        assert len(part.indices) == len(part.batch_positions) == len(part.weights) == micro
+        np.testing.assert_array_equal(part.indices, indices[part.batch_positions])
+        assert lengths[part.batch_positions].max() <= part.bucket
 
 
 @pytest.mark.parametrize(("batch", "length", "size"), [(32, 2000, 1), (32, 256, 4), (16, 4000, 1), (256, 512, 2)])
@@ -86,9 +94,9 @@ def test_micro_batches_divide_the_batch(batch, length, size):
 
 
 def test_stacked_micro_batches_are_followed_by_nothing():
-    parts = cut(np.arange(10, 15, dtype=np.int32), np.array([3, 9, 5, 4, 8]), 2, (4, 9))
-    count, (indices, places, weights) = stack(parts, 4)
+    parts = split_into_micro_batches(np.arange(10, 15, dtype=np.int32), np.array([3, 9, 5, 4, 8]), 2, (4, 9))
+    count, indices, positions, weights = stack_micro_batches(parts, 4)
     assert (count, count.dtype) == (3, np.int32)
     np.testing.assert_array_equal(indices, [[11, 14], [12, 13], [10, 10], [0, 0]])
-    np.testing.assert_array_equal(places, [[1, 4], [2, 3], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(positions, [[1, 4], [2, 3], [0, 0], [0, 0]])
     np.testing.assert_array_equal(weights, [[1, 1], [1, 1], [1, 0], [0, 0]])

@@ -11,9 +11,8 @@ from lra.training.batching import (
     batch_indices,
     best_edges,
     choose_buckets,
-    cut,
     micro_batch_size,
-    side_by_side,
+    split_into_micro_batches,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -58,33 +57,18 @@ def test_a_cut_loses_nothing_and_weighs_all_alike(lengths: np.ndarray, micro: in
     of_row = np.zeros(10 * size, np.int64)
     of_row[rows] = lengths
     losses = np.arange(10 * size) ** 2 % 97
-    plan = cut(rows, lengths, micro, buckets)
+    plan = split_into_micro_batches(rows, lengths, micro, buckets)
     assert len(plan) == -(-size // micro)
-    places = np.concatenate([part.places[part.weights > 0] for part in plan])
+    places = np.concatenate([part.batch_positions[part.weights > 0] for part in plan])
     assert sorted(places) == list(range(size))
     assert sum((losses[part.indices] * part.weights).sum() for part in plan) == losses[rows].sum()
     for part in plan:
-        assert len(part.indices) == len(part.places) == len(part.weights) == micro
+        assert len(part.indices) == len(part.batch_positions) == len(part.weights) == micro
         assert set(part.weights) <= {0, 1}
-        np.testing.assert_array_equal(part.indices, rows[part.places])
+        np.testing.assert_array_equal(part.indices, rows[part.batch_positions])
         longest = of_row[part.indices].max()
         assert longest <= part.bucket
         assert part.bucket == min(b for b in buckets if b >= longest)
-
-
-@settings(max_examples=40)
-@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 5), SEEDS)
-def test_seeds_side_by_side_are_their_own_batches(size: int, seeds: int, micro: int, seed: int) -> None:
-    lengths = np.random.RandomState(seed).randint(1, 100, (seeds, size))
-    buckets = choose_buckets(lengths.reshape(-1), 100)
-    plans = [cut(np.arange(size) + 100 * s, lengths[s], micro, buckets) for s in range(seeds)]
-    for joined, *alone in zip(side_by_side(plans), *plans, strict=True):
-        assert joined.indices.shape == joined.places.shape == (seeds, micro)
-        assert joined.bucket == max(part.bucket for part in alone)
-        for s, part in enumerate(alone):
-            np.testing.assert_array_equal(joined.indices[s], part.indices)
-            np.testing.assert_array_equal(joined.places[s], part.places)
-            np.testing.assert_array_equal(joined.weights, part.weights)
 
 
 @given(st.integers(1, 300), st.integers(1, 20_000), st.booleans())

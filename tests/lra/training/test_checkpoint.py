@@ -1,9 +1,8 @@
-"""What is on disk after a kill, a full disk or a flipped bit is either what was written, or is not taken."""
+"""Checkpoints after a kill, a full disk or a flipped bit: what is loaded is what was written."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,7 @@ import pytest
 
 from lra.errors import CheckpointError
 from lra.paths import ROOT
-from lra.training import trainer
+from lra.training import checkpoints, trainer
 from lra.training.checkpoints import Checkpoints
 from lra.training.step_functions import TrainState
 from lra.training.trainer import train
@@ -28,22 +27,21 @@ def state(step: int, size: int = 300) -> TrainState:
 
 
 def saved(directory: Path, *steps: int) -> None:
-    with Checkpoints(directory) as checkpoints:
-        for step in steps:
-            checkpoints.save("latest", state(step), {"steps": step})
+    written = Checkpoints(directory)
+    for step in steps:
+        written.save("latest", state(step), {"steps": step})
 
 
 def loaded(directory: Path) -> int:
     """The step of what is loaded, having looked at every number of it."""
-    with Checkpoints(directory) as checkpoints:
-        found = checkpoints.load("latest", state(0))
-    assert found is not None
-    got, progress = found
+    checkpoint = Checkpoints(directory).load("latest", state(0))
+    assert checkpoint is not None
+    got, progress = checkpoint
     want = state(got.step)
     assert progress == {"steps": got.step}
     for name in ("w", "b"):
         np.testing.assert_array_equal(got.params[name], want.params[name])
-    assert got.opt["count"] == got.step
+    assert got.opt_state["count"] == got.step
     return got.step
 
 
@@ -57,67 +55,125 @@ DAMAGE = {
     "half": lambda f: os.truncate(f, f.stat().st_size // 2),
     "empty": lambda f: os.truncate(f, 0),
     "flipped bit": flip,
-    "gone": Path.unlink,
     "zeros": lambda f: f.write_bytes(bytes(f.stat().st_size)),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_whatever_happens_to_a_file_no_wrong_number_is_loaded(damage: str, tmp_path: Path, capsys) -> None:
-    """Every file of the newest checkpoint in turn: the one before it is taken, or the newest is still right."""
-    saved(tmp_path / "whole", 3, 8)
-    newest = tmp_path / "whole" / "latest" / "8"
-    files = [p.relative_to(tmp_path / "whole") for p in sorted(newest.rglob("*")) if p.is_file() and p.stat().st_size]
-    steps = []
-    for i, file in enumerate(files):
-        here = tmp_path / str(i)
-        shutil.copytree(tmp_path / "whole", here)
-        DAMAGE[damage](here / file)
-        steps.append(loaded(here))
-        assert ("damaged" in capsys.readouterr().err) == (steps[-1] == 3)
-    assert set(steps) <= {3, 8}
-    assert 3 in steps
-
-
-def test_a_far_larger_one_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zeros take no room in a file: what comes from elsewhere may claim any size."""
-    saved(tmp_path, 3)
-    monkeypatch.setattr(Checkpoints, "_read", None)
-    with (
-        Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(CheckpointError, match=r"params/w is \(300, 7\) float32 there and \(3, 7\)"),
-    ):
-        checkpoints.load("latest", state(0, size=3))
-
-
-def test_a_damaged_step_is_written_anew(tmp_path: Path) -> None:
+    """The previous checkpoint is loaded, with a warning."""
     saved(tmp_path, 3, 8)
-    for file in (tmp_path / "latest" / "8").rglob("*"):
-        if file.is_file():
-            os.truncate(file, 0)
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.load("latest", state(0))[0].step == 3
-        checkpoints.save("latest", state(8), {"steps": 8})
+    DAMAGE[damage](tmp_path / "latest" / "8.npz")
+    assert loaded(tmp_path) == 3
+    assert "8.npz: damaged (" in capsys.readouterr().err
+
+
+def test_no_flipped_bit_of_a_checkpoint_changes_a_number(tmp_path: Path, capsys) -> None:
+    """One bit of every 7th byte, and of every byte of the zip directory."""
+    small = TrainState(8, {"w": np.arange(6.0)}, {}, {})
+    Checkpoints(tmp_path).save("latest", small._replace(step=3), {})
+    Checkpoints(tmp_path).save("latest", small, {})
+    path = tmp_path / "latest" / "8.npz"
+    content = path.read_bytes()
+    directory_start = content.index(b"PK\x01\x02")
+    steps = []
+    for position in (*range(0, directory_start, 7), *range(directory_start, len(content))):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        state, _ = Checkpoints(tmp_path).load("latest", small)
+        np.testing.assert_array_equal(state.params["w"], small.params["w"])
+        steps.append(state.step)
+        assert ("damaged" in capsys.readouterr().err) == (state.step == 3)
+    assert set(steps) == {3, 8}  # 8: bits without a meaning, as those of a date
+    assert steps.count(3) > len(steps) / 2
+
+
+def test_a_far_larger_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 3)
+    monkeypatch.setattr(checkpoints, "MAX_PROGRESS_BYTES", 0)
+    monkeypatch.setattr(checkpoints, "_read", None)
+    with pytest.raises(CheckpointError, match=r"3\.npz: not a checkpoint of this model \(the file has 9,\d+ bytes"):
+        Checkpoints(tmp_path).load("latest", state(0, size=3))
+
+
+def test_an_array_of_another_shape_is_named(tmp_path: Path) -> None:
+    saved(tmp_path, 3)
+    with pytest.raises(CheckpointError, match=r"params/w is \(300, 7\) float32 in the file and \(3, 7\) float32 in"):
+        Checkpoints(tmp_path).load("latest", state(0, size=3))
+
+
+def test_a_compressed_file_is_not_unpacked(tmp_path: Path, capsys) -> None:
+    """Zeros take no room in it: a file from elsewhere could claim any size."""
+    saved(tmp_path, 3)
+    np.savez_compressed(tmp_path / "latest" / "8.npz", **{"params/w": np.zeros(10**6)})
+    assert loaded(tmp_path) == 3
+    assert "compressed" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_step_is_saved_again(tmp_path: Path) -> None:
+    saved(tmp_path, 3, 8)
+    os.truncate(tmp_path / "latest" / "8.npz", 0)
+    assert loaded(tmp_path) == 3
+    saved(tmp_path, 8)
     assert loaded(tmp_path) == 8
 
 
-def test_where_all_are_damaged_it_says_what_to_do(tmp_path: Path) -> None:
+def test_if_all_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
     saved(tmp_path, 3, 8)
-    for file in (tmp_path / "latest").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="every checkpoint was damaged; delete the run's directory"):
+    for path in (tmp_path / "latest").iterdir():
+        path.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="all checkpoints are damaged; delete the run's directory"):
         loaded(tmp_path)
 
 
-def test_a_checkpoint_under_way_is_none(tmp_path: Path) -> None:
-    """What a kill leaves behind while orbax writes: a directory with a temporary name."""
-    saved(tmp_path, 3)
-    shutil.copytree(tmp_path / "latest" / "3", tmp_path / "latest" / "8.orbax-checkpoint-tmp-1")
-    assert loaded(tmp_path) == 3
+def test_checkpoints_of_an_earlier_version_are_refused(tmp_path: Path) -> None:
+    """Each was a directory."""
+    (tmp_path / "latest" / "8").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="an earlier version of the suite wrote these checkpoints"):
+        loaded(tmp_path)
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_partial_file_is_ignored_and_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    saved(tmp_path, 3, 8, 11)
+    (tmp_path / "latest" / ".12.npz.1.partial").write_bytes(b"PK")
+    assert loaded(tmp_path) == 11
+    assert sorted(path.name for path in (tmp_path / "latest").glob("*.npz")) == ["11.npz", "8.npz"]
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+from tests.lra.training.test_checkpoint import loaded, state
+from lra.training.checkpoints import Checkpoints
+directory, random_ = Path(sys.argv[1]), random.Random(0)
+latest = 1
+Checkpoints(directory).save("latest", state(1), {"steps": 1})
+for kill in range(50):
+    child = os.fork()
+    if not child:
+        checkpoints = Checkpoints(directory)
+        for step in range(latest + 1, latest + 10_000):
+            checkpoints.save("latest", state(step), {"steps": step})
+    time.sleep(random_.uniform(0.01, 0.1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    step = loaded(directory)
+    assert step >= latest
+    latest = step
+print(latest)
+"""
+
+
+def test_after_each_of_50_kills_the_newest_checkpoint_is_complete(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLS, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50  # several were written between two kills
+    assert "damaged" not in done.stderr
+
+
+def test_a_full_disk_is_reported_and_the_previous_checkpoint_stays(tmp_path: Path) -> None:
     """The kernel refuses to let files grow, as on a full disk."""
     saved(tmp_path, 3)
     script = textwrap.dedent("""
@@ -128,11 +184,8 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         from tests.lra.training.test_checkpoint import state
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
-            with Checkpoints(Path(sys.argv[1])) as checkpoints:
-                checkpoints.load("latest", state(0, 300))
-                resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
-                checkpoints.save("latest", state(8, 300), {"steps": 8})
-                checkpoints.settle()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+            Checkpoints(Path(sys.argv[1])).save("latest", state(8, 300), {"steps": 8})
         except CheckpointError as error:
             print(error)
     """)
@@ -140,7 +193,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert "could not be written" in done.stdout, done.stderr
-    assert "the same command goes on from there" in done.stdout
+    assert "the same command resumes from it" in done.stdout
     assert loaded(tmp_path) == 3
 
 
@@ -154,7 +207,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_bit_equal(tiny, tmp_path:
     config = tiny_config()
     whole = train(config, CARD, tiny, tmp_path / "whole")
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
-    real, calls = trainer.advance, 0
+    real, calls = trainer.train_steps, 0
 
     def interrupting(*args, **kwargs):
         nonlocal calls
@@ -163,17 +216,15 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_bit_equal(tiny, tmp_path:
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(trainer, "advance", interrupting)
+    monkeypatch.setattr(trainer, "train_steps", interrupting)
     with pytest.raises(KeyboardInterrupt):
         train(config, CARD, tiny, tmp_path / "parts")
     latest = tmp_path / "parts" / "checkpoints" / "latest"
-    steps = sorted(int(p.name) for p in latest.iterdir() if p.name.isdigit())
+    steps = sorted(int(path.stem) for path in latest.glob("*.npz"))
     assert len(steps) == 2
-    for file in (latest / str(steps[-1])).rglob("*"):
-        if file.is_file():
-            os.truncate(file, file.stat().st_size // 2)
+    os.truncate(latest / f"{steps[-1]}.npz", 2_000)
     again = train(config, CARD, tiny, tmp_path / "parts")
     assert calls == 7 + config.train.steps - steps[0]  # from the one before it
-    assert again.journal.curve == whole.journal.curve
-    assert again.journal.validation == whole.journal.validation
+    assert again.history.curve == whole.history.curve
+    assert again.history.validation == whole.history.validation
     np.testing.assert_array_equal(again.test.predictions, whole.test.predictions)

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from lra.training.evaluation import Resident
-from lra.training.gradient import gradient
-from lra.training.step_functions import Program, TrainState
+from lra.training.device_dataset import DeviceDataset
+from lra.training.step_functions import StepFunctions, TrainState
+from lra.training.train_step import gradient
 from models.mixers import available
 from tasks import load_task
 from tasks.core import Prepared, Split
@@ -31,15 +31,15 @@ def test_two_steps(tiny: Prepared, name: str, head: str) -> None:
     sort = {"model.pair": "nli"} if head == "pair" else {"model.pooling": head}
     config = tiny_config(name, **{"train.micro_batch": 8}, **sort)
     card = load_task("retrieval" if head == "pair" else "listops").CARD
-    program = Program(config, card)
-    split = Resident.of(pairs() if head == "pair" else tiny.splits["train"], program)
-    split = Resident(split.arrays, split.lengths, (config.max_len,), split.labels, split.count)
+    program = StepFunctions(config, card)
+    split = program.dataset(pairs() if head == "pair" else tiny.splits["train"])
+    split = DeviceDataset(split.arrays, split.lengths, (config.max_len,), split.labels, split.count)
     state = program.init()
     first, losses = leaves(state.params), []
     for step in range(2):
         totals = gradient(program, state, split)
-        params, opt, metrics = program.update(state.params, state.opt, totals)
-        state = TrainState(step + 1, params, state.rest, opt)
+        params, opt, metrics = program.update(state.params, state.opt_state, totals)
+        state = TrainState(step + 1, params, state.buffers, opt)
         losses.append(float(metrics[0]))
     assert np.isfinite(losses).all()
     assert losses[0] != losses[1]

@@ -1,4 +1,4 @@
-"""What a run writes down of itself is finite, or the run has failed."""
+"""The history of a run: what it records is finite, or the run has failed; the best validation selects."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from lra.config import protocol
 from lra.errors import RunError
 from lra.selection import best_step, first_selectable
-from lra.training.history import Journal, Journals
+from lra.training.history import History
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_a_failure(loss: float) -> None:
-    trained, validated = Journal(10), Journal(10)
-    trained.write(4, loss, 0.5, 1.0)
-    validated.validate(3, 2.0, 0.5)
-    validated.validate(6, loss, 0.9)
+    trained, validated = History(10), History(10)
+    trained.record(4, loss, 0.5, 1.0)
+    validated.record_validation(3, 2.0, 0.5)
+    validated.record_validation(6, loss, 0.9)
     assert trained.failed is not None
     assert validated.failed is not None
     assert (trained.failed[0], validated.failed[0]) == (4, 6)
@@ -31,22 +31,20 @@ def test_a_loss_that_is_not_finite_is_a_failure(loss: float) -> None:
     "fields",
     [
         {},
-        {"journals": 3},
-        {"journals": [3]},
-        {"journals": [{}]},
-        {"journals": [{"steps": "3"}]},
-        {"journals": [{"stages": 3}]},
+        {"steps": "3"},
+        {"stages": 3},
+        {"steps": 3, "curve": [["a"]]},
     ],
 )
-def test_a_journal_of_another_version_says_what_to_do(fields: dict[str, Any]) -> None:
+def test_a_history_of_another_version_is_refused_with_advice(fields: dict[str, Any]) -> None:
     with pytest.raises(RunError, match="delete the run's directory"):
-        Journals.from_json(fields)
+        History.from_json(fields)
 
 
-def test_a_journal_survives_its_checkpoint() -> None:
-    journal = Journal(10, curve=[[1, 0.5, 0.25]], validation=[[1, 2, 1]], seconds=1.5, failed=(3, math.nan, math.inf))
-    (again,) = Journals.from_json(json.loads(json.dumps(Journals([journal]).to_json()))).each
-    assert (again.curve, again.validation, again.seconds) == (journal.curve, journal.validation, 1.5)
+def test_a_history_is_restored_from_json() -> None:
+    history = History(10, curve=[[1, 0.5, 0.25]], validation=[[1, 2, 1]], seconds=1.5, failed=(3, math.nan, math.inf))
+    again = History.from_json(json.loads(json.dumps(history.to_json())))
+    assert (again.curve, again.validation, again.seconds) == (history.curve, history.validation, 1.5)
     assert again.failed is not None
     assert again.failed[0] == 3
 
@@ -60,7 +58,7 @@ VALIDATION = [[500, 1.0, 0.9], [1_000, 1.0, 0.5], [1_500, 1.0, 0.6], [2_000, 1.0
 def test_the_best_validation_is_selected_from_the_first_selectable_step_on(first: int | None, step: int | None) -> None:
     """Of equals the earliest; None: nothing is selected, and the last checkpoint is tested."""
     assert best_step(VALIDATION, first) == step
-    assert Journal(2_000, first, validation=VALIDATION).best_step == step
+    assert History(2_000, first, validation=VALIDATION).best_step == step
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from lra.errors import ConfigError
 from lra.paths import ROOT
-from lra.training.step_functions import Program
+from lra.training.step_functions import StepFunctions
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
 
@@ -18,10 +18,10 @@ SCRIPT = """
 import sys
 import jax
 import numpy as np
-from lra.training.batching import stack
-from lra.training.evaluation import Resident, evaluate
-from lra.training.step_functions import Program
-from lra.training.gradient import gradient, micro_batches
+from lra.training.batching import stack_micro_batches
+from lra.training.evaluation import evaluate
+from lra.training.step_functions import StepFunctions
+from lra.training.train_step import gradient, micro_batches, step_inputs
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config, tiny_split
 
@@ -29,11 +29,11 @@ mixer = sys.argv[1]
 found = {}
 for shards in (1, 4):
     long = {"max_len": 64, "train.batch_size": 4, "train.micro_batch": 4 // shards, "train.length_shards": shards}
-    program = Program(tiny_config(mixer, **long), CARD)
+    program = StepFunctions(tiny_config(mixer, **long), CARD)
     assert dict(program.mesh.shape) == {"data": 4 // shards, "length": shards}
-    state, split = program.init(), Resident.of(tiny_split(40, 1), program)
+    state, split = program.init(), program.dataset(tiny_split(40, 1))
     totals = jax.tree.map(lambda t: np.asarray(t).sum(0), gradient(program, state, split))
-    found[shards] = totals, evaluate(program, state, split, 4)[0]
+    found[shards] = totals, evaluate(program, state, split, 4)
 largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(found[1][0].grads))
 for one, four in zip(jax.tree.leaves(found[1][0]), jax.tree.leaves(found[4][0]), strict=True):
     np.testing.assert_allclose(four, one, atol=1e-5 * largest, rtol=1e-4)
@@ -42,13 +42,11 @@ np.testing.assert_allclose(found[4][1].loss, found[1][1].loss, rtol=1e-5)
 needed = {}
 for shards in (1, 4):
     long = {"max_len": 4096, "train.batch_size": 1, "train.length_shards": shards}
-    program = Program(tiny_config(mixer, **long), CARD)
-    state, split = program.init(), Resident.of(tiny_split(40, 1), program)
-    count, batch = stack(micro_batches(program, 0, split), program.parts)
-    totals = program.no_totals(state.params)
-    lowered = program.add_gradient.lower(
-        totals, state.params, state.rest, split.arrays, program.dropout_key, np.uint32(0), count, *batch, bucket=4096,
-    )
+    program = StepFunctions(tiny_config(mixer, **long), CARD)
+    state, split = program.init(), program.dataset(tiny_split(40, 1))
+    stack = stack_micro_batches(micro_batches(program, 0, split), program.micro_batches_per_step)
+    accumulator = program.zero_gradients(state.params)
+    lowered = program.add_gradients.lower(accumulator, step_inputs(program, state, split), stack, bucket=4096)
     needed[shards] = lowered.compile().memory_analysis().temp_size_in_bytes
 print(needed)
 assert needed[4] < 0.4 * needed[1], needed
@@ -65,6 +63,6 @@ def test_four_devices_share_the_positions(mixer: str) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--train.length-shards 3 does not divide max-len"):
-        Program(tiny_config(**{"train.length_shards": 3}), CARD)
+        StepFunctions(tiny_config(**{"train.length_shards": 3}), CARD)
     with pytest.raises(ConfigError, match=r"--train.length-shards 20: this process has \d+ devices"):
-        Program(tiny_config(**{"train.length_shards": 20}), CARD)
+        StepFunctions(tiny_config(**{"train.length_shards": 20}), CARD)

@@ -14,7 +14,7 @@ from flax import nnx
 
 from lra.api import configure
 from lra.config import Model, RunConfig
-from lra.training.step_functions import Program, encoder_config
+from lra.training.step_functions import StepFunctions, encoder_config
 from models import encoder, mixers
 from models.core import Dims
 from models.encoder import Classifier, EncoderConfig
@@ -89,7 +89,7 @@ def test_each_layer_has_a_mixer_with_these_dims_and_options() -> None:
     }
     options = {"colour": 7, "shade": "dark"}
     made = configure("listops", recording.SPEC, protocol="small", options=options, overrides=overrides)
-    Program(made, CARD)
+    StepFunctions(made, CARD)
     assert len(recording.MADE) == 3
     assert len(set(recording.MADE)) == 1
     dims, *given = recording.MADE[0]

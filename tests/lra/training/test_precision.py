@@ -10,14 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
 from lra.contract.checks import FORMS
-from lra.training.evaluation import Resident
-from lra.training.gradient import micro_batches
-from lra.training.step_functions import Program
+from lra.training.batching import stack_micro_batches
+from lra.training.step_functions import StepFunctions, TrainState
+from lra.training.train_step import micro_batches, step_inputs
 from models import mixers
 from models.core import QKVAttention, state_of
 from models.mixers.cosformer import cosformer_attention
@@ -60,16 +59,16 @@ def of_training(tiny: Prepared, name: str, options: Mapping[str, Any], precision
     """The programs of a gradient, with dropout and rematerialisation, and of a prediction."""
     changes = {"train.micro_batch": 8, "train.matmul_precision": precision, "train.remat": True}
     mixer = {"mixer_options": options, "mixer_sha256": mixers.resolve(name).sha256}
-    program = Program(dataclasses.replace(tiny_config(name, **changes), **mixer), CARD)
-    examples = Resident.of(tiny.splits["train"], program)
-    state = jax.eval_shape(program.init)
-    totals = jax.eval_shape(program.no_totals, state.params)
-    (part,) = micro_batches(program, 0, examples)
-    held = (state.params, state.rest, examples.arrays)
-    batch = (x[None] for x in (part.indices, part.places, part.weights))
-    step, count = np.uint32(0), np.int32(1)
-    traced = program.add_gradient.trace(totals, *held, program.dropout_key, step, count, *batch, bucket=part.bucket)
-    return traced.jaxpr.jaxpr, program.predict.trace(*held, part.indices, bucket=part.bucket).jaxpr.jaxpr
+    program = StepFunctions(dataclasses.replace(tiny_config(name, **changes), **mixer), CARD)
+    examples = program.dataset(tiny.splits["train"])
+    state = TrainState(0, *jax.eval_shape(program.init)[1:])
+    accumulator = jax.eval_shape(program.zero_gradients, state.params)
+    (batch,) = micro_batches(program, 0, examples)
+    stack = stack_micro_batches([batch], 1)
+    inputs = step_inputs(program, state, examples)
+    gradient = program.add_gradients.trace(accumulator, inputs, stack, bucket=batch.bucket)
+    prediction = program.predict.trace(state.params, state.buffers, examples.arrays, batch.indices, bucket=batch.bucket)
+    return gradient.jaxpr.jaxpr, prediction.jaxpr.jaxpr
 
 
 @every_form

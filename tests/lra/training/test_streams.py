@@ -1,4 +1,4 @@
-"""Random streams that must differ do, and those of seeds trained together are those of seeds trained alone."""
+"""Random streams: those of seeds, steps, examples, sites and parameters differ."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pytest
 
 from lra.api import configure
 from lra.contract.harness import Probe, Subject
-from lra.training.batching import batch_indices, epoch_order, stack
-from lra.training.evaluation import Resident
-from lra.training.gradient import gradient, micro_batches
-from lra.training.multi_seed import Together
-from lra.training.step_functions import Program, seed_streams
+from lra.training.batching import batch_indices, epoch_order, stack_micro_batches
+from lra.training.device_dataset import DeviceDataset
+from lra.training.step_functions import StepFunctions, TrainState, seed_keys
+from lra.training.train_step import gradient, micro_batches, step_inputs
 from models import mixers
 from models.core import attention_dropout, dropout, fold
 from tasks.core import Split
@@ -38,21 +37,20 @@ def recorded() -> set[tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module")
-def examples() -> Resident:
+def examples() -> DeviceDataset:
     """40 examples of one length, so that a step is one compiled program."""
     split = Split.from_documents([bytes([n % 10] * 12) for n in range(40)], [n % 10 for n in range(40)])
-    return Resident.of(split, Program(config(), CARD))
+    return StepFunctions(config(), CARD).dataset(split)
 
 
-def trace_step(program: Program, examples: Resident) -> None:
-    params, rest = jax.eval_shape(program.init)[1:3]
-    count, batch = stack(micro_batches(program, 0, examples), program.parts)
-    totals = jax.eval_shape(program.no_totals, params)
-    held = (totals, params, rest, examples.arrays, program.dropout_key, np.uint32(0))
-    program.add_gradient.trace(*held, count, *batch, bucket=examples.buckets[-1])
+def trace_step(program: StepFunctions, examples: DeviceDataset) -> None:
+    state = TrainState(0, *jax.eval_shape(program.init)[1:])
+    stack = stack_micro_batches(micro_batches(program, 0, examples), program.micro_batches_per_step)
+    accumulator = jax.eval_shape(program.zero_gradients, state.params)
+    program.add_gradients.trace(accumulator, step_inputs(program, state, examples), stack, bucket=examples.buckets[-1])
 
 
-def keys_of_steps(program: Program, examples: Resident, steps: list[int]) -> set[tuple[int, ...]]:
+def keys_of_steps(program: StepFunctions, examples: DeviceDataset, steps: list[int]) -> set[tuple[int, ...]]:
     recording.clear()
     start = program.init()
     for step in steps:
@@ -69,22 +67,21 @@ def test_no_two_epochs_of_any_seeds_are_alike() -> None:
 
 
 def test_parameters_and_dropout_of_all_seeds_have_streams_of_their_own() -> None:
-    keys = [tuple(jax.random.key_data(key).tolist()) for seed in range(100) for key in seed_streams(seed)]
+    keys = [tuple(jax.random.key_data(key).tolist()) for seed in range(100) for key in seed_keys(seed)]
     assert len(set(keys)) == 200
 
 
-def test_dropout_differs_by_seed_step_and_example(examples: Resident) -> None:
+def test_dropout_differs_by_seed_step_and_example(examples: DeviceDataset) -> None:
     """Of 2 seeds, 3 steps and 4 examples each key is another, whatever batch the step has."""
-    alone = [Program(config(seed), CARD) for seed in (0, 1)]
-    alone[1].add_gradient = alone[0].add_gradient  # compiled once; the key is an argument
+    alone = [StepFunctions(config(seed), CARD) for seed in (0, 1)]
+    alone[1].add_gradients = alone[0].add_gradients  # compiled once; the key is an argument
     keys = [keys_of_steps(program, examples, [0, 1, 2]) for program in alone]
     assert [len(found) for found in keys] == [3 * 4] * 2
     assert not keys[0] & keys[1]
-    assert keys_of_steps(Together(config(), CARD, (0, 1)), examples, [0, 1, 2]) == keys[0] | keys[1]
 
 
-def test_an_evaluation_drops_nothing(examples: Resident) -> None:
-    program = Program(config(**{"model.dropout": 0.9, "model.attention_dropout": 0.9}), CARD)
+def test_an_evaluation_drops_nothing(examples: DeviceDataset) -> None:
+    program = StepFunctions(config(**{"model.dropout": 0.9, "model.attention_dropout": 0.9}), CARD)
     recording.clear()
     program.predict.trace(
         *jax.eval_shape(program.init)[1:3], examples.arrays, np.zeros(4, np.int32), bucket=examples.buckets[-1]
@@ -93,10 +90,10 @@ def test_an_evaluation_drops_nothing(examples: Resident) -> None:
 
 
 @pytest.mark.parametrize("rate", ["dropout", "attention_dropout"])
-def test_one_rate_alone_makes_a_training_random(examples: Resident, rate: str) -> None:
+def test_one_rate_alone_makes_a_training_random(examples: DeviceDataset, rate: str) -> None:
     for value in (0.0, 0.5):
         rates = {"model.dropout": 0.0, "model.attention_dropout": 0.0, f"model.{rate}": value}
-        program = Program(config(**rates), CARD)
+        program = StepFunctions(config(**rates), CARD)
         recording.clear()
         trace_step(program, examples)
         assert recording.IN_TRAINING
@@ -131,7 +128,7 @@ def test_arrays_of_the_encoder_are_drawn_apart() -> None:
     """Of two layers with softmax every matrix is another, and of another seed all are."""
     overrides = SMALL | {"model.layers": 2}
     made = [configure("listops", "softmax", protocol="small", seed=seed, overrides=overrides) for seed in (0, 1)]
-    drawn = [leaf for c in made for leaf in jax.tree.leaves(Program(c, CARD).init().params)]
+    drawn = [leaf for c in made for leaf in jax.tree.leaves(StepFunctions(c, CARD).init().params)]
     matrices = [np.asarray(leaf) for leaf in drawn if leaf.ndim == 2]
     assert len(matrices) == 2 * (2 + 2 * 6 + 2)  # tokens, positions; q, k, v, output and the MLP's two; the head's two
     for a, b in itertools.combinations(matrices, 2):

@@ -15,10 +15,11 @@ import pytest
 from lra.api import configure
 from lra.config import Train, protocol
 from lra.training.batching import batch_indices
-from lra.training.evaluation import Resident, evaluate
-from lra.training.gradient import advance, gradient
+from lra.training.device_dataset import DeviceDataset
+from lra.training.evaluation import evaluate
 from lra.training.optimizer import learning_rate, optimizer
-from lra.training.step_functions import Program
+from lra.training.step_functions import StepFunctions
+from lra.training.train_step import gradient, train_steps
 from tasks.core import Split
 from tasks.listops import CARD
 from tests.lra import recording
@@ -136,7 +137,7 @@ def split() -> Split:
     return Split.from_documents(documents, np.arange(40) % 10)
 
 
-def program() -> Program:
+def program() -> StepFunctions:
     """A program without dropout, every setting of whose optimiser is unusual."""
     sizes = {"max_len": 6, "model.layers": 1, "model.d_model": 4, "model.qkv_dim": 4, "model.mlp_dim": 4}
     sizes |= {"model.head": (4,), "model.dropout": 0.0, "model.attention_dropout": 0.0}
@@ -144,13 +145,13 @@ def program() -> Program:
     plan = {f"train.{name}": value for name, value in counted.items()}
     plan |= {"train.batch_size": 12, "train.micro_batch": 4, "train.clip_value": 0.05, "train.schedule": "rsqrt"}
     overrides = sizes | plan | {"train.warmup": 2}
-    return Program(configure("listops", recording.SPEC, protocol="small", overrides=overrides), CARD)
+    return StepFunctions(configure("listops", recording.SPEC, protocol="small", overrides=overrides), CARD)
 
 
 def test_steps_of_the_trainer_are_adamws_on_the_gradient_of_the_mean_loss(split: Split) -> None:
     """Loss and accuracy are those of an evaluation of the batch; its slope along the gradient is the norm."""
     made = program()
-    plan, examples = made.config.train, Resident.of(split, made)
+    plan, examples = made.config.train, made.dataset(split)
     state = made.init()
     by_hand = [AdamW(plan) for _ in jax.tree.leaves(state.params)]
     for step in range(3):
@@ -164,21 +165,21 @@ def test_steps_of_the_trainer_are_adamws_on_the_gradient_of_the_mean_loss(split:
         if step == 0:
             ends = [evaluated(made, moved(state, grads, by / norm), batch)[0] for by in (2e-4, -2e-4)]
             assert (ends[0] - ends[1]) / 4e-4 == pytest.approx(norm, rel=1e-2)
-        state, metrics = advance(made, state, examples, 1)
+        state, metrics = train_steps(made, state, examples, 1)
         np.testing.assert_allclose(np.asarray(metrics)[0], [loss, accuracy, norm], rtol=1e-4)
         assert state.step == step + 1
         for got, wanted in zip(jax.tree.leaves(state.params), want, strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
 
 
-def batch_of(made: Program, split: Split, step: int) -> Resident:
+def batch_of(made: StepFunctions, split: Split, step: int) -> DeviceDataset:
     """The examples of a step's batch as a split of their own."""
     rows = batch_indices(made.config.seed, step, made.config.train.batch_size, len(split))
-    return Resident.of(Split.from_documents([split.document(d) for d in rows], split.labels[rows]), made)
+    return made.dataset(Split.from_documents([split.document(d) for d in rows], split.labels[rows]))
 
 
-def evaluated(made: Program, state: Any, batch: Resident) -> tuple[float, float]:
-    (result,) = evaluate(made, state, batch, 4)
+def evaluated(made: StepFunctions, state: Any, batch: DeviceDataset) -> tuple[float, float]:
+    result = evaluate(made, state, batch, 4)
     return result.loss, result.accuracy
 
 
