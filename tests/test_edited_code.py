@@ -52,7 +52,7 @@ def test_edited_code_is_run_again_and_a_comment_is_not(project: Path) -> None:
     edit(project / "lra" / "runtime" / "progress.py", "LOG_SECONDS = 30.0", "LOG_SECONDS = 3.0")
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"{said['id']}: complete since {said['created']}, and not trained again\n"
+    assert done.stderr == f"{said['id']}: complete since {said['created']}, not trained again\n"
 
     edit(project / COSFORMER, "jax.nn.relu(", "jax.nn.softplus(")
     done = command(project, *WORDS)

@@ -168,7 +168,7 @@ def bench(
         try:
             cell = measured_apart(config, seconds)
         except KeyboardInterrupt:
-            raise Interrupted(f"bench: stopped in {place}; the same command goes on from there") from None
+            raise Interrupted(f"bench: stopped in {place}; the same command resumes it") from None
         results = results.with_cell(cell)
         results.write(path)
         print(f"{place}: {summary(cell)}", file=sys.stderr, flush=True)
