@@ -1,9 +1,13 @@
 #!/usr/bin/env python
-"""The command line of the Long-Range Arena: parse, call `lra`, print.
+"""The command line of the Long-Range Arena.
 
-python run_lra.py train --task listops --mixer cosformer --protocol laptop
-python run_lra.py suite --protocol quick
-python run_lra.py leaderboard
+Examples:
+
+    python run_lra.py train --task listops --mixer cosformer --protocol laptop
+
+    python run_lra.py suite --protocol quick
+
+    python run_lra.py leaderboard
 """
 
 from __future__ import annotations
@@ -17,16 +21,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from lra.errors import ConfigError
-from lra.paths import runs_directory
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lra import config as cfg
-from lra.errors import LraError
+from lra.errors import ConfigError, LraError
+from lra.paths import runs_directory
 from tasks.errors import DataError
 
 Task = Literal["listops", "text", "retrieval", "image", "pathfinder"]
@@ -38,32 +40,32 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 @dataclasses.dataclass
 class Train:
-    """Train a mixer on a task, test it once, write the record. Run it again to go on after an interruption.
+    """Train a mixer on a task, test it once, and write the record. The same command resumes an interrupted run.
 
-    Defaults of `max-len`, `variant`, `model.*` and `train.*` are those of the --task and --protocol given.
+    The defaults of `max-len`, `variant`, `model.*` and `train.*` are those of the given --task and --protocol.
     """
 
     task: Task
     mixer: str
-    """One of `run_lra.py list`, or package.module:Class, or path/my_file.py:Class."""
+    """A name from `run_lra.py list`, package.module:Class, or path/my_file.py:Class."""
     max_len: int
-    """Longer inputs are cut to this many tokens."""
+    """Cut longer inputs to this many tokens."""
     variant: str
     model: cfg.Model
     train: cfg.Train
     protocol: ProtocolName = "small"
     seed: int = 0
-    """Of parameters, batches and dropout; never of the data."""
+    """Seed of parameters, batches and dropout; it does not change the data."""
     mixer_options: tuple[str, ...] = ()
-    """Options of the mixer, as in `--mixer-options window=64`. Without any, those of the protocol's source."""
+    """Options of the mixer, as in `--mixer-options window=64`. Default: those of the protocol's source."""
     source: Source | None = None
-    """Of the data; without it, the first of the task's sources that is at hand."""
+    """Source of the data. Default: the first available source of the task."""
     limit: int | None = None
-    """Evaluate on only so many examples."""
+    """Evaluate on at most this many examples."""
     max_minutes: float | None = None
-    """Stop before, test, and record what was reached as truncated; the same command goes on."""
+    """Time limit. The run is tested before it, and recorded as truncated; the same command resumes it."""
     distributed: bool = False
-    """This is one of several processes that train the run together: see docs/scale.md."""
+    """This process is one of several that train the run: see docs/scale.md."""
 
     def run(self) -> int:
         from lra import api
@@ -89,10 +91,10 @@ class Train:
 
 @dataclasses.dataclass
 class Evaluate:
-    """Test a finished run again, in this process: it must give the number that training gave."""
+    """Test a finished run again, and compare the accuracy with its record."""
 
     run_name: Positional[Annotated[str, arg(name="RUN")]]
-    """Its name in runs/, or the path of its directory."""
+    """Name of the run in runs/, or path of its directory."""
 
     def run(self) -> int:
         from lra.finished import evaluate_run
@@ -106,18 +108,18 @@ class Evaluate:
 
 @dataclasses.dataclass
 class Attention:
-    """Draw the L x L weights that trained mixers imply on one test example, a row of pictures for each layer."""
+    """Plot the L x L attention weights of trained mixers on one test example, one row per layer."""
 
     run_names: Positional[Annotated[tuple[str, ...], arg(name="RUN")]]
-    """Names in runs/, or paths of their directories; of one task, to stand beside each other."""
+    """Names of runs in runs/, or paths of their directories; all of the same task."""
     example: int = 0
-    """Of the test split."""
+    """Index of the example in the test split."""
     output: Path = Path("attention.png")
 
     def run(self) -> int:
-        from lra.analysis import attention_maps as attention
+        from lra.analysis import attention_maps
 
-        for line in attention.draw(self.run_names, self.example, self.output):
+        for line in attention_maps.draw(self.run_names, self.example, self.output):
             print(line)
         print(self.output)
         return 0
@@ -125,28 +127,28 @@ class Attention:
 
 @dataclasses.dataclass
 class Suite:
-    """Run tasks x mixers x seeds and show the board. Skips what is complete, goes on with the rest.
+    """Run tasks x mixers x seeds, then show the leaderboard. Complete runs are skipped, interrupted runs are resumed.
 
-    On a Slurm cluster, `--launcher slurm` submits them and returns.
+    On a Slurm cluster, `--launcher slurm` submits the runs and returns.
     """
 
     protocol: ProtocolName
     tasks: tuple[Task, ...] = TASKS
     mixers: tuple[str, ...] = ("cosformer", "softmax")
     seeds: int = 1
-    """Seeds 0 .. N - 1 of each."""
+    """Number of seeds per task and mixer, from 0."""
     max_minutes: float | None = None
-    """For each run."""
+    """Time limit of each run."""
     tune: bool = False
-    """Try 0.3, 1 and 3 times the protocol's learning rate for each, and go on with the best on validation."""
+    """Try 0.3, 1 and 3 times the protocol's learning rate, and use the best on validation."""
     launcher: Literal["local", "slurm"] = "local"
-    """local: on this machine, on all GPUs side by side. slurm: as a job array."""
+    """local: on this machine, one run per GPU at a time. slurm: as a job array."""
     slurm: cfg.Slurm = dataclasses.field(default_factory=cfg.Slurm)
 
     def run(self) -> int:
-        from lra.sweep import plan as sweep
+        from lra.sweep import plan
 
-        wanted = sweep.Sweep(
+        sweep = plan.Sweep(
             self.tasks,
             self.mixers,
             protocol=self.protocol,
@@ -155,10 +157,10 @@ class Suite:
             tune=self.tune,
         )
         if self.launcher == "slurm":
-            for line in sweep.submit(wanted, self.slurm):
+            for line in plan.submit(sweep, self.slurm):
                 print(line)
             return 0
-        failed = sweep.suite(wanted)
+        failed = plan.suite(sweep)
         _print_board("table", self.protocol)
         for name in failed:
             print(f"failed: {name}", file=sys.stderr)
@@ -167,10 +169,10 @@ class Suite:
 
 @dataclasses.dataclass
 class Status:
-    """Show where the runs of runs/ stand: running, died, failed, stopped, waiting, diverged, finished."""
+    """Show the state of every run in runs/: running, died, failed, stopped, waiting, diverged or finished."""
 
     watch: bool = False
-    """Keep the table up to date, until Ctrl-C."""
+    """Update the table until Ctrl-C."""
     format: Literal["table", "json"] = "table"
 
     def run(self) -> int:
@@ -189,20 +191,20 @@ class Status:
 
 @dataclasses.dataclass
 class Repro:
-    """Reproduce a score: run what is missing, and print PASS, FAIL or NOTHING EXPECTED, with the reason."""
+    """Reproduce an expected score: run missing seeds, and print PASS, FAIL or NOTHING EXPECTED with the reason."""
 
     task: Positional[Task]
     mixer: Positional[str]
     protocol: ProtocolName = "small"
     seeds: int = 3
-    """Seeds 0 .. N - 1; their mean is judged."""
+    """Number of seeds, from 0; their mean is compared."""
     max_minutes: float | None = None
-    """For each run; one that is stopped FAILS, and the same command goes on."""
+    """Time limit of each run. A truncated run counts as FAIL, and the same command resumes it."""
 
     def run(self) -> int:
-        from lra.sweep import reproduce as reproduction
+        from lra.sweep.reproduce import reproduce
 
-        verdict = reproduction.reproduce(
+        verdict = reproduce(
             self.task, self.mixer, protocol=self.protocol, seeds=self.seeds, max_minutes=self.max_minutes
         )
         print(verdict.text())
@@ -211,10 +213,10 @@ class Repro:
 
 @dataclasses.dataclass
 class Submit:
-    """Copy the record of a finished run from runs/ to results/, if it passes validation."""
+    """Copy the record of a finished run from runs/ to results/ if it passes validation."""
 
     run_name: Positional[Annotated[str, arg(name="RUN")]]
-    """Its name in runs/, or the path of its directory."""
+    """Name of the run in runs/, or path of its directory."""
 
     def run(self) -> int:
         from lra.record.submit import submit
@@ -226,10 +228,10 @@ class Submit:
 
 @dataclasses.dataclass
 class Validate:
-    """Check records: schema, hashes, protocol, and the score against the task's labels where they are at hand."""
+    """Validate records: schema, hashes, protocol, and the score if the task's labels are available."""
 
     paths: Positional[tuple[Path, ...]] = ()
-    """Files or directories; none: results/."""
+    """Files or directories. Default: results/."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -243,11 +245,11 @@ class Validate:
 
 @dataclasses.dataclass
 class Leaderboard:
-    """Show the results: your own runs, and beside them the committed records."""
+    """Show the leaderboard of your own runs and the committed records."""
 
     format: BoardFormat = "table"
     protocol: ProtocolName | None = None
-    """Only this one; without it, all."""
+    """Show one protocol. Default: all."""
 
     def run(self) -> int:
         _print_board(self.format, self.protocol)
@@ -256,29 +258,29 @@ class Leaderboard:
 
 @dataclasses.dataclass
 class List:
-    """Show tasks with their cards, mixers with their options, and protocols."""
+    """List tasks, mixers with their options, and protocols."""
 
     def run(self) -> int:
         from rich.console import Console
 
-        from lra import catalog as listing
+        from lra import catalog
 
         console = Console()
-        for part in listing.everything():
+        for part in catalog.everything():
             console.print(part)
         return 0
 
 
 @dataclasses.dataclass
 class Check:
-    """Put mixers to their contract: padding, gradients, dropout, precision, saving, growth with the length."""
+    """Test mixers: padding, gradients, dropout, precision, saving, and growth with the length."""
 
     mixers: Positional[tuple[str, ...]] = ()
-    """Of `run_lra.py list`, or package.module:Class, or path/my_file.py:Class; none: all of the project."""
+    """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""
     mixer_options: tuple[str, ...] = ()
     """Options of the mixer, as in `--mixer-options window=64`."""
     quick: bool = False
-    """Only what takes seconds: no long inputs, no new process, no growth."""
+    """Skip the slow tests: long inputs, a new process, growth."""
 
     def run(self) -> int:
         from lra.contract import report as check
@@ -290,21 +292,21 @@ class Check:
 
 @dataclasses.dataclass
 class Bench:
-    """Measure speed and memory of mixers against the length, on inputs of random bytes. Goes on where it stopped."""
+    """Measure speed and memory of mixers at several lengths, on random bytes. The same command resumes it."""
 
     mixers: Positional[tuple[str, ...]] = ()
-    """Of `run_lra.py list`, or package.module:Class, or path/my_file.py:Class; none: all of the project."""
+    """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""
     lengths: tuple[int, ...] = (1024, 2048, 3072, 4096)
     """Up to 65,536."""
     protocol: Literal["small", "lra"] | None = None
-    """Gives the sizes; without it, lra on an accelerator and small on a CPU."""
+    """Protocol whose model sizes are used. Default: lra on an accelerator, small on a CPU."""
     batch_size: int = 32
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters, normalisers and sums stay float32."""
+    """Type of the computation; parameters, normalizers and sums stay float32."""
     seconds: float = 60.0
-    """For each mixer at each length, compiling included; at least one step is measured."""
+    """Time per mixer and length, including compilation; at least one step is measured."""
     output: Path | None = None
-    """Directory of bench.json, bench.md and bench.png; bench/ in the directory of runs without it."""
+    """Directory of bench.json, bench.md and bench.png. Default: runs/bench."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -331,7 +333,7 @@ class Bench:
 
 @dataclasses.dataclass
 class Prepare:
-    """Prepare data once: read or generate it, check it, keep it."""
+    """Read or generate the data of tasks, check it, and store it."""
 
     tasks: tuple[Task, ...] = TASKS
     variant: str = "full"
@@ -343,7 +345,7 @@ class Prepare:
         from tasks.errors import DataError
 
         missing = 0
-        for task in self.tasks:  # one without its files does not keep the others waiting
+        for task in self.tasks:
             try:
                 data = prepare(task, self.variant, self.source, progress=data_progress)
             except DataError as error:
@@ -357,7 +359,7 @@ class Prepare:
 
 @dataclasses.dataclass
 class Verify:
-    """Check prepared data: counts, balance, lengths, hashes."""
+    """Check prepared data: counts, class balance, lengths, hashes, duplicates."""
 
     tasks: tuple[Task, ...] = TASKS
     variant: str = "full"
@@ -382,13 +384,13 @@ class Verify:
 
 @dataclasses.dataclass
 class Show:
-    """Write a picture of a task: images by class, or excerpts."""
+    """Draw examples of a task: images by class, or excerpts of texts."""
 
     task: Positional[Task]
     variant: str = "full"
     source: Source | None = None
     output: Path | None = None
-    """A PNG file; TASK-VARIANT.png without it."""
+    """PNG file to write. Default: TASK-VARIANT.png."""
 
     def run(self) -> int:
         from lra.data.prepare import prepare
@@ -404,7 +406,7 @@ class Show:
 
 @dataclasses.dataclass
 class Export:
-    """Write a task's data for other code bases: in LRA's official layout, or as a tensorflow-datasets directory."""
+    """Write a task's data for other programs: in LRA's official layout, or as a tensorflow-datasets directory."""
 
     task: Positional[Task]
     directory: Positional[Path]
@@ -447,14 +449,14 @@ def _print_board(form: BoardFormat, protocol: str | None) -> None:
 
 
 def _train_defaults(argv: list[str]) -> Train:
-    """Return the command `train` with the defaults of the task, protocol and mixer that the line names."""
+    """Return the command `train` with the defaults of the task, protocol and mixer in the arguments."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--task", default="listops")
     peek.add_argument("--protocol", default="small")
     peek.add_argument("--mixer", default="softmax")
     peek.add_argument("--mixer-options", nargs="*")
     known, _ = peek.parse_known_args(argv)
-    task = known.task if known.task in cfg.TASKS else "listops"  # tyro reports what is wrong with another
+    task = known.task if known.task in cfg.TASKS else "listops"  # tyro reports an unknown one
     base = cfg.protocol(task, known.protocol if known.protocol in cfg.PROTOCOLS else "small")
     if known.mixer in base.forms:
         from lra import api
@@ -487,7 +489,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = tyro.cli(OmitSubcommandPrefixes[commands], args=argv, description=__doc__)  # type: ignore[misc]
         return command.run()
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+    except BrokenPipeError:  # the reader of standard output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (LraError, DataError) as error:
@@ -496,6 +498,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(50_000)  # imports and tracing make what stays: to look for garbage among it is lost time
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a closed pipe is told in `main`, not after it
+    gc.set_threshold(50_000)  # objects made by imports and tracing stay, so collecting often only costs time
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # so that `main` sees a closed pipe
     sys.exit(main())

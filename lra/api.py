@@ -241,7 +241,7 @@ def make_record(
         },
         "seed": config.seed,
         "steps": {"done": outcome.steps_done, "planned": config.train.steps},
-        "config": cfg.meaning(config),
+        "config": cfg.hashed_fields(config),
         "config_sha256": config.sha256,
         "parameters": outcome.parameters,
         "forward_flops": outcome.forward_flops,

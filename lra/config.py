@@ -1,8 +1,8 @@
-"""What a run is: protocol, overrides and the hash that names it. Imports neither jax nor flax.
+"""The configuration of a run: protocol, overrides, and the hash that identifies it. Imports neither jax nor flax.
 
-A *protocol* fixes everything that is not the mixer: length, encoder, optimiser, schedule, selection.
-`resolve` makes a `RunConfig` of a protocol, a mixer, a seed and the user's overrides. Fields marked
-`execution` say how a run is executed, not what is computed: they change neither hash nor name.
+A *protocol* fixes everything that is not the mixer: length, encoder, optimizer, schedule, selection. `resolve` makes a
+`RunConfig` from a protocol, a mixer, a seed and the user's overrides. Fields marked `unhashed_field` say how a run is
+executed, not what it computes, so they are not part of the hash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from lra.errors import ConfigError
 from lra.protocols import Expected as Expected
 from lra.protocols import Form as Form
-from lra.protocols import Model, Protocol, Train, execution
+from lra.protocols import Model, Protocol, Train, unhashed_field
 from lra.protocols import protocol_for as protocol_for
 from lra.typed import mistyped, with_floats
 from tasks import available
@@ -30,55 +30,57 @@ PROTOCOLS = ("quick", "laptop", "small", "lra")
 
 
 def short_hashes(config_sha256: str, data_sha256: str, code_sha256: str | None) -> list[str]:
-    """Return the hashes as they end an id. None: the record was made before its code was recorded, and has two."""
+    """Return the hashes at the end of a run id: two, or three if the hash of the code is known."""
     return [config_sha256[:8], data_sha256[:6], *([] if code_sha256 is None else [code_sha256[:6]])]
 
 
 def id_hashes(run_id: str) -> list[str]:
-    """Return the two or three `short_hashes` that end a run's id; an empty list if it does not end in them."""
+    """Return the two or three `short_hashes` at the end of a run id; an empty list if there are none."""
     found = re.search(r"-([0-9a-f]{8})-([0-9a-f]{6})(?:-([0-9a-f]{6}))?\Z", run_id)
     return [part for part in found.groups() if part is not None] if found else []
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """One run, completely: what `config.json` in its directory holds."""
+    """The complete configuration of a run, stored as `config.json` in its directory."""
 
     task: str
     task_version: int
     variant: str
     protocol: str
     protocol_version: int
-    modified: bool  # differs from the protocol in something that counts
-    mixer: str = dataclasses.field(metadata={"execution": True})  # where it is found; the label says what it is
+    modified: bool  # whether an override changed a hashed field of the protocol
+    mixer: str = dataclasses.field(
+        metadata={"unhashed": True}
+    )  # name or path, from which it is imported; the label identifies it
     mixer_label: str
     mixer_options: Mapping[str, Any]
     mixer_sha256: str | None  # of the user's own file
     seed: int
     max_len: int
-    limit: int | None  # only so many examples per evaluation
+    limit: int | None  # of examples per evaluation
     model: Model
     train: Train
-    allow_sample: bool = execution(False)
-    # None: the first of the task's sources that is available. The hash of the data says which data a run was made on.
-    source: str | None = execution(None)
+    allow_sample: bool = unhashed_field(False)
+    # None: the first available source of the task; the run id contains the hash of the data
+    source: str | None = unhashed_field(None)
 
     @property
     def sha256(self) -> str:
         """SHA-256 of all settings that affect the result."""
-        return hashlib.sha256(json.dumps(meaning(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(hashed_fields(self), sort_keys=True).encode()).hexdigest()
 
     def run_name(self, variant: str | None = None) -> str:
         """Return the readable part of a run's id.
 
         Args:
-          variant: under which the data are reported (`Prepared.column_variant`); None: as configured
+          variant: the variant in the leaderboard column (`Prepared.column_variant`); None: the configured one
         """
         mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
         return f"{self.task}-{variant or self.variant}-{self.protocol}-{mixer}-s{self.seed}"
 
     def run_id(self, data_sha256: str, code_sha256: str | None, variant: str | None = None) -> str:
-        """Return the name of a run's directory and record: what it is, with the hashes of settings, data and code.
+        """Return the name of a run's directory and record: the readable part, and hashes of settings, data and code.
 
         Args:
           code_sha256: of the run's code (`lra.provenance.code`); None: not recorded
@@ -89,49 +91,49 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
-    """What each job of a sweep on a Slurm cluster asks for."""
+    """Resources of each job of a sweep on a Slurm cluster."""
 
     partition: str | None = None
-    """Without it, the cluster's default."""
+    """Default: the default partition of the cluster."""
     minutes: int = 240
-    """Time limit; a job that reaches it is requeued, and goes on."""
+    """Time limit; a job that reaches it is requeued and resumes."""
     gpus: int = 1
     cpus: int = 4
     memory_gb: int = 16
     at_once: int = 32
-    """So many jobs run at the same time at most."""
+    """Maximum number of jobs that run at the same time."""
     extra: tuple[str, ...] = ()
-    """Other options of sbatch, as in `--slurm.extra account=lab constraint=a100 exclusive`."""
+    """Further options of sbatch, as in `--slurm.extra account=lab constraint=a100 exclusive`."""
 
 
-def meaning(value: Any) -> Any:
-    """A dataclass as plain JSON values, without the fields that only say how it is executed."""
+def hashed_fields(value: Any) -> Any:
+    """Return a dataclass as plain JSON values, without the fields marked `unhashed_field`."""
     if dataclasses.is_dataclass(value):
-        counted = [f for f in dataclasses.fields(value) if not f.metadata.get("execution")]
-        return {f.name: meaning(getattr(value, f.name)) for f in counted}
+        hashed = [f for f in dataclasses.fields(value) if not f.metadata.get("unhashed")]
+        return {f.name: hashed_fields(getattr(value, f.name)) for f in hashed}
     if isinstance(value, Mapping):
-        return {str(k): meaning(v) for k, v in value.items()}
+        return {str(k): hashed_fields(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [meaning(v) for v in value]
+        return [hashed_fields(v) for v in value]
     return value
 
 
 def protocol(task: str, name: str) -> Protocol:
-    """The protocol `name` of a task.
+    """Return a protocol of a task.
 
     Raises:
-      ConfigError: no such task or protocol.
+      ConfigError: the task or protocol does not exist; the message lists those that do
     """
     if task not in TASKS:
-        raise ConfigError(f"no task {task!r}; the tasks are {', '.join(TASKS)}")
+        raise ConfigError(f"unknown task {task!r}; the tasks are {', '.join(TASKS)}")
     found = importlib.import_module(f"configs.{task}").PROTOCOLS
     if name not in found:
-        raise ConfigError(f"no protocol {name!r} for {task}; there are {', '.join(found)}")
+        raise ConfigError(f"unknown protocol {name!r} of {task}; the protocols are {', '.join(found)}")
     return found[name]
 
 
 def override(value: Any, path: Sequence[str], new: Any) -> Any:
-    """`value` with the field at a path replaced, as in ("train", "steps")."""
+    """Return a copy of a dataclass with the field at a path replaced, as in ("train", "steps")."""
     head, *rest = path
     names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in names:
@@ -142,15 +144,15 @@ def override(value: Any, path: Sequence[str], new: Any) -> Any:
 
 
 def differences(wanted: Any, base: Protocol) -> dict[str, Any]:
-    """What `wanted` has otherwise than the protocol, by dotted path: what `resolve` takes as overrides."""
-    told: dict[str, Any] = {}
+    """Return the fields in which `wanted` differs from a protocol, by dotted path: the overrides for `resolve`."""
+    overrides: dict[str, Any] = {}
     for name in OVERRIDABLE:
-        ours, theirs = getattr(wanted, name), getattr(base, name)
-        if dataclasses.is_dataclass(ours):
-            told |= {f"{name}.{k}": v for k, v in vars(ours).items() if v != getattr(theirs, k)}
-        elif ours != theirs:
-            told[name] = ours
-    return told
+        new, default = getattr(wanted, name), getattr(base, name)
+        if dataclasses.is_dataclass(new):
+            overrides |= {f"{name}.{k}": v for k, v in vars(new).items() if v != getattr(default, k)}
+        elif new != default:
+            overrides[name] = new
+    return overrides
 
 
 def resolve(
@@ -166,10 +168,10 @@ def resolve(
     limit: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """A run's configuration: the protocol with the user's overrides, and whether they changed its meaning.
+    """Return the configuration of a run: the protocol with the user's overrides.
 
     Raises:
-      ConfigError: an override of what there is not, of another type, or that cannot be; the message names it.
+      ConfigError: an override names an unknown field, or has a wrong type or an invalid value
     """
     changed = base
     for path, value in (overrides or {}).items():
@@ -187,7 +189,7 @@ def resolve(
         source=source,
         protocol=base.name,
         protocol_version=base.version,
-        modified=meaning(changed) != meaning(base) or limit is not None,
+        modified=hashed_fields(changed) != hashed_fields(base) or limit is not None,
         mixer=mixer,
         mixer_label=mixer_label,
         mixer_options=dict(mixer_options),
@@ -204,7 +206,11 @@ def resolve(
 
 
 def check(p: RunConfig) -> None:
-    """Raises ConfigError: a field is of another type, or cannot be what it is."""
+    """Validate a configuration.
+
+    Raises:
+      ConfigError: a field has a wrong type or an invalid value
+    """
     if wrong := mistyped(p, RunConfig):
         raise ConfigError(wrong)
     if p.seed < 0:

@@ -83,7 +83,7 @@ def rewritten(page: str) -> str:
 
 
 def _counted(part: str, kind: type) -> list[str]:
-    return [f"{part}.{f.name}" for f in dataclasses.fields(kind) if not f.metadata.get("execution")]
+    return [f"{part}.{f.name}" for f in dataclasses.fields(kind) if not f.metadata.get("unhashed")]
 
 
 def _value(protocol: Protocol, name: str) -> Any:

@@ -1,7 +1,6 @@
-"""What a protocol is: everything but the mixer, for one task. Imports neither jax nor flax.
+"""The type of a protocol: everything but the mixer, for one task. Imports neither jax nor flax.
 
-The protocols themselves are in `configs/`, one file for each task. docs/protocols.md lists every number with its
-source.
+The protocols are in `configs/`, one file for each task. docs/protocols.md lists every number with its source.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-CURVE_POINTS = 200  # of a record's learning curve, at most
+CURVE_POINTS = 200  # maximum number of points of a record's learning curve
 
 
-def execution(default: Any) -> Any:
-    """A field that says how a run is executed; without part in the protocol or the hash."""
-    return dataclasses.field(default=default, metadata={"execution": True})
+def unhashed_field(default: Any) -> Any:
+    """Declare a field that says how a run is executed, and is not part of the protocol's hash."""
+    return dataclasses.field(default=default, metadata={"unhashed": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,45 +32,45 @@ class Model:
     pooling: Literal["mean", "cls", "first"]
     head: tuple[int, ...]  # hidden widths of the classifier's MLP
     pair: Literal["concat", "nli"] | None = None
-    bias: bool = False  # of the q, k, v and output projections
-    embed_std: float = 1.0  # standard deviation of token embeddings at the start
-    position_std: float = 0.02  # the same of learned positions
-    init: Literal["xavier", "lra", "torch"] = "xavier"  # of linear layers, see models/encoder.py
-    norm_eps: float = 1e-6  # of LayerNorm
-    gelu: Literal["erf", "tanh"] = "erf"  # the exact GELU, or its approximation by tanh
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
+    bias: bool = False  # biases of the q, k, v and output projections
+    embed_std: float = 1.0  # standard deviation of token embeddings at initialization
+    position_std: float = 0.02  # standard deviation of learned positions at initialization
+    init: Literal["xavier", "lra", "torch"] = "xavier"  # initialization of linear layers, see models/encoder.py
+    norm_eps: float = 1e-6  # epsilon of LayerNorm
+    gelu: Literal["erf", "tanh"] = "erf"  # exact GELU, or its tanh approximation
+    dtype: Literal["float32", "bfloat16"] = "float32"  # type of the computation; parameters are float32
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Optimiser, schedule and batches."""
+    """Optimizer, schedule and batches."""
 
     steps: int
     batch_size: int
-    learning_rate: float  # the peak; for `rsqrt` the factor: the peak is learning_rate / sqrt(warmup)
+    learning_rate: float  # peak rate; for `rsqrt` a factor: the peak is learning_rate / sqrt(warmup)
     warmup: int
     schedule: Literal["onecycle", "rsqrt", "cosine"]
     weight_decay: float
-    b1: float  # for `onecycle` the highest value of its momentum cycle, 0.1 above the lowest
+    b1: float  # for `onecycle` the highest value of the momentum cycle, 0.1 above the lowest
     b2: float
     eps: float
-    clip_value: float | None  # largest absolute value of a gradient's entry
+    clip_value: float | None  # gradient entries are clipped to this absolute value
     eval_every: int  # steps between validations
-    selection: Literal["best", "last"] = "best"  # which checkpoint is tested: the best on validation, or the last
-    select_after: float = 0.0  # share of the steps up to which no checkpoint is selected
+    selection: Literal["best", "last"] = "best"  # tested checkpoint: the best on validation, or the last
+    select_after: float = 0.0  # share of the steps before which no checkpoint is selected
     matmul_precision: Literal["default", "high", "highest"] = "highest"
-    micro_batch: int | None = execution(None)  # examples a micro-batch; None: chosen for the device
-    remat: bool = execution(False)  # recompute activations in the backward pass
-    length_shards: int = execution(1)  # devices that share the positions of each example
-    # Steps in one dispatch, all padded to the longest bucket; None: 1 on a CPU and where lengths differ
-    dispatch_steps: int | None = execution(None)
+    micro_batch: int | None = unhashed_field(None)  # examples per micro-batch; None: chosen for the device
+    remat: bool = unhashed_field(False)  # recompute activations in the backward pass
+    length_shards: int = unhashed_field(1)  # devices that share the positions of each example
+    # steps per dispatch, all padded to the longest bucket; None: 1 on a CPU and for inputs of different lengths
+    dispatch_steps: int | None = unhashed_field(None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """A score to be reproduced, in per cent, and its source.
+    """An expected score in per cent, and its source.
 
-    data_sha256: hash of the data that it was reached on; None: the official or generated data of the full task
+    data_sha256: hash of the data it was measured on; None: the official or generated data of the full task
     """
 
     score: float
@@ -82,11 +81,11 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How a protocol's source ran one mixer, where that differs from the mixer's defaults and the protocol's sizes.
+    """How a protocol's source configured one mixer, if that differs from the mixer's defaults or the protocol.
 
     options: of the mixer
     model, train: fields of `Model` and `Train` that replace the protocol's
-    source: file of the source that says so, and remarks
+    source: file of the source, with remarks
     """
 
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -99,9 +98,9 @@ class Form:
 class Protocol:
     """Everything that is not the mixer, for one task.
 
-    forms: by the name of a mixer, how the protocol's source ran it (`protocol_for`)
-    expected: scores to be reproduced, by the label of a mixer with its options
-    minutes: how long a run takes, measured, with the hardware
+    forms: how the protocol's source configured mixers, by name (`protocol_for`)
+    expected: expected scores, by the label of a mixer with its options
+    minutes: measured duration of a run, with the hardware
     """
 
     task: str
@@ -119,12 +118,12 @@ class Protocol:
 
 
 def protocol_for(base: Protocol, mixer: str, options: Mapping[str, Any]) -> Protocol:
-    """Return the protocol as it holds for a mixer with these options.
+    """Return the protocol for a mixer with these options.
 
-    The sizes of a form apply where the options are those of the form, and to no other options of the same mixer.
+    The sizes of a form apply only to the options of that form.
 
     Args:
-      mixer: name of a mixer of the project; a file of the user has no form
+      mixer: name of a mixer in `models/mixers`; other mixers have no form
       options: those that differ from the mixer's defaults
     """
     form = base.forms.get(mixer)

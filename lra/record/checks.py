@@ -188,7 +188,7 @@ def _config(record: Record) -> tuple[cfg.RunConfig | None, list[str]]:
         problems.append(f"id is not that of its configuration, data and code, {name}")
     if base.version == column["protocol_version"] and resolved.modified != column["modified"]:
         where = f"{column['protocol']}@{column['protocol_version']}"
-        changed = changes({**record, "config": cfg.meaning(config)}) or (f"variant={config.variant}",)
+        changed = changes({**record, "config": cfg.hashed_fields(config)}) or (f"variant={config.variant}",)
         what = f"departs from {where}: {', '.join(changed)}" if resolved.modified else f"is {where} unchanged"
         problems.append(f"column.modified is {str(column['modified']).lower()}, but the run {what}")
     return config, problems

@@ -51,7 +51,7 @@ def changes(record: Mapping[str, Any]) -> tuple[str, ...]:
 
     Settings are compared, whatever the record claims. The variant is not listed: it is part of the column.
     """
-    config, base = record["config"], cfg.meaning(protocol_of(record))
+    config, base = record["config"], cfg.hashed_fields(protocol_of(record))
     limit = [f"limit={config['limit']}"] if config.get("limit") is not None else []
     return (*limit, *_different(config, {name: base[name] for name in ("max_len", "model", "train")}))
 

@@ -85,7 +85,7 @@ class Kind:
     admitted: Callable[[str, set[str]], bool]
 
 
-_EXECUTION = {f"train.{field.name}" for field in dataclasses.fields(Train) if field.metadata.get("execution")}
+_EXECUTION = {f"train.{field.name}" for field in dataclasses.fields(Train) if field.metadata.get("unhashed")}
 
 
 def _affects_protocol(place: str) -> bool:

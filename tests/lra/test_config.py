@@ -10,7 +10,7 @@ import pytest
 from lra import config as cfg
 from lra import config_file
 from lra.api import configure
-from lra.config import id_hashes, meaning, protocol
+from lra.config import hashed_fields, id_hashes, protocol
 from lra.errors import ConfigError
 from lra.training.step_functions import encoder_config
 from models.mixers import available
@@ -135,7 +135,7 @@ def test_an_id_ends_in_its_hashes():
 
 
 def test_the_hash_is_of_meaning_alone():
-    told = meaning(configure("listops", "cosformer", protocol="small"))
+    told = hashed_fields(configure("listops", "cosformer", protocol="small"))
     assert "micro_batch" not in told["train"]
     assert not {"allow_sample", "source"} & told.keys()
     assert told["model"]["head"] == [128]

@@ -20,7 +20,7 @@ def command(record: Mapping[str, Any]) -> str:
     column, config, mixer = record["column"], record["config"], record["mixer"]
     words = ["python", "run_lra.py", "train", "--task", column["task"], "--mixer", mixer["name"]]
     words += ["--protocol", column["protocol"], "--seed", str(record["seed"])]
-    base = cfg.meaning(protocol_of(record))
+    base = cfg.hashed_fields(protocol_of(record))
     for name in ("variant", "max_len"):
         if config.get(name) != base[name]:
             words += _flag(name, config.get(name))

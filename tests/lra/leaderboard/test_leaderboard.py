@@ -88,7 +88,7 @@ def run(
         "mixer": {"name": mixer, "label": mixer, "options": {}, "sha256": None},
         "seed": seed,
         "steps": {"done": done, "planned": config.train.steps},
-        "config": json.loads(json.dumps(cfg.meaning(config))),
+        "config": json.loads(json.dumps(cfg.hashed_fields(config))),
         "config_sha256": config.sha256,
         "parameters": 95_000,
         "selection": {"rule": "validation", "step": done},

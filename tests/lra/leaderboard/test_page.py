@@ -194,7 +194,7 @@ def test_the_command_of_every_committed_run_gives_its_configuration(monkeypatch:
     made = {}
 
     def configured(config: Any, **_: Any) -> None:
-        made["config"] = json.loads(json.dumps(cfg.meaning(config)))
+        made["config"] = json.loads(json.dumps(cfg.hashed_fields(config)))
 
     monkeypatch.setattr(api, "run_config", configured)
     monkeypatch.setattr(api, "summary", lambda _: "")
@@ -204,7 +204,9 @@ def test_the_command_of_every_committed_run_gives_its_configuration(monkeypatch:
     for r in [r for i, r in enumerate(some.values()) if i % 5 == 0 or r["column"]["modified"]]:
         words = shlex.split(command(r))
         run_lra.main(words[2:])
-        recorded = cfg.meaning(from_json({"mixer": r["mixer"]["name"], **r["config"]}))  # with fields of later versions
+        recorded = cfg.hashed_fields(
+            from_json({"mixer": r["mixer"]["name"], **r["config"]})
+        )  # with fields of later versions
         assert made["config"] == json.loads(json.dumps(recorded)), command(r)
 
 
@@ -224,7 +226,7 @@ def test_changes_of_every_kind_are_in_the_command() -> None:
         "column": made.record["column"] | changed,
         "mixer": {"name": "local", "label": "local(window=8)", "options": {"window": 8}, "sha256": None},
         "seed": 3,
-        "config": json.loads(json.dumps(cfg.meaning(config))),
+        "config": json.loads(json.dumps(cfg.hashed_fields(config))),
     }
     assert command(r) == (
         "python run_lra.py train --task listops --mixer local --protocol quick --seed 3 --max-len 64 --limit 50 "

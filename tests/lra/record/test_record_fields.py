@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lra import api, config_file
-from lra.config import RunConfig, meaning
+from lra.config import RunConfig, hashed_fields
 from lra.errors import Interrupted, RunError
 from lra.provenance.code import computing
 from lra.provenance.environment import environment
@@ -95,7 +95,7 @@ def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, cor
             "modified": True,
         },
         "steps": {"done": 90, "planned": 90},
-        "config": json.loads(json.dumps(meaning(config))),
+        "config": json.loads(json.dumps(hashed_fields(config))),
         "config_sha256": config.sha256,
         **{"forward_flops": 4096.0, "majority_accuracy": 0.4, "seconds": 12.5},
         **{"chance": 0.4, "steps_per_second": 8.25, "peak_bytes": 7_000_000},

@@ -81,7 +81,7 @@ def made(
         "mixer": {"name": "cosformer", "label": "cosformer", "options": {}, "sha256": None},
         "seed": seed,
         "steps": {"done": steps, "planned": steps},
-        "config": json.loads(json.dumps(cfg.meaning(config))),
+        "config": json.loads(json.dumps(cfg.hashed_fields(config))),
         "config_sha256": config.sha256,
         "parameters": 1,
         "selection": {"rule": "validation", "step": 100, "best_step": 100},

@@ -141,7 +141,7 @@ def program() -> StepFunctions:
     """A program without dropout, every setting of whose optimiser is unusual."""
     sizes = {"max_len": 6, "model.layers": 1, "model.d_model": 4, "model.qkv_dim": 4, "model.mlp_dim": 4}
     sizes |= {"model.head": (4,), "model.dropout": 0.0, "model.attention_dropout": 0.0}
-    counted = {f.name: getattr(PLAN, f.name) for f in dataclasses.fields(Train) if not f.metadata.get("execution")}
+    counted = {f.name: getattr(PLAN, f.name) for f in dataclasses.fields(Train) if not f.metadata.get("unhashed")}
     plan = {f"train.{name}": value for name, value in counted.items()}
     plan |= {"train.batch_size": 12, "train.micro_batch": 4, "train.clip_value": 0.05, "train.schedule": "rsqrt"}
     overrides = sizes | plan | {"train.warmup": 2}
