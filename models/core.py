@@ -63,14 +63,14 @@ class Dims:
 class Mixer(Protocol):
     """What stands in the place of attention. The constructor is `(dims, *, <options with defaults>, rngs)`.
 
-    x [B, L, D]; mask [B, L] bool, True = real token; keys [B], one PRNG key per example while
+    x [B, L, D]; mask [B, L] bool, True = real token; rng_keys [B], one PRNG key per example while
     training, None in evaluation; returns [B, L, D]. L is at most `dims.max_len`.
 
     A result at a real position depends neither on the content nor on the amount of padding, nor on
     the other examples. x at padded positions is arbitrary but finite, and so may be the result there.
     """
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array: ...
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array: ...
 
 
 class Block(nnx.Module):
@@ -80,8 +80,8 @@ class Block(nnx.Module):
     are its own. The board marks such rows, for more than the mixer differs.
     """
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        raise NotImplementedError(f"{type(self).__name__} has no __call__(x, mask, *, keys=None)")
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(x, mask, *, rng_keys=None)")
 
 
 class Buffer(nnx.Variable):
@@ -179,35 +179,35 @@ def gelu(x: jax.Array) -> jax.Array:
     return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
 
-def fold(keys: jax.Array | None, site: int) -> jax.Array | None:
-    """The keys [B] of one dropout site, or of one layer; None stays None."""
-    return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, site)
+def fold(rng_keys: jax.Array | None, site: int) -> jax.Array | None:
+    """The PRNG keys [B] of one dropout site, or of one layer; None stays None."""
+    return None if rng_keys is None else jax.vmap(jax.random.fold_in, (0, None))(rng_keys, site)
 
 
-def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Dropout of x [B, L, ...] with one key per example; the identity where keys is None.
+def dropout(x: jax.Array, rate: float, rng_keys: jax.Array | None) -> jax.Array:
+    """Dropout of x [B, L, ...] with one key per example; the identity where rng_keys is None.
 
     Whether (l, ...) is dropped is a function of the example's key and of that place alone, so an example
     is dropped alike in every bucket, micro-batch and device.
     """
-    if keys is None or not rate:
+    if rng_keys is None or not rate:
         return x
-    seeds = [seed[:, 0, :, None] for seed in row_seeds(keys, 1, x.shape[1])]
+    seeds = [seed[:, 0, :, None] for seed in row_seeds(rng_keys, 1, x.shape[1])]
     return drop(x.reshape(*x.shape[:2], -1), rate, seeds, axis=2).reshape(x.shape)
 
 
-def attention_dropout(weights: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+def attention_dropout(weights: jax.Array, rate: float, rng_keys: jax.Array | None) -> jax.Array:
     """Dropout of attention weights [B, H, Lq, Lk], independent of the padding of either length."""
-    if keys is None or not rate:
+    if rng_keys is None or not rate:
         return weights
-    seeds = [seed[..., None] for seed in row_seeds(keys, *weights.shape[1:3])]
+    seeds = [seed[..., None] for seed in row_seeds(rng_keys, *weights.shape[1:3])]
     return drop(weights, rate, seeds, axis=3)
 
 
 @partial(jax.jit, static_argnums=(1, 2))  # traced once for all its uses of one size: most of a program's tracing
-def row_seeds(keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Array]:
+def row_seeds(rng_keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Array]:
     """Two uint32 [B, H, L], the seeds of `drop`: functions of an example's key, the head and the row."""
-    words = jax.random.key_data(keys).reshape(len(keys), 1, 1, -1)
+    words = jax.random.key_data(rng_keys).reshape(len(rng_keys), 1, 1, -1)
     row = jnp.arange(rows, dtype=jnp.uint32)[None, None, :]
     head = jnp.arange(heads, dtype=jnp.uint32)[None, :, None]
     return threefry(words[..., 0], words[..., -1], row, head)
@@ -240,13 +240,13 @@ def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> 
 
     The hash behind jax.random, without its order of counters.
     """
-    keys = (key0, key1, key0 ^ key1 ^ jnp.uint32(0x1BD11BDA))
-    x0, x1 = x0 + keys[0], x1 + keys[1]
+    schedule = (key0, key1, key0 ^ key1 ^ jnp.uint32(0x1BD11BDA))
+    x0, x1 = x0 + schedule[0], x1 + schedule[1]
     for i in range(1, 6):
         for turn in (13, 15, 26, 6) if i % 2 else (17, 29, 16, 24):
             x0 = x0 + x1
             x1 = x0 ^ (x1 << turn | x1 >> (32 - turn))
-        x0, x1 = x0 + keys[i % 3], x1 + keys[(i + 1) % 3] + jnp.uint32(i)
+        x0, x1 = x0 + schedule[i % 3], x1 + schedule[(i + 1) % 3] + jnp.uint32(i)
     return x0, x1
 
 
@@ -292,7 +292,7 @@ def project(x: jax.Array, *layers: nnx.Linear) -> list[jax.Array]:
 class QKVAttention(nnx.Module):
     """Projections, heads and output around `attend`; most mixers are that one function.
 
-    A subclass writes `attend(q, k, v, mask, keys)` with q, k, v [B, L, H, K], mask [B, L], keys [B] or
+    A subclass writes `attend(q, k, v, mask, rng_keys)` with q, k, v [B, L, H, K], mask [B, L], rng_keys [B] or
     None, and returns [B, L, H, K]. It masks what it sums over; nothing is zeroed here.
     """
 
@@ -303,10 +303,12 @@ class QKVAttention(nnx.Module):
         )
         self.output = projection(dims, dims.qkv_dim, dims.d_model, bias=dims.bias, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         q, k, v = (y.reshape(heads) for y in project(x, self.query, self.key, self.value))  # [B, L, H, K]
-        return self.output(self.attend(q, k, v, mask, keys).reshape(*x.shape[:2], self.dims.qkv_dim))
+        return self.output(self.attend(q, k, v, mask, rng_keys).reshape(*x.shape[:2], self.dims.qkv_dim))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
-        raise NotImplementedError(f"{type(self).__name__} has no attend(q, k, v, mask, keys)")
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
+        raise NotImplementedError(f"{type(self).__name__} has no attend(q, k, v, mask, rng_keys)")

@@ -154,8 +154,8 @@ class Program:
         along = PartitionSpec(*[None] * (ids.ndim - 1), "length")
         return jax.lax.with_sharding_constraint(ids, along), labels
 
-    def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, keys: jax.Array | None) -> jax.Array:
-        return nnx.merge(self._graph, params, rest)(ids, keys=keys)
+    def _logits(self, params: PyTree, rest: PyTree, ids: jax.Array, rng_keys: jax.Array | None) -> jax.Array:
+        return nnx.merge(self._graph, params, rest)(ids, rng_keys=rng_keys)
 
     def _precision(self) -> AbstractContextManager[Any]:
         """The protocol's matmul precision, for all that is traced within the context."""
@@ -197,13 +197,13 @@ class Program:
     ) -> Totals:
         """Adds a device's part of a micro-batch [m] to its own totals."""
         ids, labels = self._examples(data, indices, bucket)
-        keys = None
+        rng_keys = None
         if self.config.model.dropout or self.config.model.attention_dropout:
             step_key = jax.random.fold_in(dropout_key, step)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
+            rng_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, places)
 
         def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-            logits = self._logits(params, rest, ids, keys)
+            logits = self._logits(params, rest, ids, rng_keys)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             hits = (logits.argmax(-1) == labels) * weights
             return (losses * weights).sum() / self.config.train.batch_size, hits.sum()

@@ -165,6 +165,8 @@ class CosFormer(QKVAttention):
             raise ValueError(f"cosformer: m {m!r} is not one of max_len, own")
         self.eps, self.m = eps, m
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         max_len = mask.sum(1) if self.m == "own" else self.dims.max_len
         return cosformer_attention(q, k, v, mask=mask, max_len=max_len, eps=self.eps)

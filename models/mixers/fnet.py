@@ -116,7 +116,7 @@ class FNet(nnx.Module):
             raise ValueError(f"fnet: length {length!r} is neither own nor padded")
         self.dims, self.norm, self.length = dims, norm, length
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         if self.length == "own":
             return fourier(x.astype(wide), mask.sum(1), self.norm).astype(x.dtype)

@@ -38,5 +38,7 @@ class Linear(QKVAttention):
         super().__init__(dims, rngs=rngs)
         self.eps = eps
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         return linear_attention(q, k, v, mask, self.eps)

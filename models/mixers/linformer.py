@@ -47,7 +47,7 @@ def linformer_attention(
     e: jax.Array,
     f: jax.Array,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention over M projected keys, softmax in float32.
 
@@ -57,14 +57,14 @@ def linformer_attention(
       mask: [B, L] bool, True = real token
       e, f: [L, M], or [H, L, M]: of keys and of values
       rate: of dropout of the weights
-      keys: [B], or None
+      rng_keys: [B], or None
 
     Returns:
       [B, L, H, V], dtype of v. An example without real tokens gives zeros.
     """
     mask = boolean_mask(mask)
     k, v = shorten(k, mask, e), shorten(v, mask, f)
-    weights = attention_dropout(jax.nn.softmax(scores("bihk,bmhk->bhim", q, k)), rate, keys)
+    weights = attention_dropout(jax.nn.softmax(scores("bihk,bmhk->bhim", q, k)), rate, rng_keys)
     return jnp.einsum("bhim,bmhv->bihv", weights.astype(v.dtype), v)
 
 
@@ -102,7 +102,9 @@ class Linformer(QKVAttention):
         self.key_projection = nnx.Param(draw(rngs.params(), shape))
         self.value_projection = None if sharing == "key-value" else nnx.Param(draw(rngs.params(), shape))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         e = self.key_projection[..., : q.shape[1], :]
         f = e if self.value_projection is None else self.value_projection[..., : q.shape[1], :]
-        return linformer_attention(q, k, v, mask, e, f, self.dims.dropout, keys)
+        return linformer_attention(q, k, v, mask, e, f, self.dims.dropout, rng_keys)

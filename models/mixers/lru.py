@@ -118,7 +118,7 @@ class LRU(nnx.Module):
         self.d = nnx.Param(normal(width))
         self.output = projection(dims, width, 2 * width, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         nu, theta, log_gamma, b, c = (
             p[...].astype(wide) for p in (self.nu, self.theta, self.log_gamma, self.b, self.c)
@@ -131,7 +131,7 @@ class LRU(nnx.Module):
         if len(c) == 2:
             y = y + _read(linear_recurrence(decay, inputs[:, ::-1])[:, ::-1], c[1])
         y = gelu(y).astype(self.dims.dtype)
-        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(keys, 0))))
+        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(rng_keys, 0))))
 
 
 def _read(x: jax.Array, c: jax.Array) -> jax.Array:

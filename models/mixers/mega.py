@@ -123,26 +123,26 @@ class Mega(Block):
             nnx.LayerNorm(d, epsilon=dims.norm_eps, dtype=dims.dtype, rngs=rngs) for _ in range(2)
         )
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         rate, pre = self.dims.hidden_dropout, self.norm == "pre"
-        x = self.gated(self.attention_norm(x) if pre else x, x, mask, keys)
+        x = self.gated(self.attention_norm(x) if pre else x, x, mask, rng_keys)
         x = x if pre else self.attention_norm(x)
         y = jax.nn.silu(self.expand(self.mlp_norm(x) if pre else x))
-        x = x + dropout(self.contract(dropout(y, rate, fold(keys, 3))), rate, fold(keys, 4))
+        x = x + dropout(self.contract(dropout(y, rate, fold(rng_keys, 3))), rate, fold(rng_keys, 4))
         return x if pre else self.mlp_norm(x)
 
-    def gated(self, x: jax.Array, residual: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def gated(self, x: jax.Array, residual: jax.Array, mask: jax.Array, rng_keys: jax.Array | None) -> jax.Array:
         """x [B, L, D] of the norm, residual [B, L, D] -> [B, L, D]."""
         rate, dtype = self.dims.hidden_dropout, self.dims.dtype
-        smooth = dropout(self.average(x, mask).astype(dtype), rate, fold(keys, 0))
+        smooth = dropout(self.average(x, mask).astype(dtype), rate, fold(rng_keys, 0))
         parts = [sum(self.widths[:i]) for i in (1, 2, 3)]
         update, z, gate, hidden = jnp.split(self.gates(smooth), parts, -1)
         update, z, gate = jax.nn.sigmoid(update), jax.nn.silu(z), jax.nn.silu(gate)
         kappa, mu = self.kappa[...].astype(dtype), self.mu[...].astype(dtype)
         q, k = z * kappa[0][None, None] + mu[0][None, None], z * kappa[1][None, None]
         k = k + mu[1][None, None] if len(mu) == 2 else k
-        read = self.attend(q, k, jax.nn.silu(self.value(x)), mask, fold(keys, 1))
-        hidden = dropout(jax.nn.silu(hidden + self.hidden(gate * read)), rate, fold(keys, 2))
+        read = self.attend(q, k, jax.nn.silu(self.value(x)), mask, fold(rng_keys, 1))
+        hidden = dropout(jax.nn.silu(hidden + self.hidden(gate * read)), rate, fold(rng_keys, 2))
         return residual + update * (hidden - residual)
 
     def average(self, x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -154,11 +154,15 @@ class Mega(Block):
         y = damped_ema(x, jax.nn.sigmoid(alpha), jax.nn.sigmoid(delta), beta, self.ema_scale * eta, taps)
         return y if self.omega is None else jax.nn.silu(y + self.omega[...].astype(wide)[None, None] * x)
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         """q, k [B, L, Z], v [B, L, V] -> [B, L, V], chunk by chunk."""
         size = min(self.chunk, q.shape[1])
         q, k, chunks, seen = cut(q, size), cut(k, size), cut(v, size), cut(mask, size)
         weights = attention_weights(q, k, toeplitz(self.bias[...], size), seen, self.attention)
-        rows = dropout(weights.reshape(len(v), -1, size), self.dims.dropout, keys)  # by (position, slot of the chunk)
+        rows = dropout(
+            weights.reshape(len(v), -1, size), self.dims.dropout, rng_keys
+        )  # by (position, slot of the chunk)
         weights = rows.reshape(weights.shape).astype(v.dtype)
         return join(jnp.einsum("bnij,bnjv->bniv", weights, chunks), v.shape[1])

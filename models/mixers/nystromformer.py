@@ -117,11 +117,13 @@ class Nystromformer(QKVAttention):
             shape, bound = (dims.num_heads, taps), 1 / math.sqrt(taps)  # as torch starts a convolution
             self.taps = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
         q, k, v = (jnp.where(mask[:, None, :, None], x.swapaxes(1, 2), 0).astype(wide) for x in (q, k, v))
         f, a, g = nystrom_factors(q, k, mask, self.landmarks, self.width)
-        f, g = (attention_dropout(x, self.rate, fold(keys, site)) for site, x in enumerate((f, g)))
+        f, g = (attention_dropout(x, self.rate, fold(rng_keys, site)) for site, x in enumerate((f, g)))
         y = nystrom_product(f, a, g, v, self.steps).swapaxes(1, 2)
         if self.taps is not None:
             y = y + depthwise(v.swapaxes(1, 2), self.taps[...])

@@ -107,8 +107,10 @@ class Performer(QKVAttention):
             raise ValueError(f"performer: {given}: features >= 1 (0 for relu without redraw) and eps >= 0 are needed")
         self.w = Buffer(orthogonal_features(rngs.params(), self.count, width)) if self.count else None
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         w = None if self.w is None else self.w[...]
-        if self.redraw and keys is not None:
-            w = jax.vmap(lambda key: orthogonal_features(key, self.count, q.shape[-1]))(keys)
+        if self.redraw and rng_keys is not None:
+            w = jax.vmap(lambda key: orthogonal_features(key, self.count, q.shape[-1]))(rng_keys)
         return performer_attention(q, k, v, mask, w, kernel=self.kernel, eps=self.eps)

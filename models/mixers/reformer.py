@@ -55,7 +55,7 @@ def lsh_buckets(q: jax.Array, rotations: jax.Array, factors: tuple[int, ...]) ->
 def lsh_attention(
     qk: jax.Array, v: jax.Array, buckets: jax.Array, mask: jax.Array, *, chunk: int, count: int,
     across_buckets: bool = False, duplicates: bool = False, official: bool = False,
-    rate: float = 0.0, keys: jax.Array | None = None,
+    rate: float = 0.0, rng_keys: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
     """Attention within sorted chunks of S positions, in R rounds; logits and sums in float32.
 
@@ -98,7 +98,7 @@ def lsh_attention(
         code = inverse.reshape(buckets.shape) // chunk + (0 if across_buckets else (n + 2) * buckets)
         weights = weights / _times_seen(code, order.reshape(buckets.shape), chunk)
     total = weights.sum(-1, keepdims=True)
-    weights = attention_dropout(weights.reshape(b, r * h, places, 2 * chunk), rate, keys).reshape(weights.shape)
+    weights = attention_dropout(weights.reshape(b, r * h, places, 2 * chunk), rate, rng_keys).reshape(weights.shape)
     y = jnp.einsum("gnst,gntv->gnsv", weights.astype(dtype), v, preferred_element_type=wide) / total
     if r == 1:
         return take(y.reshape(b * h, places, -1), inverse).reshape(b, h, places, -1)[:, :, :length].astype(dtype)
@@ -161,20 +161,20 @@ class Reformer(nnx.Module):
         rotations = jax.random.normal(jax.random.key(0) if official else rngs.params(), shape, jnp.float32)
         self.rotations = Buffer(jnp.broadcast_to(rotations, (shape[0], dims.num_heads, *shape[2:])))
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         b, length, h = *x.shape[:2], self.dims.num_heads
         qk, v = (project(x).reshape(b, length, h, -1).swapaxes(1, 2) for project in (self.query, self.value))
         rotations, rate = self.rotations[...], 0.0 if self.official else self.dims.dropout
-        if keys is None or self.official:
+        if rng_keys is None or self.official:
             rotations = jnp.broadcast_to(rotations[None], (b, *rotations.shape))
         else:
             draw = jax.vmap(lambda key: jax.random.normal(key, rotations.shape, rotations.dtype))
-            rotations = draw(fold(keys, 1))
+            rotations = draw(fold(rng_keys, 1))
         buckets = lsh_buckets(jax.lax.stop_gradient(qk), rotations.astype(qk.dtype), self.factors)
         y = lsh_attention(
             qk.astype(v.dtype), v, buckets, mask, chunk=self.chunk,
             count=math.prod(self.factors), across_buckets=self.across_buckets, duplicates=self.duplicates,
-            official=self.official, rate=rate, keys=fold(keys, 0),
+            official=self.official, rate=rate, rng_keys=fold(rng_keys, 0),
         )  # fmt: skip
         if self.output is not None:
             return self.output(y.swapaxes(1, 2).reshape(b, length, -1))

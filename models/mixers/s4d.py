@@ -139,14 +139,14 @@ class S4D(nnx.Module):
         self.d = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.output = projection(dims, width, 2 * width, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         u = jnp.where(mask[..., None], x, 0).astype(wide)
         kernel = self.kernel(x.shape[1], wide)
         backward = kernel[:, 1, :-1] if kernel.shape[1] == 2 else None
         y = long_convolution(u, kernel[:, 0], backward) + self.d[...][None, None] * u
         y = gelu(y).astype(self.dims.dtype)
-        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(keys, 0))))
+        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(rng_keys, 0))))
 
     def kernel(self, length: int, dtype: jnp.dtype) -> jax.Array:
         """Kernels [D, 1 or 2, L] of the forward and the backward direction."""

@@ -95,18 +95,20 @@ class Skyformer(QKVAttention):
             shape = (min(features, 2 * dims.max_len),)
             self.fractions = Buffer(jax.random.uniform(rngs.params(), shape, jnp.float32))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
         q, k, v = (x.swapaxes(1, 2).astype(wide) for x in (q, k, v))
         if self.kind == "kernelized":
             weights = jnp.where(mask[:, None, None, :], gaussian(q, k), 0)
-            y = jnp.einsum("bhij,bhjv->bhiv", attention_dropout(weights, self.dims.dropout, keys), v)
+            y = jnp.einsum("bhij,bhjv->bhiv", attention_dropout(weights, self.dims.dropout, rng_keys), v)
         else:
             fractions = self.fractions[...]
-            if keys is None:
+            if rng_keys is None:
                 u = jnp.broadcast_to(fractions, (len(q), *fractions.shape))
             else:
-                u = jax.vmap(lambda key: jax.random.uniform(key, fractions.shape, jnp.float32))(keys)
+                u = jax.vmap(lambda key: jax.random.uniform(key, fractions.shape, jnp.float32))(rng_keys)
             of_q, of_k = u[:, : u.shape[1] // 2], u[:, u.shape[1] // 2 :]
             landmarks = jnp.concatenate([sample(q, of_q, mask), sample(k, of_k, mask)], 2)
             y = nystrom(q, k, v, mask, landmarks, self.ridge, self.steps)

@@ -37,7 +37,7 @@ def softmax_attention(
     mask: jax.Array,
     *,
     dropout_rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
     block: int = BLOCK,
 ) -> jax.Array:
     """Attention over the real keys, in memory linear in Lq and Lk; logits and sums in float32 or wider.
@@ -48,14 +48,14 @@ def softmax_attention(
       v:            [B, Lk, H, V]
       mask:         [B, Lk] bool, True = real key
       dropout_rate: of the weights; those drop that `attention_dropout` drops of the whole matrix
-      keys:         [B], or None: nothing is dropped
+      rng_keys: [B], or None: nothing is dropped
       block:        queries at a time, rounded up to 16 where one block does not do
 
     Returns:
       [B, Lq, H, V], dtype of v. Zeros where an example has no real key.
     """
     mask = boolean_mask(mask)
-    return _attend(_How(dropout_rate, block, matmul_precision()), q, k, v, mask, keys)
+    return _attend(_How(dropout_rate, block, matmul_precision()), q, k, v, mask, rng_keys)
 
 
 class _How(NamedTuple):
@@ -70,12 +70,12 @@ def _attend(how: _How, *arrays: Any) -> jax.Array:
 
 
 def _forward(
-    how: _How, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None
+    how: _How, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
 ) -> tuple[jax.Array, tuple[Any, ...]]:
     """The result, and what the backward pass needs, among it log_sum [N, B, H, S]."""
     blocks, wide = _cut(q, how.block), jnp.promote_types(q.dtype, jnp.float32)
     count, b, h, _, size = blocks.shape
-    seeds = _seeds(how.rate, keys, blocks)
+    seeds = _seeds(how.rate, rng_keys, blocks)
 
     def over(carry: Any, chunk: _Keys) -> tuple[Any, None]:
         value = chunk.value.swapaxes(2, 3)
@@ -98,16 +98,16 @@ def _forward(
     total = jnp.where(total == 0, 1, total)
     log_sum = jnp.where(top == -jnp.inf, 0, top) + jnp.log(total)
     y = _join(y / total[:, :, :, None], q.shape[1]).astype(v.dtype)
-    return y, (q, k, v, mask, keys, y, log_sum)
+    return y, (q, k, v, mask, rng_keys, y, log_sum)
 
 
 def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Array | None, ...]:
     """With w = exp(logits - log_sum) and its dropped form d: dv = d dy; dlogits = d (v . dy) - w (y . dy)."""
-    q, k, v, mask, keys, y, log_sum = kept
+    q, k, v, mask, rng_keys, y, log_sum = kept
     wide, scale = log_sum.dtype, 1 / math.sqrt(q.shape[-1])
     blocks, y_blocks, dy_blocks = (_cut(x, how.block) for x in (q, y, dy))
     means = (y_blocks.astype(wide) * dy_blocks.astype(wide)).sum(3)  # of a query's v . dy under its weights
-    seeds = _seeds(how.rate, keys, blocks)
+    seeds = _seeds(how.rate, rng_keys, blocks)
 
     def over(dq: jax.Array, chunk: _Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         columns = chunk.key.swapaxes(2, 3)
@@ -178,12 +178,12 @@ def _whole(x: jax.Array, length: int) -> jax.Array:
     return x.transpose(1, 0, 3, 2, 4).reshape(b, count * size, h, width)[:, :length]
 
 
-def _seeds(rate: float, keys: jax.Array | None, blocks: jax.Array) -> list[jax.Array] | None:
+def _seeds(rate: float, rng_keys: jax.Array | None, blocks: jax.Array) -> list[jax.Array] | None:
     """Two [N, B, H, S], what the weights of the queries of each block are dropped by; None: they are not."""
-    if keys is None or not rate:
+    if rng_keys is None or not rate:
         return None
     count, b, h, _, size = blocks.shape
-    return [x.reshape(b, h, count, size).transpose(2, 0, 1, 3) for x in row_seeds(keys, h, count * size)]
+    return [x.reshape(b, h, count, size).transpose(2, 0, 1, 3) for x in row_seeds(rng_keys, h, count * size)]
 
 
 def _join(x: jax.Array, length: int) -> jax.Array:
@@ -224,5 +224,7 @@ def _drop(weights: jax.Array, rate: float, seeds: list[jax.Array] | None, chunk:
 class Softmax(QKVAttention):
     """Scaled dot-product attention, with dropout of the weights."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
-        return softmax_attention(q, k, v, mask, dropout_rate=self.dims.dropout, keys=keys)
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
+        return softmax_attention(q, k, v, mask, dropout_rate=self.dims.dropout, rng_keys=rng_keys)

@@ -106,7 +106,7 @@ class Synthesizer(nnx.Module):
         logits = jnp.einsum("bihk,hkj->bhij", hidden.astype(wide), columns.astype(wide))
         return logits if self.mode == "dense" else outer_logits(logits, self.blocks, length)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         logits = self.synthetic(x)
         if self.dot_product != "none":
@@ -114,7 +114,7 @@ class Synthesizer(nnx.Module):
             dot = scores("bihk,bjhk->bhij", q, k)
             alpha = jax.nn.sigmoid(self.alpha[...]) if self.dot_product == "weighted" else None
             logits = dot + logits if alpha is None else (1 - alpha) * dot + alpha * logits
-        weights = attention_dropout(masked_softmax(logits, mask[:, None, None, :]), self.dims.dropout, keys)
+        weights = attention_dropout(masked_softmax(logits, mask[:, None, None, :]), self.dims.dropout, rng_keys)
         v = self.value(x).reshape(heads)
         y = jnp.einsum("bhij,bjhv->bihv", weights.astype(v.dtype), v)
         return self.output(y.reshape(*x.shape[:2], self.dims.qkv_dim))

@@ -36,10 +36,10 @@ def test_threefry_is_the_hash_of_jax_random() -> None:
 
 @pytest.mark.parametrize("shape", [(7,), (16,), (2, 5)])
 def test_dropout_does_not_see_length_or_batch(shape: tuple[int, ...]) -> None:
-    keys = keys_of(1, 2, 3)
-    long = dropout(jnp.ones((3, 50, *shape)), 0.4, keys)
-    np.testing.assert_array_equal(dropout(jnp.ones((3, 23, *shape)), 0.4, keys), long[:, :23])
-    np.testing.assert_array_equal(dropout(jnp.ones((1, 50, *shape)), 0.4, keys[1:2]), long[1:2])
+    rng_keys = keys_of(1, 2, 3)
+    long = dropout(jnp.ones((3, 50, *shape)), 0.4, rng_keys)
+    np.testing.assert_array_equal(dropout(jnp.ones((3, 23, *shape)), 0.4, rng_keys), long[:, :23])
+    np.testing.assert_array_equal(dropout(jnp.ones((1, 50, *shape)), 0.4, rng_keys[1:2]), long[1:2])
     long = np.asarray(long)
     assert (long[0] != long[1]).any()
     assert (long[:, 0] != long[:, 1]).any()
@@ -77,26 +77,26 @@ def test_dropout_without_keys_or_rate_is_the_identity() -> None:
 
 
 def test_dropout_gradient_is_its_mask() -> None:
-    x, keys = jax.random.normal(jax.random.key(0), (2, 9, 6)), keys_of(1, 2)
-    gradient = jax.jit(jax.grad(lambda x: dropout(x, 0.3, keys).sum()))(x)
-    np.testing.assert_allclose(gradient, dropout(jnp.ones_like(x), 0.3, keys))
-    assert dropout(x.astype(jnp.bfloat16), 0.3, keys).dtype == jnp.bfloat16
+    x, rng_keys = jax.random.normal(jax.random.key(0), (2, 9, 6)), keys_of(1, 2)
+    gradient = jax.jit(jax.grad(lambda x: dropout(x, 0.3, rng_keys).sum()))(x)
+    np.testing.assert_allclose(gradient, dropout(jnp.ones_like(x), 0.3, rng_keys))
+    assert dropout(x.astype(jnp.bfloat16), 0.3, rng_keys).dtype == jnp.bfloat16
 
 
 def test_sites_have_keys_of_their_own() -> None:
-    keys = keys_of(1, 2)
-    masks = [np.asarray(dropout(jnp.ones((2, 40, 8)), 0.5, fold(keys, site))) for site in range(3)]
+    rng_keys = keys_of(1, 2)
+    masks = [np.asarray(dropout(jnp.ones((2, 40, 8)), 0.5, fold(rng_keys, site))) for site in range(3)]
     assert all((a != b).mean() > 0.4 for a, b in itertools.pairwise(masks))
 
 
 @pytest.mark.parametrize("heads", [2, 6])
 def test_attention_dropout_does_not_see_either_length(heads: int) -> None:
-    keys = keys_of(5, 6)
-    large = attention_dropout(jnp.ones((2, heads, 31, 40)), 0.3, keys)
-    np.testing.assert_array_equal(attention_dropout(jnp.ones((2, heads, 17, 23)), 0.3, keys), large[:, :, :17, :23])
-    np.testing.assert_array_equal(attention_dropout(jnp.ones((1, heads, 31, 40)), 0.3, keys[1:]), large[1:])
+    rng_keys = keys_of(5, 6)
+    large = attention_dropout(jnp.ones((2, heads, 31, 40)), 0.3, rng_keys)
+    np.testing.assert_array_equal(attention_dropout(jnp.ones((2, heads, 17, 23)), 0.3, rng_keys), large[:, :, :17, :23])
+    np.testing.assert_array_equal(attention_dropout(jnp.ones((1, heads, 31, 40)), 0.3, rng_keys[1:]), large[1:])
     assert abs(float((large == 0).mean()) - 0.3) < 5 * 0.5 / large.size**0.5
-    seeds = [seed[:, :, None, 11:20] for seed in core.row_seeds(keys, heads, 31)]  # some rows, columns first
+    seeds = [seed[:, :, None, 11:20] for seed in core.row_seeds(rng_keys, heads, 31)]  # some rows, columns first
     turned = core.drop(jnp.ones((2, heads, 40, 9)), 0.3, seeds, axis=2)
     np.testing.assert_array_equal(turned, large[:, :, 11:20].swapaxes(2, 3))
     flat = np.asarray(large).swapaxes(0, 1).reshape(heads, -1)
@@ -124,7 +124,7 @@ def test_masked_softmax_of_nothing_is_zero_with_zero_gradient(bad: float) -> Non
 class TakeValues(QKVAttention):
     """Head h of the result is head h of the values, times its number."""
 
-    def attend(self, q, k, v, mask, keys):  # type: ignore[no-untyped-def]
+    def attend(self, q, k, v, mask, rng_keys):  # type: ignore[no-untyped-def]
         assert q.shape == k.shape == v.shape == (2, 5, 3, 4)
         return v * jnp.arange(1.0, 4.0)[None, None, :, None]
 

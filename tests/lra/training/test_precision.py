@@ -92,7 +92,9 @@ def test_every_product_of_training_has_the_protocols_precision(
 class WithItsOwnGradient(QKVAttention):
     """Its backward function asks for no precision, as most that are written by hand."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         @jax.custom_vjp
         def mean(v: jax.Array) -> jax.Array:
             return jnp.einsum("bj,bjhk->bhk", mask.astype(v.dtype), v)

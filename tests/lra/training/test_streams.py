@@ -69,18 +69,18 @@ def test_no_two_epochs_of_any_seeds_are_alike() -> None:
 
 
 def test_parameters_and_dropout_of_all_seeds_have_streams_of_their_own() -> None:
-    keys = [tuple(jax.random.key_data(key).tolist()) for seed in range(100) for key in seed_streams(seed)]
-    assert len(set(keys)) == 200
+    rng_keys = [tuple(jax.random.key_data(key).tolist()) for seed in range(100) for key in seed_streams(seed)]
+    assert len(set(rng_keys)) == 200
 
 
 def test_dropout_differs_by_seed_step_and_example(examples: Resident) -> None:
     """Of 2 seeds, 3 steps and 4 examples each key is another, whatever batch the step has."""
     alone = [Program(config(seed), CARD) for seed in (0, 1)]
     alone[1].add_gradient = alone[0].add_gradient  # compiled once; the key is an argument
-    keys = [keys_of_steps(program, examples, [0, 1, 2]) for program in alone]
-    assert [len(found) for found in keys] == [3 * 4] * 2
-    assert not keys[0] & keys[1]
-    assert keys_of_steps(Together(config(), CARD, (0, 1)), examples, [0, 1, 2]) == keys[0] | keys[1]
+    rng_keys = [keys_of_steps(program, examples, [0, 1, 2]) for program in alone]
+    assert [len(found) for found in rng_keys] == [3 * 4] * 2
+    assert not rng_keys[0] & rng_keys[1]
+    assert keys_of_steps(Together(config(), CARD, (0, 1)), examples, [0, 1, 2]) == rng_keys[0] | rng_keys[1]
 
 
 def test_an_evaluation_drops_nothing(examples: Resident) -> None:
@@ -104,11 +104,11 @@ def test_one_rate_alone_makes_a_training_random(examples: Resident, rate: str) -
 
 
 def test_masks_differ_by_example_head_row_site_and_kind() -> None:
-    keys = jax.random.split(jax.random.key(0), 3)
-    sites = [fold(keys, site) for site in range(3)]
+    rng_keys = jax.random.split(jax.random.key(0), 3)
+    sites = [fold(rng_keys, site) for site in range(3)]
     weights = jnp.ones((3, 2, 4, 64))  # examples, heads, rows, places
     masks = [attention_dropout(weights, 0.5, site) for site in sites]
-    masks += [dropout(jnp.ones((3, 8, 64)), 0.5, site) for site in (keys, *sites)]
+    masks += [dropout(jnp.ones((3, 8, 64)), 0.5, site) for site in (rng_keys, *sites)]
     rows = np.concatenate([np.asarray(mask).reshape(-1, 64) != 0 for mask in masks])
     # A mask of activations takes the rows of one head, so that head 0 of the weights at its key and site is no other.
     distinct = len(np.unique(rows, axis=0))
