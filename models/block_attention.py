@@ -9,7 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from models.core import attention_dropout, boolean_mask, masked_softmax, scores
+from models.dropout import attention_dropout
+from models.ops import boolean_mask, masked_softmax, scores
 
 
 def cut(x: jax.Array, size: int) -> jax.Array:

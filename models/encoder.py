@@ -6,7 +6,7 @@
 
 It follows the encoders of google-research/long-range-arena and pkuzengqi/Skyformer, which agree in this. They differ
 in how parameters start, in LayerNorm's epsilon and in the form of GELU: these are fields of the protocol.
-Dropout takes one key per example (`models.core.dropout`), so neither buckets nor remat change it.
+Dropout takes one key per example (`models.dropout`), so neither buckets nor remat change it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Block, Dims, Init, Mixer, dropout, fold, gelu, linear_layer, projection
+from models.core import Block, Dims, Init, Mixer, linear_layer, projection
+from models.dropout import dropout, fold_in_keys
+from models.ops import gelu
 
 MakeMixer = Callable[[Dims, int, nnx.Rngs], Mixer]  # (dims, layer, rngs)
 
@@ -78,7 +80,7 @@ class EncoderConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not between 0 and 0.99")
 
     @property
-    def wide(self) -> Any:
+    def accum_dtype(self) -> Any:
         """The dtype of pooling and head: float32, or float64 where that is asked for."""
         return jnp.promote_types(self.dtype, jnp.float32)
 
@@ -125,10 +127,10 @@ class MixerBlock(Block):
 
     def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         """x [B, L, D], mask [B, L], rng_keys [B] or None -> [B, L, D]."""
-        y = self.mixer(self.mixer_norm(x), mask, rng_keys=fold(rng_keys, 0))
-        x = x + dropout(y, self.rate, fold(rng_keys, 1))
-        y = dropout(self.activation(self.expand(self.mlp_norm(x))), self.rate, fold(rng_keys, 2))
-        return x + dropout(self.contract(y), self.rate, fold(rng_keys, 3))
+        y = self.mixer(self.mixer_norm(x), mask, rng_keys=fold_in_keys(rng_keys, 0))
+        x = x + dropout(y, self.rate, fold_in_keys(rng_keys, 1))
+        y = dropout(self.activation(self.expand(self.mlp_norm(x))), self.rate, fold_in_keys(rng_keys, 2))
+        return x + dropout(self.contract(y), self.rate, fold_in_keys(rng_keys, 3))
 
 
 class Classifier(nnx.Module):
@@ -153,7 +155,7 @@ class Classifier(nnx.Module):
         widths = (width * {None: 1, "concat": 2, "nli": 4}[config.pair], *config.head, config.num_classes)
         init = _HEAD_INIT[config.init]
         self.head = nnx.List(
-            linear_layer(a, b, init=init, dtype=config.wide, rngs=rngs) for a, b in itertools.pairwise(widths)
+            linear_layer(a, b, init=init, dtype=config.accum_dtype, rngs=rngs) for a, b in itertools.pairwise(widths)
         )
 
     def __call__(
@@ -191,11 +193,11 @@ class Classifier(nnx.Module):
         """ids [B, L], mask [B, L], rng_keys [B] or None -> the pooled state of each document, float32 [B, D]."""
         config = self.config
         x, mask = self.embed(ids, mask)
-        x = dropout(x, config.dropout, fold(rng_keys, 0))
+        x = dropout(x, config.dropout, fold_in_keys(rng_keys, 0))
         for layer, block in enumerate(self.blocks):
             step = jax.checkpoint(_apply(block)) if config.remat else _apply(block)
-            x = step(x, mask, fold(rng_keys, 1 + layer))
-        return self._pool(self.norm(x).astype(config.wide), mask)
+            x = step(x, mask, fold_in_keys(rng_keys, 1 + layer))
+        return self._pool(self.norm(x).astype(config.accum_dtype), mask)
 
     def embed(self, ids: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the first block is given, [B, L, D], and its mask; with `cls` pooling both are one longer."""

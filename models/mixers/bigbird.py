@@ -23,7 +23,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, neighbourhood
-from models.core import Buffer, Dims, QKVAttention, boolean_mask, fold
+from models.core import Buffer, Dims, QKVAttention
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -86,10 +88,14 @@ def bigbird_attention(
     places = ids[..., None] * size + jnp.arange(size)[None, None, None, None]
     visible = once[..., None] & (places >= 0) & (places < real[..., None])
     visible = visible.reshape(b, n, h, 1, -1)
-    y = block_attention(blocks[0], seen(blocks[1], k_last), seen(blocks[2], v_last), visible, rate, fold(rng_keys, 0))
+    y = block_attention(
+        blocks[0], seen(blocks[1], k_last), seen(blocks[2], v_last), visible, rate, fold_in_keys(rng_keys, 0)
+    )
 
     ends = jnp.concatenate([blocks[0][:, :1], q_last], 2)  # one block of queries that sees one block of keys: all
-    of_ends = block_attention(ends, k[:, None], v[:, None], mask[:, None, None, None, :], rate, fold(rng_keys, 1))
+    of_ends = block_attention(
+        ends, k[:, None], v[:, None], mask[:, None, None, None, :], rate, fold_in_keys(rng_keys, 1)
+    )
     of_first, of_last = jnp.split(of_ends, 2, 2)
     return join(jnp.where(is_first, of_first, jnp.where(is_last, of_last, y)), q.shape[1])
 

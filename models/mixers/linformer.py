@@ -25,7 +25,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, scores
+from models.core import Dims, QKVAttention
+from models.dropout import attention_dropout
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L", "L")
 
@@ -33,10 +35,10 @@ COMPLEXITY = ("L", "L")
 def shorten(x: jax.Array, mask: jax.Array, projection: jax.Array) -> jax.Array:
     """Projects the length: x [B, L, H, K], mask [B, L], projection [L, M] or [H, L, M] -> [B, M, H, K], dtype of x."""
     mask = boolean_mask(mask)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
     form = "bjhk,jm->bmhk" if projection.ndim == 2 else "bjhk,hjm->bmhk"
-    x, dtype = jnp.where(mask[:, :, None, None], x, 0).astype(wide), x.dtype
-    return jnp.einsum(form, x, projection.astype(wide)).astype(dtype)
+    x, dtype = jnp.where(mask[:, :, None, None], x, 0).astype(accum_dtype), x.dtype
+    return jnp.einsum(form, x, projection.astype(accum_dtype)).astype(dtype)
 
 
 def linformer_attention(

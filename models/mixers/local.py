@@ -20,7 +20,8 @@ import jax
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, strided_attention
-from models.core import Dims, QKVAttention, boolean_mask
+from models.core import Dims, QKVAttention
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 

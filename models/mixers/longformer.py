@@ -23,7 +23,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, neighbourhood
-from models.core import Dims, QKVAttention, boolean_mask, fold, projection
+from models.core import Dims, QKVAttention, projection
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -107,10 +109,10 @@ class Longformer(QKVAttention):
         def heads(layer: nnx.Linear, x: jax.Array) -> jax.Array:
             return layer(x).reshape(*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
 
-        y = self.attend(heads(self.query, x), heads(self.key, x), heads(self.value, x), mask, fold(rng_keys, 0))
+        y = self.attend(heads(self.query, x), heads(self.key, x), heads(self.value, x), mask, fold_in_keys(rng_keys, 0))
         if self.num_global:
             q = heads(self.query_global, x[:, : self.num_global])
-            rows = self._all(q, heads(self.key_global, x), heads(self.value_global, x), mask, fold(rng_keys, 1))
+            rows = self._all(q, heads(self.key_global, x), heads(self.value_global, x), mask, fold_in_keys(rng_keys, 1))
             y = jnp.concatenate([rows, y[:, self.num_global :]], 1)
         return self.output(y.reshape(*x.shape[:2], self.dims.qkv_dim))
 

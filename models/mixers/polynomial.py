@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, scores
+from models.core import Dims, QKVAttention
+from models.dropout import attention_dropout
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^2", "L^2")
 

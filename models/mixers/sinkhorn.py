@@ -33,7 +33,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, block_weights, cut, join, strided_attention
-from models.core import Dims, QKVAttention, boolean_mask, fold, scores
+from models.core import Dims, QKVAttention
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 FAR = -1e9  # exp(FAR) is 0, yet differences of it are finite
@@ -81,8 +83,8 @@ def summed_attention(
     mask = boolean_mask(mask)
     k_sum, v_sum = (cut(jnp.where(mask[..., None, None], x, 0), stride).sum(2)[:, None] for x in (k, v))
     visible = cut(mask, stride).any(2)[:, None, None, None]
-    far = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold(rng_keys, 2))[:, 0]
-    return far + strided_attention(q, k, v, mask, stride, rate, fold(rng_keys, 1))
+    far = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold_in_keys(rng_keys, 2))[:, 0]
+    return far + strided_attention(q, k, v, mask, stride, rate, fold_in_keys(rng_keys, 1))
 
 
 class Sinkhorn(QKVAttention):
@@ -119,13 +121,18 @@ class Sinkhorn(QKVAttention):
     ) -> jax.Array:
         if self.sort is None:
             return summed_attention(q, k, v, mask, self.count, self.dims.dropout, rng_keys)
-        length, wide = q.shape[1], jnp.promote_types(q.dtype, jnp.float32)
+        length, accum_dtype = q.shape[1], jnp.promote_types(q.dtype, jnp.float32)
         q, k, v, mask = (cut(x, self.size) for x in (q, k, v, mask))
-        sums = jnp.where(mask[..., None, None], k, 0).sum(2, dtype=wide)  # [B, N, H, K]
+        sums = jnp.where(mask[..., None, None], k, 0).sum(2, dtype=accum_dtype)  # [B, N, H, K]
         n = sums.shape[1]
-        r = jnp.einsum("bnhk,km->bhnm", sums, self.sort[...].astype(wide))[..., :n]
+        r = jnp.einsum("bnhk,km->bhnm", sums, self.sort[...].astype(accum_dtype))[..., :n]
         if rng_keys is not None:  # drawn for all blocks of max_len, whatever the length
             shape = (self.dims.num_heads, self.count, self.count)
-            r = r + jax.vmap(lambda key: jax.random.gumbel(key, shape, wide))(fold(rng_keys, 0))[:, :, :n, :n]
+            r = (
+                r
+                + jax.vmap(lambda key: jax.random.gumbel(key, shape, accum_dtype))(fold_in_keys(rng_keys, 0))[
+                    :, :, :n, :n
+                ]
+            )
         s = balance(r / self.temperature, mask.any(2), self.iterations)
-        return join(sorted_attention(q, k, v, mask, s, self.dims.dropout, fold(rng_keys, 1)), length)
+        return join(sorted_attention(q, k, v, mask, s, self.dims.dropout, fold_in_keys(rng_keys, 1)), length)

@@ -28,7 +28,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, block_weights, cut, join, neighbourhood
-from models.core import Dims, QKVAttention, boolean_mask, fold, scores
+from models.core import Dims, QKVAttention
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 
@@ -59,7 +61,7 @@ def sparse_attention(
     shape = (*masks.shape[:2], 1, stride)
     logits = [scores(f"bnshk,{at}hk->bnhs{at[-1]}", qs, k) for at, k, _, _ in parts]
     visible = [jnp.broadcast_to(seen, (*shape, seen.shape[-1])) for *_, seen in parts]
-    weights = block_weights(jnp.concatenate(logits, -1), jnp.concatenate(visible, -1), rate, fold(rng_keys, 0))
+    weights = block_weights(jnp.concatenate(logits, -1), jnp.concatenate(visible, -1), rate, fold_in_keys(rng_keys, 0))
     ends = list(itertools.accumulate(seen.shape[-1] for *_, seen in parts))[:-1]
     y = jnp.zeros((), v.dtype)
     for (at, _, v_of, _), part in zip(parts, jnp.split(weights.astype(v.dtype), ends, -1), strict=True):
@@ -68,7 +70,7 @@ def sparse_attention(
     if not global_first:
         return y
     seen = mask[:, None, None, None, :]
-    first = block_attention(q[:, None, :1], k[:, None], v[:, None], seen, rate, fold(rng_keys, 1))
+    first = block_attention(q[:, None, :1], k[:, None], v[:, None], seen, rate, fold_in_keys(rng_keys, 1))
     return jnp.concatenate([first[:, 0], y], 1)
 
 

@@ -16,7 +16,8 @@ from lra.contract import report as check
 from lra.contract.harness import Subject
 from lra.contract.report import Finding
 from models import mixers
-from models.core import Dims, QKVAttention, dropout
+from models.core import Dims, QKVAttention
+from models.dropout import dropout
 from models.mixers.linear import linear_attention
 
 SUBJECTS = [(name, form) for name in mixers.available() for form in ({}, *contract.FORMS.get(name, ()))]

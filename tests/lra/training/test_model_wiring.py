@@ -111,7 +111,7 @@ RATES = {
 
 @pytest.mark.parametrize("name", mixers.available())
 def test_a_mixer_drops_by_the_rate_that_is_meant_for_it(name: str) -> None:
-    """Rates are found in the traced program, by the thresholds with which `models.core.drop` compares its bits."""
+    """The traced program contains the thresholds of `models.dropout.hash_dropout`, which identify the rates."""
     dims = Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=32, mlp_dim=8, dropout=ATTENTION, hidden_dropout=HIDDEN)
     made = nnx.eval_shape(lambda: mixers.build(mixers.resolve(name).cls, dims, {}, nnx.Rngs(0)))
     graph, *arrays = nnx.split(made, nnx.Param, ...)

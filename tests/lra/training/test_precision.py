@@ -19,11 +19,12 @@ from lra.training.evaluation import Resident
 from lra.training.gradient import micro_batches
 from lra.training.step_functions import Program
 from models import mixers
-from models.core import QKVAttention, state_of
+from models.core import QKVAttention
 from models.mixers.cosformer import cosformer_attention
 from models.mixers.linear import linear_attention
 from models.mixers.performer import performer_attention
 from models.mixers.softmax import softmax_attention
+from models.ops import kv_state
 from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
@@ -116,7 +117,7 @@ PUBLIC: dict[str, Callable[..., jax.Array]] = {
     "linear": functools.partial(linear_attention, mask=MASK),
     "performer": functools.partial(performer_attention, mask=MASK, kernel="relu"),
     "softmax": functools.partial(softmax_attention, mask=MASK),
-    "state_of": lambda q, k, v: state_of(k, v) + q.sum(),
+    "kv_state": lambda q, k, v: kv_state(k, v) + q.sum(),
 }
 
 

@@ -18,7 +18,7 @@ from lra.training.gradient import gradient, micro_batches
 from lra.training.multi_seed import Together
 from lra.training.step_functions import Program, seed_streams
 from models import mixers
-from models.core import attention_dropout, dropout, fold
+from models.dropout import attention_dropout, dropout, fold_in_keys
 from tasks.core import Split
 from tasks.listops import CARD
 from tests.lra import recording
@@ -105,7 +105,7 @@ def test_one_rate_alone_makes_a_training_random(examples: Resident, rate: str) -
 
 def test_masks_differ_by_example_head_row_site_and_kind() -> None:
     rng_keys = jax.random.split(jax.random.key(0), 3)
-    sites = [fold(rng_keys, site) for site in range(3)]
+    sites = [fold_in_keys(rng_keys, site) for site in range(3)]
     weights = jnp.ones((3, 2, 4, 64))  # examples, heads, rows, places
     masks = [attention_dropout(weights, 0.5, site) for site in sites]
     masks += [dropout(jnp.ones((3, 8, 64)), 0.5, site) for site in (rng_keys, *sites)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
-from models.core import attention_dropout
+from models.dropout import attention_dropout
 from models.mixers import softmax
 from models.mixers.softmax import BLOCK, softmax_attention
 from tests.models.mixers.reference import dense, dense_weights, values_and_gradients
