@@ -50,7 +50,7 @@ HEADS, WIDTH = 2, 32  # of the protocol `small`
 def ours(arrays: list[np.ndarray], rate: float) -> tuple[Callable[[], Any], float]:
     """A step (y, and the gradients of q, k, v, all [B, L, H, K]), and its temporary memory in bytes."""
     b, length = arrays[0].shape[:2]
-    mask, keys = jnp.ones((b, length), bool), jax.random.split(jax.random.key(0), b)
+    mask, rng_keys = jnp.ones((b, length), bool), jax.random.split(jax.random.key(0), b)
 
     mesh = device_mesh(b, None, 1)
     dealt = PartitionSpec("data")
@@ -58,15 +58,15 @@ def ours(arrays: list[np.ndarray], rate: float) -> tuple[Callable[[], Any], floa
     @partial(jax.jit, compiler_options=compiler_options())
     @partial(jax.shard_map, mesh=mesh, in_specs=dealt, out_specs=dealt, check_vma=False)
     def both(
-        q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array, mask: jax.Array, keys: jax.Array
+        q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array, mask: jax.Array, rng_keys: jax.Array
     ) -> tuple[jax.Array, ...]:
         def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            return softmax_attention(q, k, v, mask, dropout_rate=rate, keys=keys)
+            return softmax_attention(q, k, v, mask, dropout_rate=rate, rng_keys=rng_keys)
 
         y, back = jax.vjp(attend, q, k, v)
         return y, *back(dy)
 
-    inputs = jax.device_put((*map(jnp.asarray, arrays), mask, keys), NamedSharding(mesh, dealt))
+    inputs = jax.device_put((*map(jnp.asarray, arrays), mask, rng_keys), NamedSharding(mesh, dealt))
     compiled = both.lower(*inputs).compile()
     memory: Any = compiled.memory_analysis()
     return lambda: jax.block_until_ready(compiled(*inputs)), mesh.size * memory.temp_size_in_bytes

@@ -9,7 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from models.core import attention_dropout, boolean_mask, masked_softmax, scores
+from models.dropout import attention_dropout
+from models.ops import boolean_mask, masked_softmax, scores
 
 
 def cut(x: jax.Array, size: int) -> jax.Array:
@@ -37,21 +38,23 @@ def neighbourhood(x: jax.Array, before: int, after: int) -> jax.Array:
     return near.reshape(b, count, (before + 1 + after) * size, *rest)
 
 
-def block_weights(logits: jax.Array, visible: jax.Array, rate: float = 0.0, keys: jax.Array | None = None) -> jax.Array:
+def block_weights(
+    logits: jax.Array, visible: jax.Array, rate: float = 0.0, rng_keys: jax.Array | None = None
+) -> jax.Array:
     """Softmax over the last axis of logits [B, N, H, S, T] where `visible` (broadcastable), and its dropout.
 
     A weight is dropped by (query's position, key's slot, head): neither N, S nor T moves the draw.
     """
     weights = masked_softmax(logits, visible)
-    if keys is None or not rate:
+    if rng_keys is None or not rate:
         return weights
     b, n, h, s, t = weights.shape
-    rows = attention_dropout(weights.swapaxes(1, 2).reshape(b, h, n * s, t), rate, keys)
+    rows = attention_dropout(weights.swapaxes(1, 2).reshape(b, h, n * s, t), rate, rng_keys)
     return rows.reshape(b, h, n, s, t).swapaxes(1, 2)
 
 
 def block_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array, rate: float = 0.0, keys: jax.Array | None = None
+    q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array, rate: float = 0.0, rng_keys: jax.Array | None = None
 ) -> jax.Array:
     """Softmax attention of each block's queries over the keys gathered for that block.
 
@@ -61,12 +64,12 @@ def block_attention(
       v:       [B, N, T, H, V]
       visible: bool, broadcastable to [B, N, H, S, T]; a query that sees nothing gives zeros
       rate:    of dropout of the weights
-      keys:    [B], or None
+      rng_keys: [B], or None
 
     Returns:
       [B, N, S, H, V], dtype of v.
     """
-    weights = block_weights(scores("bnshk,bnthk->bnhst", q, k), visible, rate, keys)
+    weights = block_weights(scores("bnshk,bnthk->bnhst", q, k), visible, rate, rng_keys)
     return jnp.einsum("bnhst,bnthv->bnshv", weights.astype(v.dtype), v)
 
 
@@ -77,15 +80,15 @@ def strided_attention(
     mask: jax.Array,
     stride: int,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention of each position over the real positions equal to it modulo `stride`.
 
-    q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V].
+    q, k [B, L, H, K], v [B, L, H, V], mask [B, L], rng_keys [B] or None -> [B, L, H, V].
     """
     mask = boolean_mask(mask)
     b, length, h, _ = q.shape
     q, k, v = (cut(x, stride).reshape(b, 1, -1, stride * h, x.shape[-1]) for x in (q, k, v))  # a remainder: h heads
     visible = jnp.repeat(cut(mask, stride).swapaxes(1, 2), h, 1)[:, None, :, None]  # [B, 1, stride * H, 1, T]
-    y = block_attention(q, k, v, visible, rate, keys)
+    y = block_attention(q, k, v, visible, rate, rng_keys)
     return join(y.reshape(b, -1, stride, h, y.shape[-1]), length)

@@ -56,13 +56,13 @@ def long_convolution(x: jax.Array, forward: jax.Array, backward: jax.Array | Non
     Returns:
       [B, L, D], at least float32.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
     length, taps = x.shape[1], forward.shape[1]
     backward = forward[:, :0] if backward is None else backward
     size = fast_length(length - 1 + max(taps, backward.shape[1]))  # no lag meets another one round the circle
-    gap = jnp.zeros((len(forward), size - taps - backward.shape[1]), wide)
-    kernel = jnp.concatenate([forward.astype(wide), gap, backward[:, ::-1].astype(wide)], 1)
-    spectrum = jnp.fft.rfft(x.astype(wide).swapaxes(1, 2), size) * jnp.fft.rfft(kernel, size)[None]
+    gap = jnp.zeros((len(forward), size - taps - backward.shape[1]), accum_dtype)
+    kernel = jnp.concatenate([forward.astype(accum_dtype), gap, backward[:, ::-1].astype(accum_dtype)], 1)
+    spectrum = jnp.fft.rfft(x.astype(accum_dtype).swapaxes(1, 2), size) * jnp.fft.rfft(kernel, size)[None]
     return jnp.fft.irfft(spectrum, size)[..., :length].swapaxes(1, 2)
 
 

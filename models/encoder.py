@@ -6,7 +6,7 @@
 
 It follows the encoders of google-research/long-range-arena and pkuzengqi/Skyformer, which agree in this. They differ
 in how parameters start, in LayerNorm's epsilon and in the form of GELU: these are fields of the protocol.
-Dropout takes one key per example (`models.core.dropout`), so neither buckets nor remat change it.
+Dropout takes one key per example (`models.dropout`), so neither buckets nor remat change it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Block, Dims, Init, Mixer, dropout, fold, gelu, linear_layer, projection
+from models.core import Block, Dims, Init, Mixer, linear_layer, projection
+from models.dropout import dropout, fold_in_keys
+from models.ops import gelu
 
 MakeMixer = Callable[[Dims, int, nnx.Rngs], Mixer]  # (dims, layer, rngs)
 
@@ -78,7 +80,7 @@ class EncoderConfig:
                 raise ValueError(f"{name} {getattr(self, name)} is not between 0 and 0.99")
 
     @property
-    def wide(self) -> Any:
+    def accum_dtype(self) -> Any:
         """The dtype of pooling and head: float32, or float64 where that is asked for."""
         return jnp.promote_types(self.dtype, jnp.float32)
 
@@ -123,12 +125,12 @@ class MixerBlock(Block):
         self.expand = projection(config.dims, config.d_model, config.mlp_dim, bias=True, rngs=rngs)
         self.contract = projection(config.dims, config.mlp_dim, config.d_model, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        """x [B, L, D], mask [B, L], keys [B] or None -> [B, L, D]."""
-        y = self.mixer(self.mixer_norm(x), mask, keys=fold(keys, 0))
-        x = x + dropout(y, self.rate, fold(keys, 1))
-        y = dropout(self.activation(self.expand(self.mlp_norm(x))), self.rate, fold(keys, 2))
-        return x + dropout(self.contract(y), self.rate, fold(keys, 3))
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        """x [B, L, D], mask [B, L], rng_keys [B] or None -> [B, L, D]."""
+        y = self.mixer(self.mixer_norm(x), mask, rng_keys=fold_in_keys(rng_keys, 0))
+        x = x + dropout(y, self.rate, fold_in_keys(rng_keys, 1))
+        y = dropout(self.activation(self.expand(self.mlp_norm(x))), self.rate, fold_in_keys(rng_keys, 2))
+        return x + dropout(self.contract(y), self.rate, fold_in_keys(rng_keys, 3))
 
 
 class Classifier(nnx.Module):
@@ -153,16 +155,18 @@ class Classifier(nnx.Module):
         widths = (width * {None: 1, "concat": 2, "nli": 4}[config.pair], *config.head, config.num_classes)
         init = _HEAD_INIT[config.init]
         self.head = nnx.List(
-            linear_layer(a, b, init=init, dtype=config.wide, rngs=rngs) for a, b in itertools.pairwise(widths)
+            linear_layer(a, b, init=init, dtype=config.accum_dtype, rngs=rngs) for a, b in itertools.pairwise(widths)
         )
 
-    def __call__(self, ids: jax.Array, mask: jax.Array | None = None, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, ids: jax.Array, mask: jax.Array | None = None, *, rng_keys: jax.Array | None = None
+    ) -> jax.Array:
         """Logits of a batch.
 
         Args:
           ids:  int [B, L], or [B, 2, L] for pairs; L <= max_len, 0 is padding, real tokens are a prefix
           mask: bool like ids, True = real token; None: ids != 0
-          keys: [B], one PRNG key per example while training; None in evaluation
+          rng_keys: [B], one PRNG key per example while training; None in evaluation
 
         Returns:
           float32 [B, C]
@@ -176,24 +180,24 @@ class Classifier(nnx.Module):
             raise ValueError(f"ids {ids.shape} are not {form} with L <= max_len = {self.config.max_len}")
         mask = ids != 0 if mask is None else mask
         if not pair:
-            return self._logits(self.encode(ids, mask, keys=keys))
+            return self._logits(self.encode(ids, mask, rng_keys=rng_keys))
         b, _, length = ids.shape
-        if keys is not None:
-            keys = jax.vmap(jax.random.split)(keys).reshape(2 * b)  # the two documents are dropped apart
-        both = self.encode(ids.reshape(2 * b, length), mask.reshape(2 * b, length), keys=keys)
+        if rng_keys is not None:
+            rng_keys = jax.vmap(jax.random.split)(rng_keys).reshape(2 * b)  # the two documents are dropped apart
+        both = self.encode(ids.reshape(2 * b, length), mask.reshape(2 * b, length), rng_keys=rng_keys)
         first, second = both.reshape(b, 2, -1).swapaxes(0, 1)
         parts = [first, second] + ([first * second, first - second] if self.config.pair == "nli" else [])
         return self._logits(jnp.concatenate(parts, -1))
 
-    def encode(self, ids: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        """ids [B, L], mask [B, L], keys [B] or None -> the pooled state of each document, float32 [B, D]."""
+    def encode(self, ids: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        """ids [B, L], mask [B, L], rng_keys [B] or None -> the pooled state of each document, float32 [B, D]."""
         config = self.config
         x, mask = self.embed(ids, mask)
-        x = dropout(x, config.dropout, fold(keys, 0))
+        x = dropout(x, config.dropout, fold_in_keys(rng_keys, 0))
         for layer, block in enumerate(self.blocks):
             step = jax.checkpoint(_apply(block)) if config.remat else _apply(block)
-            x = step(x, mask, fold(keys, 1 + layer))
-        return self._pool(self.norm(x).astype(config.wide), mask)
+            x = step(x, mask, fold_in_keys(rng_keys, 1 + layer))
+        return self._pool(self.norm(x).astype(config.accum_dtype), mask)
 
     def embed(self, ids: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the first block is given, [B, L, D], and its mask; with `cls` pooling both are one longer."""
@@ -226,7 +230,7 @@ def sinusoids(length: int, width: int) -> jax.Array:
 
 
 def _apply(block: Block) -> Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]:
-    return lambda x, mask, keys: block(x, mask, keys=keys)
+    return lambda x, mask, rng_keys: block(x, mask, rng_keys=rng_keys)
 
 
 def _norm(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -37,7 +37,7 @@ class Mean(QKVAttention):
         super().__init__(dims, rngs=rngs)
         self.scale = scale
 
-    def attend(self, q, k, v, mask, keys):
+    def attend(self, q, k, v, mask, rng_keys):
         real = mask[:, :, None, None]
         mean = jnp.where(real, v, 0).sum(1, keepdims=True) / jnp.maximum(real.sum(1, keepdims=True), 1)
         return jnp.broadcast_to(self.scale * mean, v.shape)

@@ -264,7 +264,7 @@ from models.core import QKVAttention
 
 
 class Broken(QKVAttention):
-    def attend(self, q, k, v, mask, keys):
+    def attend(self, q, k, v, mask, rng_keys):
         raise ValueError("not today")
 """
 

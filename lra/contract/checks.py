@@ -70,7 +70,7 @@ def padding_content(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
         x, mask = probe.inputs()
         wild = 1e3 * np.cos(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)
-        other = probe.everything(np.where(mask[..., None], x, wild), mask, subject.keys)
+        other = probe.everything(np.where(mask[..., None], x, wild), mask, subject.rng_keys)
         for what, want in probe.base.items():
             yield what, other[what], want
         x_gradient = probe.base["gradients of x"]
@@ -81,7 +81,7 @@ def padding_content(subject: Subject) -> str:
 
 def padding_amount(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        wide = probe.everything(*probe.inputs(subject.dims.max_len), subject.keys)
+        wide = probe.everything(*probe.inputs(subject.dims.max_len), subject.rng_keys)
         for what, want in probe.base.items():
             got = wide[what]
             yield what, got[:, : subject.length] if isinstance(got, np.ndarray) else got, want
@@ -101,7 +101,7 @@ def rest_of_the_batch(subject: Subject) -> str:
             others = probe.everything(
                 np.where(here[:, None, None], x, 1e3 * x[::-1, ::-1]),
                 np.where(here[:, None], mask, np.roll(mask, 1, 0)),
-                jnp.where(here, subject.keys, subject.keys[::-1]),
+                jnp.where(here, subject.rng_keys, subject.rng_keys[::-1]),
             )
             for what, want in probe.base.items():
                 if isinstance(want, np.ndarray):
@@ -114,7 +114,10 @@ def empty_example(subject: Subject) -> str:
     probe = probe_of(subject, "float32")
     x, mask = probe.inputs()
     mask[1] = False
-    everything = {"results at padding": np.asarray(probe.results(x, mask)), **probe.everything(x, mask, subject.keys)}
+    everything = {
+        "results at padding": np.asarray(probe.results(x, mask)),
+        **probe.everything(x, mask, subject.rng_keys),
+    }
     for what, values in everything.items():
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
             raise Broken(f"{what} are not finite where an example is all padding: guard what divides by its length")
@@ -147,10 +150,10 @@ def jit_equals_eager(subject: Subject) -> str:
 def keys(subject: Subject) -> str:
     probe = probe_of(subject, "float32")
     x, mask = probe.inputs()
-    again = probe.everything(x, mask, subject.keys)
-    for what, call in (("in evaluation", "evaluation (keys=None)"), ("in training", "training with the same keys")):
+    again = probe.everything(x, mask, subject.rng_keys)
+    for what, call in (("in evaluation", "evaluation (rng_keys=None)"), ("in training", "training with the same keys")):
         if (again[f"results {what}"] != probe.base[f"results {what}"]).any():
-            raise Broken(f"two calls in {call} differ: draw from `keys` and from nothing else")
+            raise Broken(f"two calls in {call} differ: draw from `rng_keys` and from nothing else")
     moved = distance(probe.base["results in training"], probe.base["results in evaluation"])
     random = moved > TOLERANCES["float32"]
     return f"the same keys, the same result; training is {'random' if random else 'not random'}"
@@ -162,7 +165,7 @@ def micro_batches(subject: Subject) -> str:
     def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
         x, mask = probe.inputs(max(subject.lengths))
         gradients = probe.aside[1].result()
-        alone = [gradients(x[i : i + 1], mask[i : i + 1], subject.keys[i : i + 1]) for i in range(len(x))]
+        alone = [gradients(x[i : i + 1], mask[i : i + 1], subject.rng_keys[i : i + 1]) for i in range(len(x))]
         for i, (y, _, of_x) in enumerate(alone):
             for what, got in (("results in training", y), ("gradients of x", of_x)):
                 yield f"example {i} alone: {what}", got[0], probe.base[what][i, : x.shape[1]]

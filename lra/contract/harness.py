@@ -57,7 +57,7 @@ class Subject:
         return x, np.arange(x.shape[1])[None, :] < np.array(self.lengths)[:, None]
 
     @property
-    def keys(self) -> jax.Array:
+    def rng_keys(self) -> jax.Array:
         return jax.random.split(jax.random.key(11), len(self.lengths))
 
 
@@ -97,15 +97,15 @@ class Probe:
     def inputs(self, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         return self.subject.inputs(length, self.dtype)
 
-    def apply(self, params: PyTree, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        return nnx.merge(self.graph, params, self.rest)(x, mask, keys=keys)
+    def apply(self, params: PyTree, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | None = None) -> jax.Array:
+        return nnx.merge(self.graph, params, self.rest)(x, mask, rng_keys=rng_keys)
 
-    def raw(self, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        return self.apply(self.params, x, mask, keys)
+    def raw(self, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | None = None) -> jax.Array:
+        return self.apply(self.params, x, mask, rng_keys)
 
-    def outputs(self, x: np.ndarray, mask: np.ndarray, keys: jax.Array | None = None) -> np.ndarray:
+    def outputs(self, x: np.ndarray, mask: np.ndarray, rng_keys: jax.Array | None = None) -> np.ndarray:
         """Results at real positions, zero elsewhere."""
-        return real(np.asarray(self.results(x, mask, keys)), mask)
+        return real(np.asarray(self.results(x, mask, rng_keys)), mask)
 
     @functools.cached_property
     def aside(self) -> tuple[Future[np.ndarray], Future[Callable[..., tuple[jax.Array, PyTree, jax.Array]]]]:
@@ -118,13 +118,13 @@ class Probe:
         def eager() -> np.ndarray:
             with _precision(self.dtype):
                 x, mask = self.inputs()
-                return real(np.asarray(self.raw(jnp.asarray(x), jnp.asarray(mask), self.subject.keys)), mask)
+                return real(np.asarray(self.raw(jnp.asarray(x), jnp.asarray(mask), self.subject.rng_keys)), mask)
 
         def rematerialised() -> Callable[..., tuple[jax.Array, PyTree, jax.Array]]:
             with _precision(self.dtype):  # a thread has its own
                 x, mask = self.inputs(max(self.subject.lengths))
                 gradients = jax.jit(partial(self._gradients, jax.checkpoint(self.apply)))
-                return gradients.lower(x[:1], mask[:1], self.subject.keys[:1]).compile()
+                return gradients.lower(x[:1], mask[:1], self.subject.rng_keys[:1]).compile()
 
         pool = ThreadPoolExecutor(1)
         under_way = pool.submit(eager), pool.submit(rematerialised)
@@ -132,13 +132,13 @@ class Probe:
         return under_way
 
     def _gradients(
-        self, apply: Callable[..., jax.Array], x: jax.Array, mask: jax.Array, keys: jax.Array
+        self, apply: Callable[..., jax.Array], x: jax.Array, mask: jax.Array, rng_keys: jax.Array
     ) -> tuple[jax.Array, PyTree, jax.Array]:
         """Results, and the gradients of a weighted sum of their squares over the real positions: parameters, x."""
         weights = jnp.linspace(0.5, 1.5, x.shape[-1], dtype=x.dtype)[None, None]
 
         def loss(params: PyTree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = jnp.where(mask[..., None], apply(params, x, mask, keys), 0)
+            y = jnp.where(mask[..., None], apply(params, x, mask, rng_keys), 0)
             return (y**2 * weights).sum(), y
 
         (_, y), (of_params, of_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(self.params, x)
@@ -146,11 +146,11 @@ class Probe:
 
     @functools.cached_property
     def base(self) -> dict[str, Any]:
-        return self.everything(*self.inputs(), self.subject.keys)
+        return self.everything(*self.inputs(), self.subject.rng_keys)
 
-    def everything(self, x: np.ndarray, mask: np.ndarray, keys: jax.Array) -> dict[str, Any]:
+    def everything(self, x: np.ndarray, mask: np.ndarray, rng_keys: jax.Array) -> dict[str, Any]:
         """Arrays of numpy: an operation of JAX outside of jit would be compiled for itself."""
-        y, of_params, of_x = jax.device_get(self.gradients(x, mask, keys))
+        y, of_params, of_x = jax.device_get(self.gradients(x, mask, rng_keys))
         return {
             "results in evaluation": self.outputs(x, mask),
             "results in training": y,
@@ -159,11 +159,11 @@ class Probe:
         }
 
     def encoder_inputs(self, first: int = 0, last: int | None = None, length: int | None = None) -> tuple[Any, ...]:
-        """Parameters, ids and keys for `encoder`: all examples padded to max_len, or a part of them."""
+        """Parameters, ids and rng_keys for `encoder`: all examples padded to max_len, or a part of them."""
         lengths, longest = np.array(self.subject.lengths), self.subject.dims.max_len
         ids = np.random.default_rng(5).integers(1, 17, (len(lengths), longest), np.int32)
         ids = np.where(np.arange(longest)[None, :] < lengths[:, None], ids, 0)
-        return self._encoder_state[0], ids[first:last, :length], self.subject.keys[first:last]
+        return self._encoder_state[0], ids[first:last, :length], self.subject.rng_keys[first:last]
 
     def _classifier(self, *, remat: bool) -> Classifier:
         """One block around the mixer."""
@@ -188,8 +188,8 @@ class Probe:
         """The gradients of an encoder, a function of `encoder_inputs`."""
         graph = split(nnx.eval_shape(lambda: self._classifier(remat=remat)))[0]
 
-        def loss(params: PyTree, ids: jax.Array, keys: jax.Array) -> jax.Array:
-            return (nnx.merge(graph, params, self._encoder_state[1])(ids, keys=keys) ** 2).sum()
+        def loss(params: PyTree, ids: jax.Array, rng_keys: jax.Array) -> jax.Array:
+            return (nnx.merge(graph, params, self._encoder_state[1])(ids, rng_keys=rng_keys) ** 2).sum()
 
         return jax.jit(jax.grad(loss))
 

@@ -190,7 +190,7 @@ class StepFunctions:
                 rng_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch_positions)
 
             def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-                logits = nnx.merge(self._graph, params, inputs.buffers)(ids, keys=rng_keys)
+                logits = nnx.merge(self._graph, params, inputs.buffers)(ids, rng_keys=rng_keys)
                 losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
                 hits = (logits.argmax(-1) == labels) * weights
                 return (losses * weights).sum() / batch_size, hits.sum()
@@ -251,7 +251,7 @@ class StepFunctions:
         """Return predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
         ids, labels = self._gather(data, indices, bucket)
         with jax.default_matmul_precision(self.config.train.matmul_precision):
-            logits = nnx.merge(self._graph, params, buffers)(ids, keys=None)
+            logits = nnx.merge(self._graph, params, buffers)(ids)
         return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 

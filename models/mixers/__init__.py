@@ -91,6 +91,9 @@ def resolve(spec: str) -> Resolved:
     else:
         raise ValueError(f"unknown mixer {spec!r}; {forms}")
     cls = _mixer_class(module, class_name, spec)
+    parameters = inspect.signature(cls.__call__).parameters
+    if "keys" in parameters and "rng_keys" not in parameters:
+        raise ValueError(f"mixer {spec!r}: rename the parameter keys of {cls.__name__}.__call__ to rng_keys")
     source = Path(str(module.__file__))
     if source.resolve().parent == Path(__file__).resolve().parent:
         return _of_this_folder(source.stem, module, cls)

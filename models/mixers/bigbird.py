@@ -23,7 +23,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, neighbourhood
-from models.core import Buffer, Dims, QKVAttention, boolean_mask, fold
+from models.core import Buffer, Dims, QKVAttention
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -48,7 +50,7 @@ def bigbird_attention(
     plan: jax.Array,
     size: int,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention over the blocks of BigBird's pattern.
 
@@ -59,7 +61,7 @@ def bigbird_attention(
       plan: int [N, H, R], random blocks; N at least L / size
       size: of a block
       rate: of dropout of the weights
-      keys: [B], or None
+      rng_keys: [B], or None
 
     Returns:
       [B, L, H, V], dtype of v.
@@ -86,10 +88,14 @@ def bigbird_attention(
     places = ids[..., None] * size + jnp.arange(size)[None, None, None, None]
     visible = once[..., None] & (places >= 0) & (places < real[..., None])
     visible = visible.reshape(b, n, h, 1, -1)
-    y = block_attention(blocks[0], seen(blocks[1], k_last), seen(blocks[2], v_last), visible, rate, fold(keys, 0))
+    y = block_attention(
+        blocks[0], seen(blocks[1], k_last), seen(blocks[2], v_last), visible, rate, fold_in_keys(rng_keys, 0)
+    )
 
     ends = jnp.concatenate([blocks[0][:, :1], q_last], 2)  # one block of queries that sees one block of keys: all
-    of_ends = block_attention(ends, k[:, None], v[:, None], mask[:, None, None, None, :], rate, fold(keys, 1))
+    of_ends = block_attention(
+        ends, k[:, None], v[:, None], mask[:, None, None, None, :], rate, fold_in_keys(rng_keys, 1)
+    )
     of_first, of_last = jnp.split(of_ends, 2, 2)
     return join(jnp.where(is_first, of_first, jnp.where(is_last, of_last, y)), q.shape[1])
 
@@ -133,6 +139,8 @@ class BigBird(QKVAttention):
         # nothing to save where nothing is drawn: checkpoints refuse empty arrays
         self.plan = Buffer(draw_plan(rngs.params(), count, dims.num_heads, num_random, span)) if num_random else None
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         plan = jnp.zeros(self.empty, int) if self.plan is None else self.plan[...]
-        return bigbird_attention(q, k, v, mask, plan, self.size, self.rate, keys)
+        return bigbird_attention(q, k, v, mask, plan, self.size, self.rate, rng_keys)

@@ -37,7 +37,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from models.core import Dims, QKVAttention, boolean_mask, state_of
+from models.core import Dims, QKVAttention
+from models.ops import boolean_mask, kv_state
 
 COMPLEXITY = ("L", "L")
 CHUNK = 128  # of the causal form: weights are CHUNK x CHUNK, states are kept once per chunk
@@ -88,8 +89,8 @@ def cosformer_attention(
     elif max_len < max(lq, lk):
         raise ValueError(f"max_len {max_len} is shorter than an input ({lq} queries, {lk} keys)")
 
-    dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
-    q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]: on a CPU up to a third faster
+    dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+    q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]: on a CPU up to a third faster
     q, k = jax.nn.relu(q), jax.nn.relu(k)
     if mask is not None:
         k = jnp.where(mask[:, None, :, None], k, 0)
@@ -105,7 +106,7 @@ def _bidirectional(q: jax.Array, k: jax.Array, v: jax.Array, max_len: int | jax.
     """
     y, total = jnp.zeros_like(q, shape=(*q.shape[:3], v.shape[-1])), jnp.zeros_like(q[..., :1])
     for of_query, of_key in zip(_waves(q, max_len), _waves(k, max_len), strict=True):
-        y += jnp.einsum("bhik,bhkv->bhiv", q, state_of(k, v * of_key)) * of_query
+        y += jnp.einsum("bhik,bhkv->bhiv", q, kv_state(k, v * of_key)) * of_query
         total += jnp.einsum("bhik,bhk->bhi", q, (k * of_key).sum(2))[..., None] * of_query
     return y / jnp.maximum(total, eps)
 
@@ -128,7 +129,7 @@ def _causal(q: jax.Array, k: jax.Array, v: jax.Array, max_len: int | jax.Array, 
         q, k, v = chunk
         near = jnp.where(past, jnp.einsum("bhik,bhjk->bhij", q, k), 0)
         y = jnp.einsum("bhij,bhjv->bhiv", near, v) + jnp.einsum("bhik,bhkv->bhiv", q, state)
-        return state + state_of(k, v), y
+        return state + kv_state(k, v), y
 
     q, k = (jnp.concatenate([x * wave for wave in _waves(x, max_len)], -1) for x in (q, k))  # [B, H, L, 2K]
     state = jnp.zeros((b, h, 2 * width, v.shape[-1]), v.dtype)
@@ -165,6 +166,8 @@ class CosFormer(QKVAttention):
             raise ValueError(f"cosformer: m {m!r} is not one of max_len, own")
         self.eps, self.m = eps, m
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         max_len = mask.sum(1) if self.m == "own" else self.dims.max_len
         return cosformer_attention(q, k, v, mask=mask, max_len=max_len, eps=self.eps)

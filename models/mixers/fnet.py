@@ -116,10 +116,10 @@ class FNet(nnx.Module):
             raise ValueError(f"fnet: length {length!r} is neither own nor padded")
         self.dims, self.norm, self.length = dims, norm, length
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        wide = jnp.promote_types(x.dtype, jnp.float32)
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
         if self.length == "own":
-            return fourier(x.astype(wide), mask.sum(1), self.norm).astype(x.dtype)
-        y = jnp.where(mask[..., None], x, 0).astype(wide)
+            return fourier(x.astype(accum_dtype), mask.sum(1), self.norm).astype(x.dtype)
+        y = jnp.where(mask[..., None], x, 0).astype(accum_dtype)
         y = jnp.pad(y, ((0, 0), (0, self.dims.max_len - x.shape[1]), (0, 0)))
         return fourier(y, None, self.norm)[:, : x.shape[1]].astype(x.dtype)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, boolean_mask, state_of
+from models.core import Dims, QKVAttention
+from models.ops import boolean_mask, kv_state
 
 COMPLEXITY = ("L", "L")
 
@@ -21,11 +22,11 @@ COMPLEXITY = ("L", "L")
 def linear_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, eps: float = 1e-6) -> jax.Array:
     """q [B, Lq, H, K], k [B, Lk, H, K], v [B, Lk, H, V], mask [B, Lk] -> [B, Lq, H, V]; sums in float32."""
     mask = boolean_mask(mask)
-    dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
-    q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
+    dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+    q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     q = jax.nn.elu(q) + 1
     k = jnp.where(mask[:, None, :, None], jax.nn.elu(k) + 1, 0)
-    state = state_of(k, v)
+    state = kv_state(k, v)
     total = jnp.einsum("bhik,bhk->bhi", q, k.sum(2)) + eps
     y = jnp.einsum("bhik,bhkv->bhiv", q, state) / total[..., None]
     return y.swapaxes(1, 2).astype(dtype)
@@ -38,5 +39,7 @@ class Linear(QKVAttention):
         super().__init__(dims, rngs=rngs)
         self.eps = eps
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         return linear_attention(q, k, v, mask, self.eps)

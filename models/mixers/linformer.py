@@ -25,7 +25,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, scores
+from models.core import Dims, QKVAttention
+from models.dropout import attention_dropout
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L", "L")
 
@@ -33,10 +35,10 @@ COMPLEXITY = ("L", "L")
 def shorten(x: jax.Array, mask: jax.Array, projection: jax.Array) -> jax.Array:
     """Projects the length: x [B, L, H, K], mask [B, L], projection [L, M] or [H, L, M] -> [B, M, H, K], dtype of x."""
     mask = boolean_mask(mask)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
     form = "bjhk,jm->bmhk" if projection.ndim == 2 else "bjhk,hjm->bmhk"
-    x, dtype = jnp.where(mask[:, :, None, None], x, 0).astype(wide), x.dtype
-    return jnp.einsum(form, x, projection.astype(wide)).astype(dtype)
+    x, dtype = jnp.where(mask[:, :, None, None], x, 0).astype(accum_dtype), x.dtype
+    return jnp.einsum(form, x, projection.astype(accum_dtype)).astype(dtype)
 
 
 def linformer_attention(
@@ -47,7 +49,7 @@ def linformer_attention(
     e: jax.Array,
     f: jax.Array,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention over M projected keys, softmax in float32.
 
@@ -57,14 +59,14 @@ def linformer_attention(
       mask: [B, L] bool, True = real token
       e, f: [L, M], or [H, L, M]: of keys and of values
       rate: of dropout of the weights
-      keys: [B], or None
+      rng_keys: [B], or None
 
     Returns:
       [B, L, H, V], dtype of v. An example without real tokens gives zeros.
     """
     mask = boolean_mask(mask)
     k, v = shorten(k, mask, e), shorten(v, mask, f)
-    weights = attention_dropout(jax.nn.softmax(scores("bihk,bmhk->bhim", q, k)), rate, keys)
+    weights = attention_dropout(jax.nn.softmax(scores("bihk,bmhk->bhim", q, k)), rate, rng_keys)
     return jnp.einsum("bhim,bmhv->bihv", weights.astype(v.dtype), v)
 
 
@@ -102,7 +104,9 @@ class Linformer(QKVAttention):
         self.key_projection = nnx.Param(draw(rngs.params(), shape))
         self.value_projection = None if sharing == "key-value" else nnx.Param(draw(rngs.params(), shape))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         e = self.key_projection[..., : q.shape[1], :]
         f = e if self.value_projection is None else self.value_projection[..., : q.shape[1], :]
-        return linformer_attention(q, k, v, mask, e, f, self.dims.dropout, keys)
+        return linformer_attention(q, k, v, mask, e, f, self.dims.dropout, rng_keys)

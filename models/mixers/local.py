@@ -20,7 +20,8 @@ import jax
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, strided_attention
-from models.core import Dims, QKVAttention, boolean_mask
+from models.core import Dims, QKVAttention
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -32,14 +33,14 @@ def local_attention(
     mask: jax.Array,
     window: int,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
-    """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V]."""
+    """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], rng_keys [B] or None -> [B, L, H, V]."""
     mask = boolean_mask(mask)
     length = q.shape[1]
     size = min(window, length)  # one block, where the input is shorter than one
     q, k, v, mask = (cut(x, size) for x in (q, k, v, mask))
-    return join(block_attention(q, k, v, mask[:, :, None, None, :], rate, keys), length)
+    return join(block_attention(q, k, v, mask[:, :, None, None, :], rate, rng_keys), length)
 
 
 class Local(QKVAttention):
@@ -55,7 +56,9 @@ class Local(QKVAttention):
         super().__init__(dims, rngs=rngs)
         self.window, self.layout = window, layout
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         if self.layout == "lra_strided":
-            return strided_attention(q, k, v, mask, self.dims.max_len // self.window + 1, self.dims.dropout, keys)
-        return local_attention(q, k, v, mask, self.window, self.dims.dropout, keys)
+            return strided_attention(q, k, v, mask, self.dims.max_len // self.window + 1, self.dims.dropout, rng_keys)
+        return local_attention(q, k, v, mask, self.window, self.dims.dropout, rng_keys)

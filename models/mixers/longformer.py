@@ -23,7 +23,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, cut, join, neighbourhood
-from models.core import Dims, QKVAttention, boolean_mask, fold, projection
+from models.core import Dims, QKVAttention, projection
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -37,7 +39,7 @@ def sliding_window_attention(
     right: int,
     num_global: int = 0,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention of i over the real positions of i - left .. i + right and 0 .. num_global - 1.
 
@@ -46,7 +48,7 @@ def sliding_window_attention(
       v:    [B, L, H, V]
       mask: [B, L] bool, True = real token, a prefix
       rate: of dropout of the weights
-      keys: [B], or None
+      rng_keys: [B], or None
 
     Returns:
       [B, L, H, V], dtype of v.
@@ -72,7 +74,7 @@ def sliding_window_attention(
     offset = jnp.arange(t)[None, :] - before * size - jnp.arange(size)[:, None]  # from query to key, [S, T]
     band = jnp.pad((offset >= -left) & (offset <= right), [(0, 0), (0, num_global)], constant_values=True)
     visible = jnp.concatenate([local, everywhere], 2)[:, :, None, None, :] & band[None, None, None]
-    return join(block_attention(q, with_global(k_near, k), with_global(v_near, v), visible, rate, keys), length)
+    return join(block_attention(q, with_global(k_near, k), with_global(v_near, v), visible, rate, rng_keys), length)
 
 
 class Longformer(QKVAttention):
@@ -103,26 +105,28 @@ class Longformer(QKVAttention):
                 for layer in (self.query, self.key, self.value)
             )
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         def heads(layer: nnx.Linear, x: jax.Array) -> jax.Array:
             return layer(x).reshape(*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
 
-        y = self.attend(heads(self.query, x), heads(self.key, x), heads(self.value, x), mask, fold(keys, 0))
+        y = self.attend(heads(self.query, x), heads(self.key, x), heads(self.value, x), mask, fold_in_keys(rng_keys, 0))
         if self.num_global:
             q = heads(self.query_global, x[:, : self.num_global])
-            rows = self._all(q, heads(self.key_global, x), heads(self.value_global, x), mask, fold(keys, 1))
+            rows = self._all(q, heads(self.key_global, x), heads(self.value_global, x), mask, fold_in_keys(rng_keys, 1))
             y = jnp.concatenate([rows, y[:, self.num_global :]], 1)
         return self.output(y.reshape(*x.shape[:2], self.dims.qkv_dim))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         if min(self.left, self.right) >= self.dims.max_len - 1:
-            return self._all(q, k, v, mask, keys)
+            return self._all(q, k, v, mask, rng_keys)
         rate = self.dims.dropout
-        return sliding_window_attention(q, k, v, mask, self.left, self.right, self.num_global, rate, keys)
+        return sliding_window_attention(q, k, v, mask, self.left, self.right, self.num_global, rate, rng_keys)
 
-    def _all(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def _all(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None) -> jax.Array:
         q, k, v, visible = q[:, None], k[:, None], v[:, None], mask[:, None, None, None, :]  # one block sees one block
-        return block_attention(q, k, v, visible, self.dims.dropout, keys)[:, 0]
+        return block_attention(q, k, v, visible, self.dims.dropout, rng_keys)[:, 0]
 
 
 def _copy(layer: nnx.Linear, to: nnx.Linear) -> nnx.Linear:

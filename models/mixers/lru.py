@@ -29,7 +29,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, dropout, fold, gelu, projection
+from models.core import Dims, projection
+from models.dropout import dropout, fold_in_keys
+from models.ops import gelu
 
 COMPLEXITY = ("L", "L")
 
@@ -118,12 +120,12 @@ class LRU(nnx.Module):
         self.d = nnx.Param(normal(width))
         self.output = projection(dims, width, 2 * width, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        wide = jnp.promote_types(x.dtype, jnp.float32)
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
         nu, theta, log_gamma, b, c = (
-            p[...].astype(wide) for p in (self.nu, self.theta, self.log_gamma, self.b, self.c)
+            p[...].astype(accum_dtype) for p in (self.nu, self.theta, self.log_gamma, self.b, self.c)
         )
-        u = jnp.where(mask[..., None], x, 0).astype(wide)
+        u = jnp.where(mask[..., None], x, 0).astype(accum_dtype)
         decay = jnp.exp(jax.lax.complex(-jnp.exp(nu), jnp.exp(theta)))
         b = b * jnp.exp(log_gamma)[None, None]
         inputs = jax.lax.complex(u @ b[0], u @ b[1])  # [B, L, N]
@@ -131,7 +133,7 @@ class LRU(nnx.Module):
         if len(c) == 2:
             y = y + _read(linear_recurrence(decay, inputs[:, ::-1])[:, ::-1], c[1])
         y = gelu(y).astype(self.dims.dtype)
-        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(keys, 0))))
+        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold_in_keys(rng_keys, 0))))
 
 
 def _read(x: jax.Array, c: jax.Array) -> jax.Array:

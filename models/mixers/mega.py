@@ -30,7 +30,9 @@ from flax import nnx
 
 from models.block_attention import cut, join
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Block, Dims, boolean_mask, dropout, fold, masked_softmax, projection
+from models.core import Block, Dims, projection
+from models.dropout import dropout, fold_in_keys
+from models.ops import boolean_mask, masked_softmax
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -52,9 +54,9 @@ def damped_ema(
 def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array, mask: jax.Array, kind: str) -> jax.Array:
     """q, k [B, N, S, Z] of N chunks, bias [S, S], mask [B, N, S] -> weights [B, N, S, S], float32, 0 at padded keys."""
     mask = boolean_mask(mask)
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("bniz,bnjz->bnij", q, k, preferred_element_type=wide)
-    bias, seen = bias.astype(wide)[None, None], mask[:, :, None, :]
+    accum_dtype = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.einsum("bniz,bnjz->bnij", q, k, preferred_element_type=accum_dtype)
+    bias, seen = bias.astype(accum_dtype)[None, None], mask[:, :, None, :]
     if kind == "softmax":
         return masked_softmax(logits / math.sqrt(q.shape[-1]) + bias, seen)
     return jnp.where(seen, laplace(logits / jnp.maximum(seen.sum(-1, keepdims=True), 1) + bias), 0)
@@ -123,42 +125,46 @@ class Mega(Block):
             nnx.LayerNorm(d, epsilon=dims.norm_eps, dtype=dims.dtype, rngs=rngs) for _ in range(2)
         )
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         rate, pre = self.dims.hidden_dropout, self.norm == "pre"
-        x = self.gated(self.attention_norm(x) if pre else x, x, mask, keys)
+        x = self.gated(self.attention_norm(x) if pre else x, x, mask, rng_keys)
         x = x if pre else self.attention_norm(x)
         y = jax.nn.silu(self.expand(self.mlp_norm(x) if pre else x))
-        x = x + dropout(self.contract(dropout(y, rate, fold(keys, 3))), rate, fold(keys, 4))
+        x = x + dropout(self.contract(dropout(y, rate, fold_in_keys(rng_keys, 3))), rate, fold_in_keys(rng_keys, 4))
         return x if pre else self.mlp_norm(x)
 
-    def gated(self, x: jax.Array, residual: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def gated(self, x: jax.Array, residual: jax.Array, mask: jax.Array, rng_keys: jax.Array | None) -> jax.Array:
         """x [B, L, D] of the norm, residual [B, L, D] -> [B, L, D]."""
         rate, dtype = self.dims.hidden_dropout, self.dims.dtype
-        smooth = dropout(self.average(x, mask).astype(dtype), rate, fold(keys, 0))
+        smooth = dropout(self.average(x, mask).astype(dtype), rate, fold_in_keys(rng_keys, 0))
         parts = [sum(self.widths[:i]) for i in (1, 2, 3)]
         update, z, gate, hidden = jnp.split(self.gates(smooth), parts, -1)
         update, z, gate = jax.nn.sigmoid(update), jax.nn.silu(z), jax.nn.silu(gate)
         kappa, mu = self.kappa[...].astype(dtype), self.mu[...].astype(dtype)
         q, k = z * kappa[0][None, None] + mu[0][None, None], z * kappa[1][None, None]
         k = k + mu[1][None, None] if len(mu) == 2 else k
-        read = self.attend(q, k, jax.nn.silu(self.value(x)), mask, fold(keys, 1))
-        hidden = dropout(jax.nn.silu(hidden + self.hidden(gate * read)), rate, fold(keys, 2))
+        read = self.attend(q, k, jax.nn.silu(self.value(x)), mask, fold_in_keys(rng_keys, 1))
+        hidden = dropout(jax.nn.silu(hidden + self.hidden(gate * read)), rate, fold_in_keys(rng_keys, 2))
         return residual + update * (hidden - residual)
 
     def average(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """X' [B, L, D], at least float32."""
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        x = jnp.where(mask[..., None], x, 0).astype(wide)
-        alpha, delta, beta, eta = (p[...].astype(wide) for p in (self.alpha, self.delta, self.beta, self.eta))
+        accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
+        x = jnp.where(mask[..., None], x, 0).astype(accum_dtype)
+        alpha, delta, beta, eta = (p[...].astype(accum_dtype) for p in (self.alpha, self.delta, self.beta, self.eta))
         taps = min(self.taps, x.shape[1])
         y = damped_ema(x, jax.nn.sigmoid(alpha), jax.nn.sigmoid(delta), beta, self.ema_scale * eta, taps)
-        return y if self.omega is None else jax.nn.silu(y + self.omega[...].astype(wide)[None, None] * x)
+        return y if self.omega is None else jax.nn.silu(y + self.omega[...].astype(accum_dtype)[None, None] * x)
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         """q, k [B, L, Z], v [B, L, V] -> [B, L, V], chunk by chunk."""
         size = min(self.chunk, q.shape[1])
         q, k, chunks, seen = cut(q, size), cut(k, size), cut(v, size), cut(mask, size)
         weights = attention_weights(q, k, toeplitz(self.bias[...], size), seen, self.attention)
-        rows = dropout(weights.reshape(len(v), -1, size), self.dims.dropout, keys)  # by (position, slot of the chunk)
+        rows = dropout(
+            weights.reshape(len(v), -1, size), self.dims.dropout, rng_keys
+        )  # by (position, slot of the chunk)
         weights = rows.reshape(weights.shape).astype(v.dtype)
         return join(jnp.einsum("bnij,bnjv->bniv", weights, chunks), v.shape[1])

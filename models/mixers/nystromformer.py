@@ -2,7 +2,7 @@
 
     y = F A^+ (G v) + conv(v),    F = softmax(q k'^T),  A = softmax(q' k'^T),  G = softmax(q' k^T),    logits / sqrt(K)
 
-q', k' are M landmarks, the means of M segments; A^+ is `models.inverse`, six steps; conv is one filter per
+q', k' are M landmarks, the means of M segments; A^+ is `models.newton_schulz`, six steps; conv is one filter per
 head along the length, without bias, and takes an FFT: time is L M + L log L, memory L M; no L x L array exists.
 
 Segments divide the example's own length n: token t belongs to segment floor(t M / n). Where n < M, some
@@ -25,8 +25,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.convolution import long_convolution
-from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, fold, masked_softmax
-from models.inverse import iterative_inverse
+from models.core import Dims, QKVAttention
+from models.dropout import attention_dropout, fold_in_keys
+from models.newton_schulz import iterative_inverse
+from models.ops import boolean_mask, masked_softmax
 
 COMPLEXITY = ("L log L", "L")
 
@@ -117,11 +119,13 @@ class Nystromformer(QKVAttention):
             shape, bound = (dims.num_heads, taps), 1 / math.sqrt(taps)  # as torch starts a convolution
             self.taps = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
-        dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
-        q, k, v = (jnp.where(mask[:, None, :, None], x.swapaxes(1, 2), 0).astype(wide) for x in (q, k, v))
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
+        dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+        q, k, v = (jnp.where(mask[:, None, :, None], x.swapaxes(1, 2), 0).astype(accum_dtype) for x in (q, k, v))
         f, a, g = nystrom_factors(q, k, mask, self.landmarks, self.width)
-        f, g = (attention_dropout(x, self.rate, fold(keys, site)) for site, x in enumerate((f, g)))
+        f, g = (attention_dropout(x, self.rate, fold_in_keys(rng_keys, site)) for site, x in enumerate((f, g)))
         y = nystrom_product(f, a, g, v, self.steps).swapaxes(1, 2)
         if self.taps is not None:
             y = y + depthwise(v.swapaxes(1, 2), self.taps[...])

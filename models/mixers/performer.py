@@ -28,7 +28,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, QKVAttention, boolean_mask, state_of
+from models.core import Buffer, Dims, QKVAttention
+from models.ops import boolean_mask, kv_state
 
 COMPLEXITY = ("L", "L")
 EPS = {"softmax": 1e-6, "relu": 1e-3}
@@ -61,23 +62,23 @@ def performer_attention(
       [B, Lq, H, V], dtype of v. Zero where a query meets no key.
     """
     mask = boolean_mask(mask)
-    dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
-    q, k, v = (x.astype(wide).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
+    dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+    q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     keep = mask[:, None, :, None]
     if kernel == "softmax":
         q, k = (x / x.shape[-1] ** 0.25 for x in (q, k))
         half_q, half_k = ((x**2).sum(-1, keepdims=True) / 2 for x in (q, k))
     if w is not None:
         form = "bhlk,bmk->bhlm" if w.ndim == 3 else "bhlk,mk->bhlm"
-        q, k = (jnp.einsum(form, x, w.astype(wide)) for x in (q, k))
+        q, k = (jnp.einsum(form, x, w.astype(accum_dtype)) for x in (q, k))
     if kernel == "softmax":
-        q, k = q - half_q, jnp.where(keep, k - half_k, jnp.finfo(wide).min)
+        q, k = q - half_q, jnp.where(keep, k - half_k, jnp.finfo(accum_dtype).min)
         q = jnp.exp(q - jax.lax.stop_gradient(q.max(-1, keepdims=True)))
         k = jnp.exp(k - jax.lax.stop_gradient(k.max((2, 3), keepdims=True)))
     else:
         q, k = jax.nn.relu(q), jax.nn.relu(k)
     q, k = q + eps, jnp.where(keep, k + eps, 0)
-    state = state_of(k, v)
+    state = kv_state(k, v)
     total = jnp.einsum("bhim,bhm->bhi", q, k.sum(2))[..., None]
     y = jnp.einsum("bhim,bhmv->bhiv", q, state) / jnp.where(total > 0, total, 1)
     return y.swapaxes(1, 2).astype(dtype)
@@ -107,8 +108,10 @@ class Performer(QKVAttention):
             raise ValueError(f"performer: {given}: features >= 1 (0 for relu without redraw) and eps >= 0 are needed")
         self.w = Buffer(orthogonal_features(rngs.params(), self.count, width)) if self.count else None
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         w = None if self.w is None else self.w[...]
-        if self.redraw and keys is not None:
-            w = jax.vmap(lambda key: orthogonal_features(key, self.count, q.shape[-1]))(keys)
+        if self.redraw and rng_keys is not None:
+            w = jax.vmap(lambda key: orthogonal_features(key, self.count, q.shape[-1]))(rng_keys)
         return performer_attention(q, k, v, mask, w, kernel=self.kernel, eps=self.eps)

@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Dims, QKVAttention, attention_dropout, boolean_mask, scores
+from models.core import Dims, QKVAttention
+from models.dropout import attention_dropout
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -45,9 +47,11 @@ class Polynomial(QKVAttention):
         self.degree = degree
         self.scale = nnx.Param(jnp.ones(())) if learned_scale else None
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         weights = polynomial_weights(q, k, mask, self.degree)
         if self.scale is not None:
             weights = weights * self.scale[...]
-        weights = attention_dropout(weights, self.dims.dropout, keys)
+        weights = attention_dropout(weights, self.dims.dropout, rng_keys)
         return jnp.einsum("bhij,bjhv->bihv", weights.astype(v.dtype), v)

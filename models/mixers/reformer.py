@@ -31,7 +31,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import neighbourhood
-from models.core import Buffer, Dims, attention_dropout, boolean_mask, fold, projection
+from models.core import Buffer, Dims, projection
+from models.dropout import attention_dropout, fold_in_keys
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L log L", "L")
 ONE_HASH = 128  # buckets; beyond, two hashes
@@ -55,7 +57,7 @@ def lsh_buckets(q: jax.Array, rotations: jax.Array, factors: tuple[int, ...]) ->
 def lsh_attention(
     qk: jax.Array, v: jax.Array, buckets: jax.Array, mask: jax.Array, *, chunk: int, count: int,
     across_buckets: bool = False, duplicates: bool = False, official: bool = False,
-    rate: float = 0.0, keys: jax.Array | None = None,
+    rate: float = 0.0, rng_keys: jax.Array | None = None,
 ) -> jax.Array:  # fmt: skip
     """Attention within sorted chunks of S positions, in R rounds; logits and sums in float32.
 
@@ -63,7 +65,7 @@ def lsh_attention(
     """
     mask = boolean_mask(mask)
     (b, r, h, length), width, dtype = buckets.shape, qk.shape[-1], v.dtype
-    wide = jnp.promote_types(qk.dtype, jnp.float32)
+    accum_dtype = jnp.promote_types(qk.dtype, jnp.float32)
     n = -(-length // chunk)
     rows, places, more = jnp.arange(b * r * h)[:, None], n * chunk, n * chunk - length
     buckets = jnp.where(mask[:, None, None], buckets, count)
@@ -82,24 +84,28 @@ def lsh_attention(
     x = jnp.pad(jnp.concatenate([qk, v], -1), ((0, 0), (0, 0), (0, more), (0, 0)))
     x = jnp.broadcast_to(x[:, None], (b, r, *x.shape[1:])).reshape(b * r * h, places, -1)
     q, v = jnp.split(cut(take(x, order)), [width], -1)
-    k = q if official else (q * jax.lax.rsqrt((q.astype(wide) ** 2).sum(-1, keepdims=True) + 1e-12)).astype(dtype)
+    k = (
+        q
+        if official
+        else (q * jax.lax.rsqrt((q.astype(accum_dtype) ** 2).sum(-1, keepdims=True) + 1e-12)).astype(dtype)
+    )
     k, v = neighbourhood(k, 1, 0), neighbourhood(v, 1, 0)  # [B R H, N, 2S, ...]
     near = neighbourhood(cut(bucket + 1), 1, 0)[:, :, None]  # 0 before the first chunk
     visible = (near > 0) & (near <= count)
     if not across_buckets:
         visible &= near == cut(bucket + 1)[..., None]
-    logits = jnp.einsum("gnsk,gntk->gnst", q, k, preferred_element_type=wide)
-    itself = jnp.eye(chunk, 2 * chunk, chunk, dtype=wide)[None, None]
+    logits = jnp.einsum("gnsk,gntk->gnst", q, k, preferred_element_type=accum_dtype)
+    itself = jnp.eye(chunk, 2 * chunk, chunk, dtype=accum_dtype)[None, None]
     logits = logits * math.sqrt(width) if official else logits - LAST_RESORT * itself
-    logits = jnp.where(visible, logits, jnp.finfo(wide).min)
+    logits = jnp.where(visible, logits, jnp.finfo(accum_dtype).min)
     top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     weights = jnp.exp(logits - top)
     if r > 1 and not duplicates:
         code = inverse.reshape(buckets.shape) // chunk + (0 if across_buckets else (n + 2) * buckets)
         weights = weights / _times_seen(code, order.reshape(buckets.shape), chunk)
     total = weights.sum(-1, keepdims=True)
-    weights = attention_dropout(weights.reshape(b, r * h, places, 2 * chunk), rate, keys).reshape(weights.shape)
-    y = jnp.einsum("gnst,gntv->gnsv", weights.astype(dtype), v, preferred_element_type=wide) / total
+    weights = attention_dropout(weights.reshape(b, r * h, places, 2 * chunk), rate, rng_keys).reshape(weights.shape)
+    y = jnp.einsum("gnst,gntv->gnsv", weights.astype(dtype), v, preferred_element_type=accum_dtype) / total
     if r == 1:
         return take(y.reshape(b * h, places, -1), inverse).reshape(b, h, places, -1)[:, :, :length].astype(dtype)
     y = jnp.concatenate([y, top + jnp.log(total)], -1).reshape(b * r * h, places, -1)
@@ -154,27 +160,27 @@ class Reformer(nnx.Module):
             raise ValueError(f"reformer: {buckets} buckets times {dims.max_len} positions pass 2^31: lengthen chunk")
         self.dims, self.official = dims, official
         self.across_buckets, self.duplicates = across_buckets or official, duplicates or official
-        wide = dataclasses.replace(dims, dtype=jnp.promote_types(dims.dtype, jnp.float32))
-        self.query, self.value = (projection(d, d.d_model, width, bias=d.bias, rngs=rngs) for d in (wide, dims))
+        accum_dtype = dataclasses.replace(dims, dtype=jnp.promote_types(dims.dtype, jnp.float32))
+        self.query, self.value = (projection(d, d.d_model, width, bias=d.bias, rngs=rngs) for d in (accum_dtype, dims))
         self.output = None if official else projection(dims, width, dims.d_model, bias=dims.bias, rngs=rngs)
         shape = (rounds, 1 if official else dims.num_heads, width // dims.num_heads, max(sum(self.factors) // 2, 1))
         rotations = jax.random.normal(jax.random.key(0) if official else rngs.params(), shape, jnp.float32)
         self.rotations = Buffer(jnp.broadcast_to(rotations, (shape[0], dims.num_heads, *shape[2:])))
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         b, length, h = *x.shape[:2], self.dims.num_heads
         qk, v = (project(x).reshape(b, length, h, -1).swapaxes(1, 2) for project in (self.query, self.value))
         rotations, rate = self.rotations[...], 0.0 if self.official else self.dims.dropout
-        if keys is None or self.official:
+        if rng_keys is None or self.official:
             rotations = jnp.broadcast_to(rotations[None], (b, *rotations.shape))
         else:
             draw = jax.vmap(lambda key: jax.random.normal(key, rotations.shape, rotations.dtype))
-            rotations = draw(fold(keys, 1))
+            rotations = draw(fold_in_keys(rng_keys, 1))
         buckets = lsh_buckets(jax.lax.stop_gradient(qk), rotations.astype(qk.dtype), self.factors)
         y = lsh_attention(
             qk.astype(v.dtype), v, buckets, mask, chunk=self.chunk,
             count=math.prod(self.factors), across_buckets=self.across_buckets, duplicates=self.duplicates,
-            official=self.official, rate=rate, keys=fold(keys, 0),
+            official=self.official, rate=rate, rng_keys=fold_in_keys(rng_keys, 0),
         )  # fmt: skip
         if self.output is not None:
             return self.output(y.swapaxes(1, 2).reshape(b, length, -1))

@@ -46,7 +46,9 @@ import numpy as np
 from flax import nnx
 
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Dims, dropout, fold, gelu, projection
+from models.core import Dims, projection
+from models.dropout import dropout, fold_in_keys
+from models.ops import gelu
 
 COMPLEXITY = ("L log L", "L")
 VERSION = 2  # 1 began with b = 1 for legs too, and a, b, dt learned at a tenth of the protocol's rate
@@ -139,14 +141,14 @@ class S4D(nnx.Module):
         self.d = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.output = projection(dims, width, 2 * width, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        u = jnp.where(mask[..., None], x, 0).astype(wide)
-        kernel = self.kernel(x.shape[1], wide)
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
+        u = jnp.where(mask[..., None], x, 0).astype(accum_dtype)
+        kernel = self.kernel(x.shape[1], accum_dtype)
         backward = kernel[:, 1, :-1] if kernel.shape[1] == 2 else None
         y = long_convolution(u, kernel[:, 0], backward) + self.d[...][None, None] * u
         y = gelu(y).astype(self.dims.dtype)
-        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold(keys, 0))))
+        return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold_in_keys(rng_keys, 0))))
 
     def kernel(self, length: int, dtype: jnp.dtype) -> jax.Array:
         """Kernels [D, 1 or 2, L] of the forward and the backward direction."""

@@ -33,7 +33,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, block_weights, cut, join, strided_attention
-from models.core import Dims, QKVAttention, boolean_mask, fold, scores
+from models.core import Dims, QKVAttention
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 FAR = -1e9  # exp(FAR) is 0, yet differences of it are finite
@@ -54,7 +56,7 @@ def balance(r: jax.Array, real: jax.Array, iterations: int) -> jax.Array:
 
 
 def sorted_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, s: jax.Array, rate: float, keys: jax.Array | None
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, s: jax.Array, rate: float, rng_keys: jax.Array | None
 ) -> jax.Array:
     """q, k, v [B, N, S, H, K], mask [B, N, S], s [B, H, N, N] -> [B, N, S, H, K]: own keys beside the sorted ones."""
     mask = boolean_mask(mask)
@@ -70,19 +72,19 @@ def sorted_attention(
     bias = jnp.concatenate([jnp.log(share), jnp.zeros_like(share)], 2)  # [B, N, T, H], T = 2 S
     visible = jnp.concatenate([there, jnp.broadcast_to(mask[..., None], there.shape)], 2)
     bias, visible = (x.swapaxes(2, 3)[:, :, :, None] for x in (bias, visible))
-    weights = block_weights(scores("bnshk,bnthk->bnhst", q, beside(k)) + bias, visible, rate, keys)
+    weights = block_weights(scores("bnshk,bnthk->bnhst", q, beside(k)) + bias, visible, rate, rng_keys)
     return jnp.einsum("bnhst,bnthv->bnshv", weights.astype(v.dtype), beside(v))
 
 
 def summed_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, stride: int, rate: float, keys: jax.Array | None
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, stride: int, rate: float, rng_keys: jax.Array | None
 ) -> jax.Array:
     """What the suite computes. q, k, v [B, L, H, K], mask [B, L] -> [B, L, H, K]; keys are summed over `stride`."""
     mask = boolean_mask(mask)
     k_sum, v_sum = (cut(jnp.where(mask[..., None, None], x, 0), stride).sum(2)[:, None] for x in (k, v))
     visible = cut(mask, stride).any(2)[:, None, None, None]
-    far = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold(keys, 2))[:, 0]
-    return far + strided_attention(q, k, v, mask, stride, rate, fold(keys, 1))
+    far = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold_in_keys(rng_keys, 2))[:, 0]
+    return far + strided_attention(q, k, v, mask, stride, rate, fold_in_keys(rng_keys, 1))
 
 
 class Sinkhorn(QKVAttention):
@@ -114,16 +116,23 @@ class Sinkhorn(QKVAttention):
         xavier = nnx.initializers.xavier_uniform()
         self.sort = nnx.Param(xavier(rngs.params(), (dims.head_dim, self.count))) if form == "paper" else None
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         if self.sort is None:
-            return summed_attention(q, k, v, mask, self.count, self.dims.dropout, keys)
-        length, wide = q.shape[1], jnp.promote_types(q.dtype, jnp.float32)
+            return summed_attention(q, k, v, mask, self.count, self.dims.dropout, rng_keys)
+        length, accum_dtype = q.shape[1], jnp.promote_types(q.dtype, jnp.float32)
         q, k, v, mask = (cut(x, self.size) for x in (q, k, v, mask))
-        sums = jnp.where(mask[..., None, None], k, 0).sum(2, dtype=wide)  # [B, N, H, K]
+        sums = jnp.where(mask[..., None, None], k, 0).sum(2, dtype=accum_dtype)  # [B, N, H, K]
         n = sums.shape[1]
-        r = jnp.einsum("bnhk,km->bhnm", sums, self.sort[...].astype(wide))[..., :n]
-        if keys is not None:  # drawn for all blocks of max_len, whatever the length
+        r = jnp.einsum("bnhk,km->bhnm", sums, self.sort[...].astype(accum_dtype))[..., :n]
+        if rng_keys is not None:  # drawn for all blocks of max_len, whatever the length
             shape = (self.dims.num_heads, self.count, self.count)
-            r = r + jax.vmap(lambda key: jax.random.gumbel(key, shape, wide))(fold(keys, 0))[:, :, :n, :n]
+            r = (
+                r
+                + jax.vmap(lambda key: jax.random.gumbel(key, shape, accum_dtype))(fold_in_keys(rng_keys, 0))[
+                    :, :, :n, :n
+                ]
+            )
         s = balance(r / self.temperature, mask.any(2), self.iterations)
-        return join(sorted_attention(q, k, v, mask, s, self.dims.dropout, fold(keys, 1)), length)
+        return join(sorted_attention(q, k, v, mask, s, self.dims.dropout, fold_in_keys(rng_keys, 1)), length)

@@ -4,7 +4,7 @@
 
 S are M landmarks, half of them queries and half keys: a Nystrom approximation, within the kernel matrix of all
 queries and keys together, of kernelized attention, y = kappa(Q, K) v (`kind="kernelized"`, quadratic). Neither
-divides by a sum: results grow with the example's length n. The inverse is `models.inverse`, six steps, of
+divides by a sum: results grow with the example's length n. The inverse is `models.newton_schulz`, six steps, of
 D^-1/2 (kappa(S, S) + ridge I) D^-1/2 with D the row sums, whose largest eigenvalue is 1.
 
 Landmarks are sampled uniformly with replacement, floor(u n) for u in [0, 1), the same for all heads. Deviations
@@ -23,8 +23,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, QKVAttention, attention_dropout, boolean_mask
-from models.inverse import iterative_inverse
+from models.core import Buffer, Dims, QKVAttention
+from models.dropout import attention_dropout
+from models.newton_schulz import iterative_inverse
+from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
 
@@ -95,18 +97,20 @@ class Skyformer(QKVAttention):
             shape = (min(features, 2 * dims.max_len),)
             self.fractions = Buffer(jax.random.uniform(rngs.params(), shape, jnp.float32))
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
-        dtype, wide = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
-        q, k, v = (x.swapaxes(1, 2).astype(wide) for x in (q, k, v))
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
+        dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+        q, k, v = (x.swapaxes(1, 2).astype(accum_dtype) for x in (q, k, v))
         if self.kind == "kernelized":
             weights = jnp.where(mask[:, None, None, :], gaussian(q, k), 0)
-            y = jnp.einsum("bhij,bhjv->bhiv", attention_dropout(weights, self.dims.dropout, keys), v)
+            y = jnp.einsum("bhij,bhjv->bhiv", attention_dropout(weights, self.dims.dropout, rng_keys), v)
         else:
             fractions = self.fractions[...]
-            if keys is None:
+            if rng_keys is None:
                 u = jnp.broadcast_to(fractions, (len(q), *fractions.shape))
             else:
-                u = jax.vmap(lambda key: jax.random.uniform(key, fractions.shape, jnp.float32))(keys)
+                u = jax.vmap(lambda key: jax.random.uniform(key, fractions.shape, jnp.float32))(rng_keys)
             of_q, of_k = u[:, : u.shape[1] // 2], u[:, u.shape[1] // 2 :]
             landmarks = jnp.concatenate([sample(q, of_q, mask), sample(k, of_k, mask)], 2)
             y = nystrom(q, k, v, mask, landmarks, self.ridge, self.steps)

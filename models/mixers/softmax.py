@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.core import PLACE, QKVAttention, boolean_mask, drop, matmul_precision, row_seeds
+from models.core import QKVAttention
+from models.dropout import GOLDEN_RATIO_32, hash_dropout, row_dropout_seeds
+from models.ops import boolean_mask, matmul_precision
 
 COMPLEXITY = ("L^2", "L")
 BLOCK = 128  # queries; fewer make products thin
@@ -37,7 +39,7 @@ def softmax_attention(
     mask: jax.Array,
     *,
     dropout_rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
     block: int = BLOCK,
 ) -> jax.Array:
     """Attention over the real keys, in memory linear in Lq and Lk; logits and sums in float32 or wider.
@@ -48,14 +50,14 @@ def softmax_attention(
       v:            [B, Lk, H, V]
       mask:         [B, Lk] bool, True = real key
       dropout_rate: of the weights; those drop that `attention_dropout` drops of the whole matrix
-      keys:         [B], or None: nothing is dropped
+      rng_keys: [B], or None: nothing is dropped
       block:        queries at a time, rounded up to 16 where one block does not do
 
     Returns:
       [B, Lq, H, V], dtype of v. Zeros where an example has no real key.
     """
     mask = boolean_mask(mask)
-    return _attend(_How(dropout_rate, block, matmul_precision()), q, k, v, mask, keys)
+    return _attend(_How(dropout_rate, block, matmul_precision()), q, k, v, mask, rng_keys)
 
 
 class _How(NamedTuple):
@@ -70,12 +72,12 @@ def _attend(how: _How, *arrays: Any) -> jax.Array:
 
 
 def _forward(
-    how: _How, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None
+    how: _How, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
 ) -> tuple[jax.Array, tuple[Any, ...]]:
     """The result, and what the backward pass needs, among it log_sum [N, B, H, S]."""
-    blocks, wide = _cut(q, how.block), jnp.promote_types(q.dtype, jnp.float32)
+    blocks, accum_dtype = _cut(q, how.block), jnp.promote_types(q.dtype, jnp.float32)
     count, b, h, _, size = blocks.shape
-    seeds = _seeds(how.rate, keys, blocks)
+    seeds = _seeds(how.rate, rng_keys, blocks)
 
     def over(carry: Any, chunk: _Keys) -> tuple[Any, None]:
         value = chunk.value.swapaxes(2, 3)
@@ -92,22 +94,24 @@ def _forward(
 
         return _scan(step, None, (blocks, seeds, carry))[1], None
 
-    none = jnp.zeros((count, b, h, size), wide)
-    begin = none - jnp.inf, none, jnp.zeros((count, b, h, v.shape[-1], size), wide)
+    none = jnp.zeros((count, b, h, size), accum_dtype)
+    begin = none - jnp.inf, none, jnp.zeros((count, b, h, v.shape[-1], size), accum_dtype)
     (top, total, y), _ = _scan(over, begin, _chunks(k, v, mask))
     total = jnp.where(total == 0, 1, total)
     log_sum = jnp.where(top == -jnp.inf, 0, top) + jnp.log(total)
     y = _join(y / total[:, :, :, None], q.shape[1]).astype(v.dtype)
-    return y, (q, k, v, mask, keys, y, log_sum)
+    return y, (q, k, v, mask, rng_keys, y, log_sum)
 
 
 def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Array | None, ...]:
     """With w = exp(logits - log_sum) and its dropped form d: dv = d dy; dlogits = d (v . dy) - w (y . dy)."""
-    q, k, v, mask, keys, y, log_sum = kept
-    wide, scale = log_sum.dtype, 1 / math.sqrt(q.shape[-1])
+    q, k, v, mask, rng_keys, y, log_sum = kept
+    accum_dtype, scale = log_sum.dtype, 1 / math.sqrt(q.shape[-1])
     blocks, y_blocks, dy_blocks = (_cut(x, how.block) for x in (q, y, dy))
-    means = (y_blocks.astype(wide) * dy_blocks.astype(wide)).sum(3)  # of a query's v . dy under its weights
-    seeds = _seeds(how.rate, keys, blocks)
+    means = (y_blocks.astype(accum_dtype) * dy_blocks.astype(accum_dtype)).sum(
+        3
+    )  # of a query's v . dy under its weights
+    seeds = _seeds(how.rate, rng_keys, blocks)
 
     def over(dq: jax.Array, chunk: _Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         columns = chunk.key.swapaxes(2, 3)
@@ -122,12 +126,12 @@ def _backward(how: _How, kept: tuple[Any, ...], dy: jax.Array) -> tuple[jax.Arra
             dk = dk + _product("bhji,bhik->bhjk", dlogits, q.swapaxes(2, 3))
             return (dk, dv), dq + _product("bhkj,bhji->bhki", columns, dlogits)
 
-        nothing = (jnp.zeros(chunk.key.shape, wide), jnp.zeros(chunk.value.shape, wide))
+        nothing = (jnp.zeros(chunk.key.shape, accum_dtype), jnp.zeros(chunk.value.shape, accum_dtype))
         of_keys, dq = _scan(step, nothing, (blocks, dy_blocks, means, log_sum, seeds, dq))
         return dq, of_keys
 
     with jax.default_matmul_precision(how.precision):
-        dq, of_keys = _scan(over, jnp.zeros(blocks.shape, wide), _chunks(k, v, mask))
+        dq, of_keys = _scan(over, jnp.zeros(blocks.shape, accum_dtype), _chunks(k, v, mask))
     dk, dv = (_whole(x, k.shape[1]) for x in of_keys)
     dq, dk = _join(dq * scale, q.shape[1]), dk * scale
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, None
@@ -178,12 +182,12 @@ def _whole(x: jax.Array, length: int) -> jax.Array:
     return x.transpose(1, 0, 3, 2, 4).reshape(b, count * size, h, width)[:, :length]
 
 
-def _seeds(rate: float, keys: jax.Array | None, blocks: jax.Array) -> list[jax.Array] | None:
+def _seeds(rate: float, rng_keys: jax.Array | None, blocks: jax.Array) -> list[jax.Array] | None:
     """Two [N, B, H, S], what the weights of the queries of each block are dropped by; None: they are not."""
-    if keys is None or not rate:
+    if rng_keys is None or not rate:
         return None
     count, b, h, _, size = blocks.shape
-    return [x.reshape(b, h, count, size).transpose(2, 0, 1, 3) for x in row_seeds(keys, h, count * size)]
+    return [x.reshape(b, h, count, size).transpose(2, 0, 1, 3) for x in row_dropout_seeds(rng_keys, h, count * size)]
 
 
 def _join(x: jax.Array, length: int) -> jax.Array:
@@ -203,8 +207,8 @@ def _scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, parts: Any) -
 def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """In the narrower of both types, accumulated in float32 or wider."""
     narrow = min(a.dtype, b.dtype, key=lambda dtype: dtype.itemsize)
-    wide = jnp.promote_types(narrow, jnp.float32)
-    return jnp.einsum(equation, a.astype(narrow), b.astype(narrow), preferred_element_type=wide)
+    accum_dtype = jnp.promote_types(narrow, jnp.float32)
+    return jnp.einsum(equation, a.astype(narrow), b.astype(narrow), preferred_element_type=accum_dtype)
 
 
 def _logits(chunk: _Keys, q: jax.Array) -> jax.Array:
@@ -218,11 +222,13 @@ def _drop(weights: jax.Array, rate: float, seeds: list[jax.Array] | None, chunk:
     if seeds is None:
         return weights
     first, second = (x[:, :, None] for x in seeds)
-    return drop(weights, rate, [first + chunk.first * jnp.uint32(PLACE), second], axis=2)
+    return hash_dropout(weights, rate, [first + chunk.first * jnp.uint32(GOLDEN_RATIO_32), second], axis=2)
 
 
 class Softmax(QKVAttention):
     """Scaled dot-product attention, with dropout of the weights."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
-        return softmax_attention(q, k, v, mask, dropout_rate=self.dims.dropout, keys=keys)
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
+        return softmax_attention(q, k, v, mask, dropout_rate=self.dims.dropout, rng_keys=rng_keys)

@@ -28,7 +28,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.block_attention import block_attention, block_weights, cut, join, neighbourhood
-from models.core import Dims, QKVAttention, boolean_mask, fold, scores
+from models.core import Dims, QKVAttention
+from models.dropout import fold_in_keys
+from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 
@@ -47,9 +49,9 @@ def sparse_attention(
     causal: bool = False,
     global_first: bool = False,
     rate: float = 0.0,
-    keys: jax.Array | None = None,
+    rng_keys: jax.Array | None = None,
 ) -> jax.Array:
-    """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], keys [B] or None -> [B, L, H, V]. l = stride, c = columns."""
+    """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], rng_keys [B] or None -> [B, L, H, V]. l = stride, c = columns."""
     mask = boolean_mask(mask)
     start = int(global_first)
     qs, ks, vs, masks = (cut(x[:, start:], stride) for x in (q, k, v, mask))  # [B, N, S, ...], S = l
@@ -59,7 +61,7 @@ def sparse_attention(
     shape = (*masks.shape[:2], 1, stride)
     logits = [scores(f"bnshk,{at}hk->bnhs{at[-1]}", qs, k) for at, k, _, _ in parts]
     visible = [jnp.broadcast_to(seen, (*shape, seen.shape[-1])) for *_, seen in parts]
-    weights = block_weights(jnp.concatenate(logits, -1), jnp.concatenate(visible, -1), rate, fold(keys, 0))
+    weights = block_weights(jnp.concatenate(logits, -1), jnp.concatenate(visible, -1), rate, fold_in_keys(rng_keys, 0))
     ends = list(itertools.accumulate(seen.shape[-1] for *_, seen in parts))[:-1]
     y = jnp.zeros((), v.dtype)
     for (at, _, v_of, _), part in zip(parts, jnp.split(weights.astype(v.dtype), ends, -1), strict=True):
@@ -68,7 +70,7 @@ def sparse_attention(
     if not global_first:
         return y
     seen = mask[:, None, None, None, :]
-    first = block_attention(q[:, None, :1], k[:, None], v[:, None], seen, rate, fold(keys, 1))
+    first = block_attention(q[:, None, :1], k[:, None], v[:, None], seen, rate, fold_in_keys(rng_keys, 1))
     return jnp.concatenate([first[:, 0], y], 1)
 
 
@@ -134,8 +136,10 @@ class Sparse(QKVAttention):
         self.kind, self.columns = kind, min(columns, self.stride)
         self.causal, self.global_first = causal, global_first
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         return sparse_attention(
             q, k, v, mask, kind=self.kind, stride=self.stride, columns=self.columns, causal=self.causal,
-            global_first=self.global_first, rate=self.dims.dropout, keys=keys,
+            global_first=self.global_first, rate=self.dims.dropout, rng_keys=rng_keys,
         )  # fmt: skip

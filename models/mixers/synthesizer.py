@@ -32,7 +32,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from models.core import Buffer, Dims, attention_dropout, masked_softmax, projection, scores
+from models.core import Buffer, Dims, projection
+from models.dropout import attention_dropout
+from models.ops import masked_softmax, scores
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -95,18 +97,18 @@ class Synthesizer(nnx.Module):
 
     def synthetic(self, x: jax.Array) -> jax.Array:
         """Logits of x [B, L, D]: [1 or B, H, L, L], at least float32; 1 where they are the same for every input."""
-        length, wide = x.shape[1], jnp.promote_types(x.dtype, jnp.float32)
+        length, accum_dtype = x.shape[1], jnp.promote_types(x.dtype, jnp.float32)
         if self.mode == "random":
-            return self.table[:, :length, :length].astype(wide)[None]
+            return self.table[:, :length, :length].astype(accum_dtype)[None]
         if self.mode == "factorized_random":
-            left, right = self.left[:, :length].astype(wide), self.right[..., :length].astype(wide)
+            left, right = self.left[:, :length].astype(accum_dtype), self.right[..., :length].astype(accum_dtype)
             return jnp.einsum("him,hmj->hij", left, right)[None]
         hidden = jax.nn.relu(self.hidden(x)).reshape(*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         columns = self.columns[..., :length] if self.mode == "dense" else self.columns[...]
-        logits = jnp.einsum("bihk,hkj->bhij", hidden.astype(wide), columns.astype(wide))
+        logits = jnp.einsum("bihk,hkj->bhij", hidden.astype(accum_dtype), columns.astype(accum_dtype))
         return logits if self.mode == "dense" else outer_logits(logits, self.blocks, length)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         logits = self.synthetic(x)
         if self.dot_product != "none":
@@ -114,7 +116,7 @@ class Synthesizer(nnx.Module):
             dot = scores("bihk,bjhk->bhij", q, k)
             alpha = jax.nn.sigmoid(self.alpha[...]) if self.dot_product == "weighted" else None
             logits = dot + logits if alpha is None else (1 - alpha) * dot + alpha * logits
-        weights = attention_dropout(masked_softmax(logits, mask[:, None, None, :]), self.dims.dropout, keys)
+        weights = attention_dropout(masked_softmax(logits, mask[:, None, None, :]), self.dims.dropout, rng_keys)
         v = self.value(x).reshape(heads)
         y = jnp.einsum("bhij,bjhv->bihv", weights.astype(v.dtype), v)
         return self.output(y.reshape(*x.shape[:2], self.dims.qkv_dim))

@@ -20,10 +20,10 @@ class Recorder(nnx.Module):
     def __init__(self, dims: Dims, *, colour: int = 1, shade: str = "light", rngs: nnx.Rngs) -> None:
         MADE.append((dims, colour, shade))
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
-        IN_TRAINING.append(keys is not None)
-        if keys is not None:
-            jax.debug.callback(_record, jax.random.key_data(keys))
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+        IN_TRAINING.append(rng_keys is not None)
+        if rng_keys is not None:
+            jax.debug.callback(_record, jax.random.key_data(rng_keys))
         return x
 
 

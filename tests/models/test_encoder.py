@@ -25,7 +25,7 @@ poolings = pytest.mark.parametrize("pooling", ["cls", "mean", "first"])
 
 
 def make(config: EncoderConfig, mixer: str = "cosformer") -> tuple[Classifier, nnx.State, Any]:
-    """A model, its parameters, and the function (params, ids, mask, keys) -> logits."""
+    """A model, its parameters, and the function (params, ids, mask, rng_keys) -> logits."""
 
     def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
         return build(resolve(mixer).cls, dims, {}, rngs)
@@ -34,8 +34,8 @@ def make(config: EncoderConfig, mixer: str = "cosformer") -> tuple[Classifier, n
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit
-    def apply(params: nnx.State, ids: jax.Array, mask: jax.Array | None = None, keys: Any = None) -> jax.Array:
-        return nnx.merge(graph, params, rest)(ids, mask, keys=keys)
+    def apply(params: nnx.State, ids: jax.Array, mask: jax.Array | None = None, rng_keys: Any = None) -> jax.Array:
+        return nnx.merge(graph, params, rest)(ids, mask, rng_keys=rng_keys)
 
     return model, params, apply
 
@@ -52,9 +52,9 @@ def example_keys(n: int = 3) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def loss_and_gradient(apply: Any, params: nnx.State, ids: jax.Array, mask: Any, keys: Any) -> Any:
+def loss_and_gradient(apply: Any, params: nnx.State, ids: jax.Array, mask: Any, rng_keys: Any) -> Any:
     def loss(params: nnx.State) -> Any:
-        logits = apply(params, ids, mask, keys)
+        logits = apply(params, ids, mask, rng_keys)
         return -(jax.nn.log_softmax(logits)[:, 2]).sum(), logits
 
     (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(params)
@@ -70,18 +70,18 @@ def assert_close(got: Any, want: Any) -> None:
 )
 def test_padding_buckets_and_batch_change_nothing(pooling: Any, pair: Any) -> None:
     _, params, apply = make(dataclasses.replace(CONFIG, pooling=pooling, pair=pair, num_layers=1))
-    ids, keys = tokens(pair), example_keys()
-    logits, gradient = loss_and_gradient(apply, params, ids, ids != 0, keys)
+    ids, rng_keys = tokens(pair), example_keys()
+    logits, gradient = loss_and_gradient(apply, params, ids, ids != 0, rng_keys)
     assert logits.shape == (3, 5)
     assert logits.dtype == jnp.float32
 
     wide = tokens(pair, CONFIG.max_len)  # another bucket
     filled = jnp.where(wide == 0, 9, wide)
     for other in (wide, filled):
-        got = loss_and_gradient(apply, params, other, wide != 0, keys)
+        got = loss_and_gradient(apply, params, other, wide != 0, rng_keys)
         jax.tree.map(assert_close, got, (logits, gradient))
 
-    assert_close(apply(params, ids[1:2], None, keys[1:2]), logits[1:2])  # another micro-batch, and the default mask
+    assert_close(apply(params, ids[1:2], None, rng_keys[1:2]), logits[1:2])  # another micro-batch, and the default mask
     changed, _ = loss_and_gradient(apply, params, ids, ids != 0, example_keys(4)[1:])
     assert (jnp.abs(changed - logits).max(1) > 1e-3).all()
 
@@ -114,8 +114,8 @@ def test_remat_is_the_same_gradient(mixer: str) -> None:
 
 def test_eager_and_bfloat16_are_close() -> None:
     model, params, apply = make(CONFIG)
-    ids, keys = tokens(None), example_keys()
-    assert_close(model(ids, keys=keys), apply(params, ids, None, keys))
+    ids, rng_keys = tokens(None), example_keys()
+    assert_close(model(ids, rng_keys=rng_keys), apply(params, ids, None, rng_keys))
     _, half_params, half = make(dataclasses.replace(CONFIG, dtype=jnp.bfloat16))
     logits = half(half_params, ids)
     assert logits.dtype == jnp.float32
@@ -134,7 +134,7 @@ def test_documents_of_a_pair_are_dropped_apart() -> None:
     twice = jnp.stack([ids, ids], 1)
     first, second = np.split(np.asarray(model(twice)), 2, -1)
     np.testing.assert_allclose(first, second, atol=1e-6)
-    first, second = np.split(np.asarray(model(twice, keys=example_keys())), 2, -1)
+    first, second = np.split(np.asarray(model(twice, rng_keys=example_keys())), 2, -1)
     assert (np.abs(first - second).max(-1) > 1e-3).all()
 
 

@@ -1,4 +1,4 @@
-"""Every public function that takes a mask takes booleans or integers 0 and 1, and nothing else."""
+"""Every public function with a mask accepts booleans or integers 0 and 1, and refuses other masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import models
-from models import core
+from models import ops
 from models.block_attention import block_attention, block_weights, strided_attention
 from models.mixers import (
     bigbird,
@@ -56,8 +56,8 @@ HEADS_FIRST = X.swapaxes(1, 2)
 BLOCKS = X.reshape(2, 3, 4, 2, 4)  # [B, N, S, H, K]
 CALLS: dict[str, Callable[[jax.Array], Any]] = {
     "models.block_attention.strided_attention": lambda m: strided_attention(X, X, X, m, 3),
-    "models.core.boolean_mask": core.boolean_mask,
-    "models.core.masked_softmax": lambda m: core.masked_softmax(normal(2, LENGTH), m),
+    "models.ops.boolean_mask": ops.boolean_mask,
+    "models.ops.masked_softmax": lambda m: ops.masked_softmax(normal(2, LENGTH), m),
     "models.mixers.bigbird.bigbird_attention": lambda m: bigbird.bigbird_attention(
         X, X, X, m, jnp.zeros((3, 2, 0), int), 4
     ),
@@ -99,12 +99,12 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
 MASK = jnp.asarray(np.arange(LENGTH) < np.array([[LENGTH], [5]]))
 
 
-def test_every_public_function_with_a_mask_is_here() -> None:
+def test_every_public_function_with_a_mask_is_tested() -> None:
     assert set(CALLS) == set(PUBLIC)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_integers_are_booleans_and_floats_are_refused(name: str) -> None:
+def test_integer_masks_equal_boolean_masks_and_other_masks_are_refused(name: str) -> None:
     call = CALLS[name]
     want = jax.tree.leaves(jax.jit(call)(MASK))
     assert want
@@ -114,22 +114,24 @@ def test_integers_are_booleans_and_floats_are_refused(name: str) -> None:
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     additive = jnp.where(MASK, 0.0, -1e9)
     for odd in (additive, MASK.astype(jnp.float32), additive.astype(jnp.bfloat16), np.asarray(additive)):
-        with pytest.raises(ValueError, match=f"a mask is bool, True = real, or integers 0 and 1; .* {odd.dtype}"):
+        with pytest.raises(ValueError, match=f"must be bool .True = real token. or integers 0 and 1, not {odd.dtype}"):
             call(odd)
-    with pytest.raises(ValueError, match="a mask is bool, True = real, or integers 0 and 1; this one is float32"):
+    with pytest.raises(ValueError, match=r"must be bool .True = real token. or integers 0 and 1, not float32"):
         jax.jit(call)(additive)
-    with pytest.raises(ValueError, match="a mask of integers has only 0 and 1; this one is int32 with other values"):
+    with pytest.raises(
+        ValueError, match="a mask of integers must contain only 0 and 1; this int32 mask has other values"
+    ):
         call(jnp.where(MASK, 0, -1))
 
 
-def test_blocks_refuse_what_is_not_a_mask() -> None:
+def test_block_attention_refuses_float_masks() -> None:
     visible = jnp.where(MASK, 0.0, -1e9)[:, None, None, None]
-    with pytest.raises(ValueError, match="this one is float32"):
+    with pytest.raises(ValueError, match="not float32"):
         block_attention(X[:, None], X[:, None], X[:, None], visible)
-    with pytest.raises(ValueError, match="this one is float32"):
+    with pytest.raises(ValueError, match="not float32"):
         block_weights(normal(2, 1, 2, LENGTH, LENGTH), visible)
 
 
-def test_a_boolean_mask_costs_nothing() -> None:
-    assert core.boolean_mask(MASK) is MASK
-    assert not jax.make_jaxpr(core.boolean_mask)(MASK).jaxpr.eqns
+def test_a_boolean_mask_is_returned_unchanged() -> None:
+    assert ops.boolean_mask(MASK) is MASK
+    assert not jax.make_jaxpr(ops.boolean_mask)(MASK).jaxpr.eqns

@@ -96,7 +96,7 @@ class Mine(nnx.Module):
     def __init__(self, dims: Dims, *, window: int = 8, kind: Literal["a", "b"] = "a", rngs: nnx.Rngs) -> None:
         self.window = window
 
-    def __call__(self, x, mask, *, keys=None):
+    def __call__(self, x, mask, *, rng_keys=None):
         return self.window * x
 """
 
@@ -155,6 +155,13 @@ def test_a_file_must_say_which_class(tmp_path: Path) -> None:
         resolve(str(file))
 
 
+def test_the_error_for_the_old_name_of_rng_keys_says_what_to_rename(tmp_path: Path) -> None:
+    file = tmp_path / "my_file.py"
+    file.write_text(MINE.replace("rng_keys", "keys"))
+    with pytest.raises(ValueError, match=r"my_file.py': rename the parameter keys of Mine.__call__ to rng_keys"):
+        resolve(str(file))
+
+
 class Options:
     def __init__(
         self,
@@ -169,7 +176,7 @@ class Options:
         rngs: nnx.Rngs,
     ) -> None: ...
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
         return x
 
 

@@ -39,12 +39,12 @@ from models.core import QKVAttention
 
 
 class Raises(QKVAttention):
-    def attend(self, q, k, v, mask, keys):
+    def attend(self, q, k, v, mask, rng_keys):
         raise ValueError("not today")
 
 
 class Dies(QKVAttention):
-    def attend(self, q, k, v, mask, keys):
+    def attend(self, q, k, v, mask, rng_keys):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 

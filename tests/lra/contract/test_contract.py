@@ -16,7 +16,8 @@ from lra.contract import report as check
 from lra.contract.harness import Subject
 from lra.contract.report import Finding
 from models import mixers
-from models.core import Dims, QKVAttention, dropout
+from models.core import Dims, QKVAttention
+from models.dropout import dropout
 from models.mixers.linear import linear_attention
 
 SUBJECTS = [(name, form) for name in mixers.available() for form in ({}, *contract.FORMS.get(name, ()))]
@@ -33,37 +34,37 @@ def test_every_mixer_holds_the_contract(name: str, form: dict[str, Any]) -> None
 class Attention(QKVAttention):
     """Correct; each broken one below differs from it in one thing."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         return linear_attention(q, k, v, mask)
 
 
 class ForgetsTheMask(Attention):
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         return linear_attention(q, k, v, jnp.ones_like(mask))
 
 
 class ZeroesKeysBeforeTheFeatureMap(Attention):
     """phi(0) = 1: contents do not matter, but each pad adds to the denominator."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         real = mask[..., None, None]
         return linear_attention(q, jnp.where(real, k, 0), jnp.where(real, v, 0), jnp.ones_like(mask))
 
 
 class DividesByThePaddedLength(Attention):
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
-        return super().attend(q, k, v, mask, keys) / q.shape[1]
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
+        return super().attend(q, k, v, mask, rng_keys) / q.shape[1]
 
 
 class StabilisesOverTheBatch(Attention):
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
-        return super().attend(q, k, v, mask, keys) / jnp.abs(jnp.where(mask[..., None, None], v, 0)).max()
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
+        return super().attend(q, k, v, mask, rng_keys) / jnp.abs(jnp.where(mask[..., None, None], v, 0)).max()
 
 
 class AveragesNothing(Attention):
     """0 / 0 for an example without tokens."""
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: Any = None) -> jax.Array:
         real = mask[..., None]
         return x + jnp.where(real, x, 0).sum(1, keepdims=True) / real.sum(1, keepdims=True)
 
@@ -77,48 +78,48 @@ class LeavesAParameterOut(Attention):
 class DependsOnTheCall(Attention):
     calls = 0
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         DependsOnTheCall.calls += 1
-        return super().attend(q, k, v, mask, keys) * DependsOnTheCall.calls
+        return super().attend(q, k, v, mask, rng_keys) * DependsOnTheCall.calls
 
 
 class DropsByNumberOfThePlace(Attention):
     """jax.random's draw for one place moves with the shape of the whole."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
-        y = super().attend(q, k, v, mask, keys)
-        if keys is None:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
+        y = super().attend(q, k, v, mask, rng_keys)
+        if rng_keys is None:
             return y
         draw = jax.vmap(lambda key, like: jax.random.bernoulli(key, 0.5, like.shape), (0, 0))
-        return jnp.where(draw(keys, y.swapaxes(1, 3)).swapaxes(1, 3), y, 0)
+        return jnp.where(draw(rng_keys, y.swapaxes(1, 3)).swapaxes(1, 3), y, 0)
 
 
 class LosesDigitsInHalfPrecision(Attention):
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         bits = 2 if v.dtype == jnp.bfloat16 else 7  # as after a subtraction of nearly equal numbers
-        return super().attend(q, k, jax.lax.reduce_precision(v, 8, bits), mask, keys)
+        return super().attend(q, k, jax.lax.reduce_precision(v, 8, bits), mask, rng_keys)
 
 
 class Returns32Bits(Attention):
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
-        return super().__call__(x, mask, keys=keys).astype(jnp.promote_types(x.dtype, jnp.float32))
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: Any = None) -> jax.Array:
+        return super().__call__(x, mask, rng_keys=rng_keys).astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class IsOfAnotherShape(Attention):
-    def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
-        return super().__call__(x, mask, keys=keys)[..., :-1]
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: Any = None) -> jax.Array:
+        return super().__call__(x, mask, rng_keys=rng_keys)[..., :-1]
 
 
 class Raises(Attention):
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         raise ValueError("no such thing")
 
 
 class Dropped(Attention):
     """Correct, and random in training."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: Any) -> jax.Array:
-        return dropout(super().attend(q, k, v, mask, keys), 0.5, keys)
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
+        return dropout(super().attend(q, k, v, mask, rng_keys), 0.5, rng_keys)
 
 
 def findings(cls: type, *only: str) -> dict[str, Finding]:
@@ -223,7 +224,7 @@ def test_a_new_process(tmp_path: Any) -> None:
         "    def __init__(self, dims, *, rngs):\n"
         "        super().__init__(dims, rngs=rngs)\n"
         "        self.draw = DRAW\n"
-        "    def attend(self, q, k, v, mask, keys):\n"
+        "    def attend(self, q, k, v, mask, rng_keys):\n"
         "        return USE * linear_attention(q, k, v, mask)\n"
     )
     for draw, use, status in (

@@ -130,10 +130,10 @@ def test_other_edited_code_makes_no_new_run(tree: Path, path: str) -> None:
 def test_a_mixer_brings_what_it_imports(tree: Path) -> None:
     before = files(tree, "s4d")
     assert before.keys() - files(tree).keys() == {"models/mixers/s4d.py", "models/convolution.py"}
-    edit(tree / "models" / "convolution.py", "import jax\n", "import jax\nfrom models import inverse\n")
+    edit(tree / "models" / "convolution.py", "import jax\n", "import jax\nfrom models import newton_schulz\n")
     after = files(tree, "s4d")
-    assert changes(before, after) == "changed: models/convolution.py; added: models/inverse.py"
-    assert changes(after, before) == "changed: models/convolution.py; removed: models/inverse.py"
+    assert changes(before, after) == "changed: models/convolution.py; added: models/newton_schulz.py"
+    assert changes(after, before) == "changed: models/convolution.py; removed: models/newton_schulz.py"
     assert changes(None, after) == "it was made before code was recorded"
 
 

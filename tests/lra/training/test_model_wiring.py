@@ -111,20 +111,20 @@ RATES = {
 
 @pytest.mark.parametrize("name", mixers.available())
 def test_a_mixer_drops_by_the_rate_that_is_meant_for_it(name: str) -> None:
-    """Rates are found in the traced program, by the thresholds with which `models.core.drop` compares its bits."""
+    """The traced program contains the thresholds of `models.dropout.hash_dropout`, which identify the rates."""
     dims = Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=32, mlp_dim=8, dropout=ATTENTION, hidden_dropout=HIDDEN)
     made = nnx.eval_shape(lambda: mixers.build(mixers.resolve(name).cls, dims, {}, nnx.Rngs(0)))
     graph, *arrays = nnx.split(made, nnx.Param, ...)
-    x, keys = jnp.ones((1, 32, 8)), jax.random.split(jax.random.key(0), 1)
+    x, rng_keys = jnp.ones((1, 32, 8)), jax.random.split(jax.random.key(0), 1)
 
-    def call(arrays: Any, keys: Any) -> jax.Array:
-        return nnx.merge(graph, *arrays)(x, jnp.ones((1, 32), bool), keys=keys)
+    def call(arrays: Any, rng_keys: Any) -> jax.Array:
+        return nnx.merge(graph, *arrays)(x, jnp.ones((1, 32), bool), rng_keys=rng_keys)
 
-    def rates(keys: Any) -> tuple[float, ...]:
-        program = str(jax.make_jaxpr(call)(arrays, keys))
+    def rates(rng_keys: Any) -> tuple[float, ...]:
+        program = str(jax.make_jaxpr(call)(arrays, rng_keys))
         return tuple(rate for rate in (ATTENTION, HIDDEN) if str(round(rate * 2**32)) in program)
 
-    assert rates(keys) == RATES[name]
+    assert rates(rng_keys) == RATES[name]
     assert rates(None) == ()
 
 
@@ -134,14 +134,14 @@ def test_every_dropout_site_has_its_rate_and_keys_of_its_own(pair: Any, monkeypa
     rates: list[float] = []
     sites: list[jax.Array] = []
 
-    def dropout(x: jax.Array, rate: float, keys: Any) -> jax.Array:
+    def dropout(x: jax.Array, rate: float, rng_keys: Any) -> jax.Array:
         rates.append(rate)
-        sites.append(jax.random.key_data(keys))
+        sites.append(jax.random.key_data(rng_keys))
         return x
 
     class Site(nnx.Module):
-        def __call__(self, x: jax.Array, mask: jax.Array, *, keys: Any = None) -> jax.Array:
-            sites.append(jax.random.key_data(keys))
+        def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: Any = None) -> jax.Array:
+            sites.append(jax.random.key_data(rng_keys))
             return x
 
     monkeypatch.setattr(encoder, "dropout", dropout)
@@ -155,9 +155,9 @@ def test_every_dropout_site_has_its_rate_and_keys_of_its_own(pair: Any, monkeypa
     ids = jnp.ones((5, 2, 4) if pair else (5, 4), jnp.int32)
 
     @jax.jit
-    def keys_of_sites(keys: jax.Array) -> list[jax.Array]:
-        nnx.merge(graph, zeros)(ids, keys=keys)
-        return [jax.random.key_data(keys), *sites]
+    def keys_of_sites(rng_keys: jax.Array) -> list[jax.Array]:
+        nnx.merge(graph, zeros)(ids, rng_keys=rng_keys)
+        return [jax.random.key_data(rng_keys), *sites]
 
     words = np.concatenate(keys_of_sites(jax.random.split(jax.random.key(3), 5)))
     assert rates == [HIDDEN] * (1 + 3 * 3)

@@ -18,11 +18,12 @@ from lra.training.batching import stack_micro_batches
 from lra.training.step_functions import StepFunctions, TrainState
 from lra.training.train_step import micro_batches, step_inputs
 from models import mixers
-from models.core import QKVAttention, state_of
+from models.core import QKVAttention
 from models.mixers.cosformer import cosformer_attention
 from models.mixers.linear import linear_attention
 from models.mixers.performer import performer_attention
 from models.mixers.softmax import softmax_attention
+from models.ops import kv_state
 from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
@@ -91,7 +92,9 @@ def test_every_product_of_training_has_the_protocols_precision(
 class WithItsOwnGradient(QKVAttention):
     """Its backward function asks for no precision, as most that are written by hand."""
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
+    ) -> jax.Array:
         @jax.custom_vjp
         def mean(v: jax.Array) -> jax.Array:
             return jnp.einsum("bj,bjhk->bhk", mask.astype(v.dtype), v)
@@ -113,7 +116,7 @@ PUBLIC: dict[str, Callable[..., jax.Array]] = {
     "linear": functools.partial(linear_attention, mask=MASK),
     "performer": functools.partial(performer_attention, mask=MASK, kernel="relu"),
     "softmax": functools.partial(softmax_attention, mask=MASK),
-    "state_of": lambda q, k, v: state_of(k, v) + q.sum(),
+    "kv_state": lambda q, k, v: kv_state(k, v) + q.sum(),
 }
 
 

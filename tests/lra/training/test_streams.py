@@ -17,7 +17,7 @@ from lra.training.device_dataset import DeviceDataset
 from lra.training.step_functions import StepFunctions, TrainState, seed_keys
 from lra.training.train_step import gradient, micro_batches, step_inputs
 from models import mixers
-from models.core import attention_dropout, dropout, fold
+from models.dropout import attention_dropout, dropout, fold_in_keys
 from tasks.core import Split
 from tasks.listops import CARD
 from tests.lra import recording
@@ -102,7 +102,7 @@ def test_one_rate_alone_makes_a_training_random(examples: DeviceDataset, rate: s
 
 def test_masks_differ_by_example_head_row_site_and_kind() -> None:
     keys = jax.random.split(jax.random.key(0), 3)
-    sites = [fold(keys, site) for site in range(3)]
+    sites = [fold_in_keys(keys, site) for site in range(3)]
     weights = jnp.ones((3, 2, 4, 64))  # examples, heads, rows, places
     masks = [attention_dropout(weights, 0.5, site) for site in sites]
     masks += [dropout(jnp.ones((3, 8, 64)), 0.5, site) for site in (keys, *sites)]

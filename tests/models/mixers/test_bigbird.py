@@ -18,8 +18,8 @@ H, K = 2, 3
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=96, mlp_dim=24)
 
 
-def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-    return jax.jit(lambda x, mask, keys: mixer(x, mask, keys=keys))(x, mask, keys)
+def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | None = None) -> jax.Array:
+    return jax.jit(lambda x, mask, rng_keys: mixer(x, mask, rng_keys=rng_keys))(x, mask, rng_keys)
 
 
 def pattern(length: int, real: int, plan: np.ndarray, size: int) -> np.ndarray:
@@ -131,9 +131,9 @@ def test_forms_of_the_reference_suite() -> None:
     assert official.plan[...][17:].max() == 15  # 16 blocks of 64
     assert default.plan[...].max() == 61
     x, mask = jax.random.normal(jax.random.key(0), (1, 70, 12)), jnp.ones((1, 70), bool)
-    keys = jax.random.split(jax.random.key(1), 1)
-    np.testing.assert_array_equal(run(official, x, mask, keys), run(official, x, mask))
-    assert (run(default, x, mask, keys) != run(default, x, mask)).any()
+    rng_keys = jax.random.split(jax.random.key(1), 1)
+    np.testing.assert_array_equal(run(official, x, mask, rng_keys), run(official, x, mask))
+    assert (run(default, x, mask, rng_keys) != run(default, x, mask)).any()
 
 
 def test_no_array_of_length_by_length() -> None:

@@ -84,9 +84,9 @@ def test_a_dropped_weight_does_not_move_with_padding(layout: Literal["local", "l
     x = jax.random.normal(jax.random.key(1), (2, 23, 8))
 
     @jax.jit
-    def results(keys: jax.Array | None) -> list[jax.Array]:
+    def results(rng_keys: jax.Array | None) -> list[jax.Array]:
         masks = [jnp.arange(length)[None, :] < jnp.array([9, 8])[:, None] for length in (23, 9)]
-        return [mixer(x[:, : mask.shape[1]], mask, keys=keys)[:, :8] for mask in masks]
+        return [mixer(x[:, : mask.shape[1]], mask, rng_keys=rng_keys)[:, :8] for mask in masks]
 
     wide, short = results(jax.random.split(jax.random.key(2), 2))
     np.testing.assert_allclose(wide, short, atol=1e-6)

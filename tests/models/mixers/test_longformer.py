@@ -18,8 +18,8 @@ B, H, K = 2, 2, 3
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24)
 
 
-def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-    return jax.jit(lambda x, mask, keys: mixer(x, mask, keys=keys))(x, mask, keys)
+def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | None = None) -> jax.Array:
+    return jax.jit(lambda x, mask, rng_keys: mixer(x, mask, rng_keys=rng_keys))(x, mask, rng_keys)
 
 
 def pattern(length: int, left: int, right: int, num_global: int) -> np.ndarray:
@@ -139,12 +139,12 @@ def test_padding_changes_nothing_in_blocks(training: bool) -> None:
     """The contract's sizes are all within the default window."""
     mixer = Longformer(dataclasses.replace(DIMS, dropout=0.4), window=6, num_global=2, rngs=nnx.Rngs(0))
     wide, _ = tokens(40, (23, 9, 1))
-    keys = jax.random.split(jax.random.key(1), 3) if training else None
+    rng_keys = jax.random.split(jax.random.key(1), 3) if training else None
 
     @jax.jit
     def step(x: jax.Array, mask: jax.Array) -> Any:
         def loss(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = jnp.where(mask[..., None], mixer(x, mask, keys=keys), 0)
+            y = jnp.where(mask[..., None], mixer(x, mask, rng_keys=rng_keys), 0)
             return (y**2).sum(), y
 
         return jax.grad(loss, has_aux=True)(x)

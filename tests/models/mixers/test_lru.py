@@ -139,7 +139,7 @@ def test_rates_sizes_and_dropout() -> None:
     n, d = 5, 6
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 3 * n + 4 * n * d + d + 2 * (d * d + d)
     x, mask = jax.random.normal(jax.random.key(0), (1, 9, 6)), jnp.ones((1, 9), bool)
-    apply = jax.jit(lambda keys: layer(x, mask, keys=keys))
+    apply = jax.jit(lambda rng_keys: layer(x, mask, rng_keys=rng_keys))
     assert (apply(jax.random.split(jax.random.key(0), 1)) != apply(None)).mean() > 0.9
 
 

@@ -152,22 +152,22 @@ def test_padding_changes_nothing_in_chunks_with_dropout() -> None:
     dims = dataclasses.replace(DIMS, dropout=0.4, hidden_dropout=0.3)
     layer = Mega(dims, attention="laplace", norm="post", chunk=6, ema="code", taps=5, rngs=nnx.Rngs(0))
     graph, params = nnx.split(loud(layer))
-    keys = jax.random.split(jax.random.key(2), 3)
+    rng_keys = jax.random.split(jax.random.key(2), 3)
     x = jax.random.normal(jax.random.key(1), (3, 20, 6))
 
     @jax.jit
-    def run(params: nnx.State, x: jax.Array, keys: jax.Array) -> Any:
+    def run(params: nnx.State, x: jax.Array, rng_keys: jax.Array) -> Any:
         mask = jnp.arange(x.shape[1])[None] < jnp.array(LENGTHS)[:, None]
 
         def loss(params: nnx.State, x: jax.Array) -> Any:
-            y = jnp.where(mask[..., None], nnx.merge(graph, params)(x, mask, keys=keys), 0)
+            y = jnp.where(mask[..., None], nnx.merge(graph, params)(x, mask, rng_keys=rng_keys), 0)
             return (y**3).sum(), y
 
         (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
         return y, *gradients
 
-    y, of_params, of_x = run(params, x[:, :13], keys)  # 13: two chunks and a bit
-    other, other_of_params, other_of_x = run(params, x.at[0, 13:].set(50.0), keys)
+    y, of_params, of_x = run(params, x[:, :13], rng_keys)  # 13: two chunks and a bit
+    other, other_of_params, other_of_x = run(params, x.at[0, 13:].set(50.0), rng_keys)
     np.testing.assert_allclose(other[:, :13], y, atol=1e-5)
     np.testing.assert_allclose(other_of_x[:, :13], of_x, atol=1e-4 * np.abs(of_x).max())
     assert (other_of_x[:, 13:] == 0).all()

@@ -126,8 +126,8 @@ def test_the_official_form() -> None:
     assert given == OFFICIAL
     mixer = Nystromformer(dataclasses.replace(DIMS, dtype=jnp.float64), **given, rngs=nnx.Rngs(0))
     q, k, v, mask = inputs()
-    keys = jax.random.split(jax.random.key(0), B)
-    got = jax.jit(mixer.attend)(q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2), mask, keys)
+    rng_keys = jax.random.split(jax.random.key(0), B)
+    got = jax.jit(mixer.attend)(q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2), mask, rng_keys)
     assert mixer.taps is not None
     for b, n in enumerate(LENGTHS):
         for h in range(H):
@@ -139,25 +139,25 @@ def test_the_official_form() -> None:
 def test_dropout_and_filter_are_options() -> None:
     x = jax.random.normal(jax.random.key(0), (B, L, DIMS.d_model))
     _, _, _, mask = inputs()
-    keys = jax.random.split(jax.random.key(1), B)
+    rng_keys = jax.random.split(jax.random.key(1), B)
     mixer = Nystromformer(DIMS, landmarks=8, rngs=nnx.Rngs(0))
     bare = Nystromformer(DIMS, landmarks=8, taps=None, drop_weights=False, rngs=nnx.Rngs(0))
-    (y, dropped), (plain, kept) = (run(m, x, mask, keys) for m in (mixer, bare))
+    (y, dropped), (plain, kept) = (run(m, x, mask, rng_keys) for m in (mixer, bare))
     assert jnp.abs(dropped - y).max() > 1e-2
     np.testing.assert_allclose(kept, plain, atol=1e-6)
     assert mixer.taps is not None
     mixer.taps[...] = jnp.zeros_like(mixer.taps[...])
-    np.testing.assert_allclose(run(mixer, x, mask, keys)[0], plain, atol=1e-6)
+    np.testing.assert_allclose(run(mixer, x, mask, rng_keys)[0], plain, atol=1e-6)
 
 
-def run(mixer: Nystromformer, x: jax.Array, mask: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+def run(mixer: Nystromformer, x: jax.Array, mask: jax.Array, rng_keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     """In evaluation, in training."""
     graph, state = nnx.split(mixer)
 
     @jax.jit
     def both(state: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         made = nnx.merge(graph, state)
-        return made(x, mask), made(x, mask, keys=keys)
+        return made(x, mask), made(x, mask, rng_keys=rng_keys)
 
     return both(state, x)
 

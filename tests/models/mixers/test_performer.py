@@ -125,18 +125,18 @@ def test_long_vectors_do_not_overflow_or_vanish() -> None:
 
 def test_features_are_drawn_once_or_fresh_while_training() -> None:
     x = jax.random.normal(jax.random.key(3), (2, 20, 12))
-    mask, keys = jnp.ones((2, 20), bool), jax.random.split(jax.random.key(1), 4)
+    mask, rng_keys = jnp.ones((2, 20), bool), jax.random.split(jax.random.key(1), 4)
     mixer = Performer(DIMS, rngs=nnx.Rngs(0))
     assert mixer.w is not None
     assert mixer.w[...].shape == (16, 8)  # 8 ln 8 = 16.6
-    run = jax.jit(lambda x, keys=None: mixer(x, mask[: len(x)], keys=keys))
-    np.testing.assert_array_equal(run(x), run(x, keys[:2]))
+    run = jax.jit(lambda x, rng_keys=None: mixer(x, mask[: len(x)], rng_keys=rng_keys))
+    np.testing.assert_array_equal(run(x), run(x, rng_keys[:2]))
     redrawn = Performer(DIMS, redraw=True, rngs=nnx.Rngs(0))
-    fresh = jax.jit(lambda x, keys=None: redrawn(x, mask[: len(x)], keys=keys))
+    fresh = jax.jit(lambda x, rng_keys=None: redrawn(x, mask[: len(x)], rng_keys=rng_keys))
     np.testing.assert_array_equal(fresh(x), run(x))
-    y = fresh(x, keys[:2])
-    assert (y != fresh(x, keys[2:])).any()
-    np.testing.assert_allclose(fresh(x[1:], keys[1:2])[0], y[1], rtol=1e-4, atol=1e-5)
+    y = fresh(x, rng_keys[:2])
+    assert (y != fresh(x, rng_keys[2:])).any()
+    np.testing.assert_allclose(fresh(x[1:], rng_keys[1:2])[0], y[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_reference_suite_default_has_nothing_random() -> None:

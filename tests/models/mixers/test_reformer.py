@@ -155,12 +155,12 @@ def test_more_rounds_come_closer_to_dense_attention() -> None:
 def test_padding_and_batch_change_nothing(options: dict[str, Any], training: bool) -> None:
     graph, params, rest = nnx.split(Reformer(DIMS, **options, rngs=nnx.Rngs(0)), nnx.Param, Buffer)
     wide = jax.random.normal(jax.random.key(3), (3, DIMS.max_len, DIMS.d_model))
-    keys = jax.random.split(jax.random.key(11), 3) if training else None
+    rng_keys = jax.random.split(jax.random.key(11), 3) if training else None
 
     @jax.jit
-    def run(x: jax.Array, mask: jax.Array, keys: jax.Array | None) -> Any:
+    def run(x: jax.Array, mask: jax.Array, rng_keys: jax.Array | None) -> Any:
         def loss(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = jnp.where(mask[..., None], nnx.merge(graph, params, rest)(x, mask, keys=keys), 0)
+            y = jnp.where(mask[..., None], nnx.merge(graph, params, rest)(x, mask, rng_keys=rng_keys), 0)
             return (y**2 * jnp.linspace(0.5, 1.5, DIMS.d_model)[None, None]).sum(), y
 
         (_, y), (of_params, of_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
@@ -168,17 +168,17 @@ def test_padding_and_batch_change_nothing(options: dict[str, Any], training: boo
 
     mask = jnp.arange(DIMS.max_len)[None] < jnp.array(LENGTHS)[:, None]
     x, short = wide[:, :23], mask[:, :23]
-    y, of_x, of_params = run(x, short, keys)
+    y, of_x, of_params = run(x, short, rng_keys)
     assert all((leaf != 0).any() and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(of_params))
     assert (jnp.where(short[..., None], 0, of_x) == 0).all()
-    other = run(jnp.where(short[..., None], x, 1e3 * jnp.cos(x)), short, keys)
+    other = run(jnp.where(short[..., None], x, 1e3 * jnp.cos(x)), short, rng_keys)
     jax.tree.map(np.testing.assert_array_equal, other, (y, of_x, of_params))
-    more, more_of_x, more_of_params = run(wide, mask, keys)
+    more, more_of_x, more_of_params = run(wide, mask, rng_keys)
     got, want = (more[:, :23], more_of_x[:, :23], more_of_params), (y, of_x, of_params)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, want)
-    alone = run(wide[1:2], mask[1:2], None if keys is None else keys[1:2])
+    alone = run(wide[1:2], mask[1:2], None if rng_keys is None else rng_keys[1:2])
     np.testing.assert_allclose(alone[0][0, :9], y[1, :9], rtol=1e-9, atol=1e-10)
-    empty = run(x, short & jnp.array([[True], [False], [True]]), keys)
+    empty = run(x, short & jnp.array([[True], [False], [True]]), rng_keys)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(empty))
     np.testing.assert_allclose(empty[0][0], y[0], rtol=1e-9, atol=1e-10)
 
@@ -186,16 +186,16 @@ def test_padding_and_batch_change_nothing(options: dict[str, Any], training: boo
 def test_rotations_are_fresh_while_training_and_fixed_in_evaluation() -> None:
     dims = Dims(d_model=12, num_heads=2, qkv_dim=8, max_len=30, mlp_dim=24)
     x = jax.random.normal(jax.random.key(3), (1, 30, 12))
-    mask, keys = jnp.ones((1, 30), bool), jax.random.split(jax.random.key(1), 2)
+    mask, rng_keys = jnp.ones((1, 30), bool), jax.random.split(jax.random.key(1), 2)
     mixer = Reformer(dims, chunk=4, rngs=nnx.Rngs(0))
     assert mixer.rotations[...].shape == (1, 2, 4, 8)
-    run = jax.jit(lambda keys=None: mixer(x, mask, keys=keys))
-    first, second, evaluation = run(keys[:1]), run(keys[1:]), run()
+    run = jax.jit(lambda rng_keys=None: mixer(x, mask, rng_keys=rng_keys))
+    first, second, evaluation = run(rng_keys[:1]), run(rng_keys[1:]), run()
     assert (first != second).any()
     assert (first != evaluation).any()
     official = Reformer(dims, official=True, rngs=nnx.Rngs(0))
-    fixed = jax.jit(lambda keys=None: official(x, mask, keys=keys))
-    np.testing.assert_array_equal(fixed(keys[:1]), fixed())
+    fixed = jax.jit(lambda rng_keys=None: official(x, mask, rng_keys=rng_keys))
+    np.testing.assert_array_equal(fixed(rng_keys[:1]), fixed())
     other = Reformer(dims, official=True, rngs=nnx.Rngs(5))
     np.testing.assert_array_equal(other.rotations[...], official.rotations[...])
     np.testing.assert_array_equal(*other.rotations[...].swapaxes(0, 1))

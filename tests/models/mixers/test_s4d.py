@@ -181,7 +181,7 @@ def test_one_direction_does_not_see_the_future() -> None:
 def test_dropout_in_the_layer_is_the_protocols() -> None:
     layer = S4D(Dims(6, 2, 6, 40, 12, hidden_dropout=0.5), rngs=nnx.Rngs(0))
     x, mask = jax.random.normal(jax.random.key(0), (1, 9, 6)), jnp.ones((1, 9), bool)
-    apply = jax.jit(lambda keys: layer(x, mask, keys=keys))
+    apply = jax.jit(lambda rng_keys: layer(x, mask, rng_keys=rng_keys))
     assert (apply(jax.random.split(jax.random.key(0), 1)) != apply(None)).mean() > 0.9
 
 

@@ -91,11 +91,11 @@ def test_a_padded_slot_weighs_by_what_is_real() -> None:
     s = jnp.broadcast_to(jnp.array([[0.5, 0.5], [0.5, 0.5]])[None, None], (1, 2, 2, 2))
     q, k, v, mask = (cut(x[1:, :10], SIZE) for x in (q, k, v, mask))
     got = sorted_attention(q, k, v, mask, s, 0.0, None)[0, 0, 0, 0]
-    keys = [(k[0, :, t, 0].mean(0), v[0, :, t, 0].mean(0), 1.0) for t in range(3)]
-    keys += [(k[0, 0, t, 0], v[0, 0, t, 0], 0.5) for t in (3, 4)]
-    keys += [(k[0, 0, t, 0], v[0, 0, t, 0], 1.0) for t in range(5)]
-    weights = np.array([share * np.exp(q[0, 0, 0, 0] @ key / 2) for key, _, share in keys])
-    np.testing.assert_allclose(got, weights / weights.sum() @ np.array([value for _, value, _ in keys]), atol=1e-6)
+    entries = [(k[0, :, t, 0].mean(0), v[0, :, t, 0].mean(0), 1.0) for t in range(3)]
+    entries += [(k[0, 0, t, 0], v[0, 0, t, 0], 0.5) for t in (3, 4)]
+    entries += [(k[0, 0, t, 0], v[0, 0, t, 0], 1.0) for t in range(5)]
+    weights = np.array([share * np.exp(q[0, 0, 0, 0] @ key / 2) for key, _, share in entries])
+    np.testing.assert_allclose(got, weights / weights.sum() @ np.array([value for _, value, _ in entries]), atol=1e-6)
 
 
 def test_one_block_is_softmax() -> None:
@@ -127,13 +127,13 @@ def test_draws_and_gradients_do_not_move_with_padding(form: Literal["paper", "lr
     mixer = Sinkhorn(dataclasses.replace(DIMS, dropout=0.4), form=form, rngs=nnx.Rngs(0))
     graph, params = nnx.split(mixer)
     x = jax.random.normal(jax.random.key(1), (3, 20, 8))
-    keys = jax.random.split(jax.random.key(2), 3)
+    rng_keys = jax.random.split(jax.random.key(2), 3)
     results = []
     for length in (20, 13):
         mask = jnp.arange(length)[None, :] < jnp.array([13, 4, 0])[:, None]
 
         def loss(params: nnx.State, x: jax.Array, mask: jax.Array = mask) -> jax.Array:
-            return (jnp.where(mask[..., None], nnx.merge(graph, params)(x, mask, keys=keys), 0) ** 2).sum()
+            return (jnp.where(mask[..., None], nnx.merge(graph, params)(x, mask, rng_keys=rng_keys), 0) ** 2).sum()
 
         value, (of_params, of_x) = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x[:, :length])
         assert (jnp.where(mask[..., None], 0, of_x) == 0).all()
@@ -146,8 +146,8 @@ def test_draws_and_gradients_do_not_move_with_padding(form: Literal["paper", "lr
 def test_noise_is_of_training_only() -> None:
     mixer = Sinkhorn(DIMS, rngs=nnx.Rngs(0))
     x, mask = jax.random.normal(jax.random.key(1), (1, 20, 8)), jnp.ones((1, 20), bool)
-    keys = jax.random.split(jax.random.key(2), 2)
-    first, second, without = jax.jit(lambda: [mixer(x, mask, keys=k) for k in (keys[:1], keys[1:], None)])()
+    rng_keys = jax.random.split(jax.random.key(2), 2)
+    first, second, without = jax.jit(lambda: [mixer(x, mask, rng_keys=k) for k in (rng_keys[:1], rng_keys[1:], None)])()
     assert (first != second).any()
     assert (first != without).any()
 

@@ -48,8 +48,8 @@ def test_kernelized_equals_its_definition() -> None:
     attend = jax.jit(mixer.attend)
     y = attend(q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2), mask, None).swapaxes(1, 2)
     np.testing.assert_allclose(real(y, mask), kernelized(q, k, v), rtol=1e-9, atol=1e-11)
-    keys = jax.random.split(jax.random.key(0), B)
-    dropped = attend(q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2), mask, keys).swapaxes(1, 2)
+    rng_keys = jax.random.split(jax.random.key(0), B)
+    dropped = attend(q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2), mask, rng_keys).swapaxes(1, 2)
     assert jnp.abs(dropped - y).max() > 0.1
 
 
@@ -137,16 +137,18 @@ def test_landmarks_are_fresh_per_example_in_training_and_fixed_in_evaluation() -
     assert [leaf.shape for leaf in jax.tree.leaves(nnx.state(mixer, Buffer))] == [(4,)]
     y = run(mixer, x, mask)
     assert (y[0] == y[1]).all()
-    keys = jax.random.split(jax.random.key(1), B)
-    trained = run(mixer, x, mask, keys)
+    rng_keys = jax.random.split(jax.random.key(1), B)
+    trained = run(mixer, x, mask, rng_keys)
     assert all((a != b).any() for a, b in ((trained[0], trained[1]), (trained[0], y[0])))
-    assert (run(Skyformer(DIMS, features=4, rngs=nnx.Rngs(0)), x, mask, keys) == trained).all()  # nothing is dropped
+    assert (
+        run(Skyformer(DIMS, features=4, rngs=nnx.Rngs(0)), x, mask, rng_keys) == trained
+    ).all()  # nothing is dropped
     assert Skyformer(DIMS, rngs=nnx.Rngs(0)).fractions.shape == (2 * DIMS.max_len,)
 
 
-def run(mixer: Skyformer, x: jax.Array, mask: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+def run(mixer: Skyformer, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | None = None) -> jax.Array:
     graph, state = nnx.split(mixer)
-    return jax.jit(lambda state, x: nnx.merge(graph, state)(x, mask, keys=keys))(state, x)
+    return jax.jit(lambda state, x: nnx.merge(graph, state)(x, mask, rng_keys=rng_keys))(state, x)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
-from models.core import attention_dropout
+from models.dropout import attention_dropout
 from models.mixers import softmax
 from models.mixers.softmax import BLOCK, softmax_attention
 from tests.models.mixers.reference import dense, dense_weights, values_and_gradients
@@ -29,7 +29,7 @@ def arrays(lq: int, lk: int, dtype: type = np.float64) -> tuple[jax.Array, ...]:
     return 2 * q, 2 * k, v, dy, jnp.asarray(np.arange(lk)[None] < np.array([[lk], [lk - 7], [1]]))
 
 
-def keys() -> jax.Array:
+def rng_keys() -> jax.Array:
     return jax.random.split(jax.random.key(4), B)
 
 
@@ -48,12 +48,12 @@ def whole(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arra
 
 
 def whole_dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    weights = attention_dropout(dense_weights(q, k, mask[:, None, None]), RATE, keys())
+    weights = attention_dropout(dense_weights(q, k, mask[:, None, None]), RATE, rng_keys())
     return jnp.einsum("bhij,bjhv->bihv", weights, v)
 
 
 def dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: int = 16) -> jax.Array:
-    return softmax_attention(q, k, v, mask, dropout_rate=RATE, keys=keys(), block=block)
+    return softmax_attention(q, k, v, mask, dropout_rate=RATE, rng_keys=rng_keys(), block=block)
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_inside_other_transformations() -> None:
     def each(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
         def one(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, key: jax.Array) -> jax.Array:
             four = (x[None] for x in (q, k, v, mask))
-            return softmax_attention(*four, dropout_rate=RATE, keys=key[None], block=16)[0]
+            return softmax_attention(*four, dropout_rate=RATE, rng_keys=key[None], block=16)[0]
 
-        return jax.vmap(one)(q, k, v, mask, keys())
+        return jax.vmap(one)(q, k, v, mask, rng_keys())
 
     assert_equal(each, dropped, 40, 40)
     assert_equal(jax.checkpoint(dropped), dropped, 40, 40)
@@ -195,7 +195,7 @@ def test_memory_is_linear(rate: float) -> None:
         mask, key = jnp.ones((1, length), bool), jax.random.split(jax.random.key(0), 1)
 
         def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            return softmax_attention(q, k, v, mask, dropout_rate=rate, keys=key)
+            return softmax_attention(q, k, v, mask, dropout_rate=rate, rng_keys=key)
 
         x = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
         compiled = jax.jit(lambda x, dy: jax.vjp(attend, x, x, x)[1](dy)).lower(x, x).compile()

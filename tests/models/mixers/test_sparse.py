@@ -88,9 +88,9 @@ def test_a_dropped_weight_does_not_move_with_padding(options: dict[str, Any]) ->
     x = jax.random.normal(jax.random.key(1), (2, LENGTH, 8))
 
     @jax.jit
-    def results(keys: jax.Array | None) -> list[jax.Array]:
+    def results(rng_keys: jax.Array | None) -> list[jax.Array]:
         masks = [jnp.arange(length)[None, :] < jnp.array([14, 1])[:, None] for length in (LENGTH, 14)]
-        pairs = [(mask, mixer(x[:, : mask.shape[1]], mask, keys=keys)) for mask in masks]
+        pairs = [(mask, mixer(x[:, : mask.shape[1]], mask, rng_keys=rng_keys)) for mask in masks]
         return [jnp.where(mask[..., None], y, 0)[:, :14] for mask, y in pairs]
 
     wide, short = results(jax.random.split(jax.random.key(2), 2))

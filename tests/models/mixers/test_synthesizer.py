@@ -89,19 +89,19 @@ def test_padding_changes_nothing_and_every_parameter_learns(mode: str, dot_produ
     graph, params, rest = nnx.split(mixer, nnx.Param, ...)
     x, mask = inputs()
     wide, wide_mask = inputs(20)
-    keys = jax.random.split(jax.random.key(2), 2)
+    rng_keys = jax.random.split(jax.random.key(2), 2)
 
     @jax.jit
-    def run(params: nnx.State, x: jax.Array, mask: jax.Array, keys: jax.Array) -> Any:
+    def run(params: nnx.State, x: jax.Array, mask: jax.Array, rng_keys: jax.Array) -> Any:
         def loss(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = jnp.where(mask[..., None], nnx.merge(graph, params, rest)(x, mask, keys=keys), 0)
+            y = jnp.where(mask[..., None], nnx.merge(graph, params, rest)(x, mask, rng_keys=rng_keys), 0)
             return (y**2).sum(), y
 
         (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
         return y, *gradients
 
-    y, of_params, of_x = run(params, x, mask, keys)
-    wide_y, wide_of_params, wide_of_x = run(params, jnp.where(wide_mask[..., None], wide, 1e3), wide_mask, keys)
+    y, of_params, of_x = run(params, x, mask, rng_keys)
+    wide_y, wide_of_params, wide_of_x = run(params, jnp.where(wide_mask[..., None], wide, 1e3), wide_mask, rng_keys)
     for got, want in ((wide_y, y), (wide_of_x, of_x)):
         np.testing.assert_allclose(got[:, :9], want, rtol=1e-4, atol=1e-5 * float(jnp.abs(want).max()))
         assert (jnp.where(wide_mask[..., None], 0, got) == 0).all()

@@ -1,3 +1,5 @@
+"""The iterative pseudo-inverse against numpy's inverse and pseudo-inverse."""
+
 from __future__ import annotations
 
 import jax
@@ -5,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import inverse
+from models import newton_schulz
 
-iterative_inverse = jax.jit(inverse.iterative_inverse, static_argnums=1)
+iterative_inverse = jax.jit(newton_schulz.iterative_inverse, static_argnums=1)
 
 
 @pytest.mark.usefixtures("x64")
@@ -21,7 +23,7 @@ def test_converges_to_the_pseudo_inverse() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_gradient_is_that_of_the_inverse() -> None:
+def test_gradient_equals_that_of_the_inverse() -> None:
     rng = np.random.default_rng(1)
     a, probe = (jnp.asarray(rng.normal(size=(2, 5, 5))) for _ in range(2))
     got = jax.grad(lambda a: (iterative_inverse(a, 20) * probe).sum())(a)
@@ -29,7 +31,7 @@ def test_the_gradient_is_that_of_the_inverse() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-9)
 
 
-def test_six_steps_invert_what_is_above_3_percent_and_leave_out_what_is_far_below() -> None:
+def test_six_steps_invert_singular_values_above_3_percent_and_suppress_small_ones() -> None:
     values = np.array([1, 0.3, 0.1, 0.05, 0.03, 1e-3], np.float32)
     product = np.diagonal(iterative_inverse(jnp.diag(values))) * values
     np.testing.assert_allclose(product[:3], 1, atol=1e-3)
@@ -40,17 +42,17 @@ def test_six_steps_invert_what_is_above_3_percent_and_leave_out_what_is_far_belo
     assert (further[3:] < product[3:]).all()
 
 
-def test_a_matrix_does_not_see_the_others() -> None:
+def test_matrices_of_a_batch_are_independent() -> None:
     a = jax.random.uniform(jax.random.key(0), (3, 6, 6))
     both = iterative_inverse(a * jnp.array([1.0, 1e4, 1e-4])[:, None, None])
     np.testing.assert_allclose(both[0], iterative_inverse(a[0]), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(both[1] * 1e4, iterative_inverse(a[1]), rtol=1e-4, atol=1e-4)
 
 
-def test_a_block_of_identity_stays_apart() -> None:
+def test_an_identity_block_does_not_affect_the_other_block() -> None:
     a = jax.nn.softmax(jax.random.normal(jax.random.key(0), (5, 5)))
-    wide = jnp.eye(8).at[:5, :5].set(a)
-    got, alone = iterative_inverse(wide), iterative_inverse(a)
-    np.testing.assert_allclose(got[:5, :5], alone, rtol=1e-5, atol=1e-5)
+    padded = jnp.eye(8).at[:5, :5].set(a)
+    got, separate = iterative_inverse(padded), iterative_inverse(a)
+    np.testing.assert_allclose(got[:5, :5], separate, rtol=1e-5, atol=1e-5)
     assert (got[5:, :5] == 0).all()
     assert (got[:5, 5:] == 0).all()

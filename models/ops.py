@@ -1,0 +1,109 @@
+"""Array operations shared by mixers and encoder: masks, attention scores, masked softmax, key-value state, GELU."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def boolean_mask(mask: jax.Array) -> jax.Array:
+    """Return a mask of any shape as booleans.
+
+    Args:
+      mask: bool, True = real token, or integers 1 and 0
+
+    Raises:
+      ValueError: the mask has another dtype, or contains integers other than 0 and 1. Floats are refused because an
+        additive mask of 0 and -1e9 would be read as its opposite. The values of a traced mask are not known and
+        not checked.
+    """
+    if mask.dtype == bool:
+        return mask
+    if not jnp.issubdtype(mask.dtype, jnp.integer):
+        raise ValueError(f"a mask must be bool (True = real token) or integers 0 and 1, not {mask.dtype}")
+    if not isinstance(mask, jax.core.Tracer) and not np.isin(np.asarray(mask), (0, 1)).all():
+        raise ValueError(f"a mask of integers must contain only 0 and 1; this {mask.dtype} mask has other values")
+    return mask.astype(bool)
+
+
+def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
+    """Compute q . k / sqrt(K) by an einsum, where K is the last axis of q; accumulate in at least float32."""
+    accum_dtype = jnp.promote_types(q.dtype, jnp.float32)
+    return jnp.einsum(equation, q, k, preferred_element_type=accum_dtype) / math.sqrt(q.shape[-1])
+
+
+def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Array:
+    """Compute softmax over the entries where `mask` is True, in at least float32.
+
+    Args:
+      logits: of any shape
+      mask:   bool or integers 0 and 1, broadcastable to logits
+
+    Returns:
+      Weights of the shape of logits. Where no entry along `axis` is True, weights and gradients are zero.
+    """
+    mask = boolean_mask(mask)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis)
+    return jnp.where(mask, weights, 0)
+
+
+def matmul_precision() -> Any:
+    """Return the current `jax.default_matmul_precision`, for the backward function of a `jax.custom_vjp`.
+
+    JAX traces the backward function only when it transposes the program. The caller's context may have ended by
+    then, so a custom gradient has to store the precision in the forward pass.
+    """
+    return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined, unused-ignore]
+
+
+def kv_state(k: jax.Array, v: jax.Array) -> jax.Array:
+    """Compute sum_j k_j v_j^T, the state of linear attention.
+
+    The custom gradient avoids an intermediate array [B, H, K, L], whose transposition costs more than the product
+    on a CPU. It uses the matmul precision of the forward pass.
+
+    Args:
+      k: [B, H, L, K]
+      v: [B, H, L, V]
+
+    Returns:
+      [B, H, K, V]
+    """
+    return _kv_state(matmul_precision(), k, v)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _kv_state(precision: Any, k: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.einsum("bhjk,bhjv->bhkv", k, v, precision=precision)
+
+
+def _kv_state_forward(precision: Any, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _kv_state(precision, k, v), (k, v)
+
+
+def _kv_state_backward(
+    precision: Any, residuals: tuple[jax.Array, jax.Array], d_state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    k, v = residuals
+    return (
+        jnp.einsum("bhjv,bhkv->bhjk", v, d_state, precision=precision),
+        jnp.einsum("bhjk,bhkv->bhjv", k, d_state, precision=precision),
+    )
+
+
+_kv_state.defvjp(_kv_state_forward, _kv_state_backward)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Compute the exact GELU by erf in at least float32, within 1e-6.
+
+    `jax.nn.gelu` uses erfc, which takes twice as long on a CPU; it is more precise only where GELU tends to zero.
+    """
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * y * (1 + jax.lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
