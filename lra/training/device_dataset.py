@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import PartitionSpec, Sharding
 
 from lra.training.batching import choose_buckets
 from tasks.core import Split
@@ -99,19 +99,22 @@ def put_split(split: Split, max_len: int, sharding: Sharding) -> DeviceSplit:
     return DeviceSplit(**jax.device_put(arrays, sharding))
 
 
-def gather(split: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:
+def gather(split: DeviceSplit, indices: jax.Array, bucket: int, length_shards: int = 1) -> tuple[jax.Array, jax.Array]:
     """Return token ids int32 [m, bucket] or [m, 2, bucket], and labels int32 [m].
 
-    A token id is a byte + 1; 0 is padding.
+    A token id is a byte + 1; 0 is padding. With several `length_shards`, positions are padded to a multiple of them and
+    sharded along the mesh axis "length".
     """
     documents = split.items[indices]
-    position = jnp.arange(bucket)
+    length = -(-bucket // length_shards) * length_shards
+    position = jnp.arange(length)
     if split.data.ndim == 2:
-        document_rows = split.data[documents][..., :bucket]
-        document_bytes = jnp.pad(
-            document_rows, [(0, 0)] * (document_rows.ndim - 1) + [(0, bucket - document_rows.shape[-1])]
-        )
+        rows = split.data[documents][..., :length]
+        document_bytes = jnp.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, length - rows.shape[-1])])
     else:
         document_bytes = split.data[split.starts[documents][..., None] + position]
     real = position < split.lengths[documents][..., None]
-    return jnp.where(real, document_bytes.astype(jnp.int32) + 1, 0), split.labels[indices]
+    ids = jnp.where(real, document_bytes.astype(jnp.int32) + 1, 0)
+    if length_shards > 1:
+        ids = jax.lax.with_sharding_constraint(ids, PartitionSpec(*[None] * (ids.ndim - 1), "length"))
+    return ids, split.labels[indices]

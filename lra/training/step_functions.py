@@ -157,15 +157,6 @@ class StepFunctions:
 
         return TrainState(0, *jax.jit(arrays, out_shardings=self.replicated)(self._init_key))
 
-    def _gather(self, data: DeviceSplit, indices: jax.Array, bucket: int) -> tuple[jax.Array, jax.Array]:
-        """Return `gather`'s token ids and labels, with positions sharded along "length" if it has several devices."""
-        shards = self.mesh.shape["length"]
-        if shards == 1:
-            return gather(data, indices, bucket)
-        ids, labels = gather(data, indices, -(-bucket // shards) * shards)
-        along_length = PartitionSpec(*[None] * (ids.ndim - 1), "length")
-        return jax.lax.with_sharding_constraint(ids, along_length), labels
-
     def _zero_gradients(self, params: PyTree) -> GradientAccumulator:
         def zeros(shape: tuple[int, ...]) -> jax.Array:
             return jnp.zeros((self.devices, *shape))
@@ -183,7 +174,7 @@ class StepFunctions:
 
         def add_one(n: jax.Array, accumulator: GradientAccumulator) -> GradientAccumulator:
             indices, batch_positions, weights = stack.indices[n], stack.batch_positions[n], stack.weights[n]
-            ids, labels = self._gather(inputs.data, indices, bucket)
+            ids, labels = gather(inputs.data, indices, bucket, self.config.train.length_shards)
             rng_keys = None
             if self.config.model.dropout or self.config.model.attention_dropout:
                 step_key = jax.random.fold_in(inputs.dropout_key, inputs.step)
@@ -249,7 +240,7 @@ class StepFunctions:
         self, params: PyTree, buffers: PyTree, data: DeviceSplit, indices: jax.Array, *, bucket: int
     ) -> tuple[jax.Array, jax.Array]:
         """Return predicted classes int32 [m] and losses float32 [m] of a micro-batch, without dropout."""
-        ids, labels = self._gather(data, indices, bucket)
+        ids, labels = gather(data, indices, bucket, self.config.train.length_shards)
         with jax.default_matmul_precision(self.config.train.matmul_precision):
             logits = nnx.merge(self._graph, params, buffers)(ids)
         return logits.argmax(-1), optax.softmax_cross_entropy_with_integer_labels(logits, labels)
