@@ -99,10 +99,10 @@ class Evaluate:
     def run(self) -> int:
         from lra.finished import evaluate_run
 
-        result, record = evaluate_run(self.run_name)
-        same = result.correct.sum() == record["test"]["correct"]
+        result, recorded = evaluate_run(self.run_name)
+        same = result.correct.sum() == recorded.correct
         print(f"test accuracy {result.accuracy:.4%} ({result.correct.sum()} of {len(result.correct)})")
-        print(f"as recorded   {record['test']['accuracy']:.4%}: {'the same' if same else 'NOT THE SAME'}")
+        print(f"as recorded   {recorded.accuracy:.4%}: {'the same' if same else 'NOT THE SAME'}")
         return 0 if same else 1
 
 

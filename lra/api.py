@@ -17,9 +17,11 @@ from lra.data.prepare import check_length, cut_note, prepare
 from lra.errors import ConfigError, Interrupted, RunError
 from lra.paths import runs_directory, write_atomically
 from lra.provenance.code import Code, computing
-from lra.provenance.environment import code_state, now, versions
-from lra.record import earlier
-from lra.record import files as rec
+from lra.provenance.environment import code_state, versions
+from lra.record import earlier, files
+from lra.record.build import build, column_of, largest_share, result_of
+from lra.record.files import RecordFile
+from lra.record.schema import Record, RunRecord
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.distributed import is_writer
 from lra.runtime.numerics import pin
@@ -111,7 +113,7 @@ def run(
     limit: int | None = None,
     max_minutes: float | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Train, select, test once, and return the record.
 
     A complete run is not repeated, and an unfinished one is resumed, if settings, data and code are the same.
@@ -138,7 +140,7 @@ def run(
     return run_config(config, max_minutes=max_minutes)
 
 
-def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[str, Any]:
+def run_config(config: RunConfig, *, max_minutes: float | None = None) -> RunRecord:
     """Do the same as `run` for a configuration made by `configure`."""
     code_state(), versions()  # recorded now, because files may change while the data are prepared
     code = computing(config)
@@ -160,25 +162,25 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> dict[s
     record = make_record(directory.name, config, card, data, code, outcome, mixer_version=version)
     with contextlib.suppress(FileExistsError):  # a run that diverged does so again, at the same step
         if is_writer():
-            rec.write(directory / "records", record)
+            files.write(directory / "records", record)
     if outcome.status == "diverged":
         raise RunError(f"{directory.name}: {outcome.message}")
     return record
 
 
-def _complete(directory: Path) -> dict[str, Any] | None:
+def _complete(directory: Path) -> RunRecord | None:
     """Return the record of a run that is complete, after a line that says so.
 
     Raises:
       RunError: it is the record of another run, as in a directory that was renamed
     """
-    path = rec.whole_record(directory)
+    path = files.complete_record_path(directory)
     if not path.exists():
         return None
-    record = rec.read(path)
-    if record["id"] != directory.name:
-        raise RunError(f"{path} is the record of another run, {record['id']}; give the directory its name back")
-    print(f"{directory.name}: complete since {record['created']}, not trained again", file=sys.stderr, flush=True)
+    record = files.read(path)
+    if record.id != directory.name or not isinstance(record, RunRecord):
+        raise RunError(f"{path} is the record of another run, {record.id}; give the directory its name back")
+    print(f"{directory.name}: complete since {record.created}, not trained again", file=sys.stderr, flush=True)
     return record
 
 
@@ -199,7 +201,7 @@ def make_record(
     outcome: Outcome,
     *,
     mixer_version: int,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Return the record of a run that ended (complete, truncated or diverged).
 
     Args:
@@ -208,80 +210,65 @@ def make_record(
     first, *later = outcome.sessions
     history, test = outcome.history, outcome.test
     labels = data.splits["test"].labels[: config.limit]
-    chance = rec.largest_share(labels)
-    result: dict[str, Any] = {}
+    result: Any = {}
     if test is not None:
-        result = {
-            **rec.scores(test.predictions, test.labels, len(card.classes)),
-            "loss": test.loss if math.isfinite(test.loss) else None,
-        }
-        result["at_chance"] = rec.at_chance(result["correct"], result["count"], chance)
-    return {
-        "schema": rec.SCHEMA,
-        "kind": "run",
-        "status": outcome.status,
-        "id": run_id,
-        "created": now(),
-        "column": {
-            "task": config.task,
-            "variant": data.column_variant,
-            "task_version": config.task_version,
-            "source": data.source,
-            "data_sha256": data.sha256,
-            "protocol": config.protocol,
-            "protocol_version": config.protocol_version,
-            "modified": config.modified,
-        },
-        "mixer": {
+        loss = test.loss if math.isfinite(test.loss) else None
+        result = result_of(test.predictions, test.labels, len(card.classes), loss=loss)
+    return build(
+        RunRecord,
+        run_id,
+        column_of(data, config.protocol, config.protocol_version, config.modified),
+        {
             "name": config.mixer if config.mixer_sha256 is None else config.mixer_label.partition("@")[0],
             "label": config.mixer_label,
             "options": dict(config.mixer_options),
             "sha256": config.mixer_sha256,
             "version": mixer_version,
         },
-        "seed": config.seed,
-        "steps": {"done": outcome.steps_done, "planned": config.train.steps},
-        "config": cfg.hashed_fields(config),
-        "config_sha256": config.sha256,
-        "parameters": outcome.parameters,
-        "forward_flops": outcome.forward_flops,
-        "selection": {
+        environment=first.environment,
+        code={**first.code, "computing": code.as_json()},
+        status=outcome.status,
+        seed=config.seed,
+        steps={"done": outcome.steps_done, "planned": config.train.steps},
+        config=cfg.hashed_fields(config),
+        config_sha256=config.sha256,
+        parameters=outcome.parameters,
+        forward_flops=outcome.forward_flops,
+        selection={
             "rule": selection_rule(card.selection, config.train),
             "step": outcome.selected_step,
             "best_step": history.best_step,
         },
-        "test": result,
-        "chance": chance,
-        "majority_accuracy": float((labels == data.splits["train"].majority).mean()),
-        "validation": history.validation,
-        "curve": history.curve,
-        "message": outcome.message,
-        "seconds": history.seconds,
-        "steps_per_second": outcome.steps_per_second,
-        "peak_bytes": outcome.peak_bytes,
-        "environment": first.environment,
-        "code": {**first.code, "computing": code.as_json()},
-        "later_sessions": [dataclasses.asdict(session) for session in later],
-    }
-
-
-def records() -> list[dict[str, Any]]:
-    """All records of this machine and the committed ones; `origin` says which."""
-    return [{**f.record, "origin": f.origin} for f in rec.find()]
-
-
-def summary(record: dict[str, Any]) -> str:
-    """One line about a record."""
-    column, test, steps = record["column"], record["test"], record["steps"]
-    modified = " (modified)" if column["modified"] else ""
-    line = (
-        f"{column['task']} {column['variant']} ({column['source']}), {column['protocol']}{modified}, "
-        f"{record['mixer']['label']}, seed {record['seed']}: "
-        f"test accuracy {test['accuracy']:.2%} ({test['correct']} of {test['count']}), {record['status']} after "
-        f"{steps['done']:,} of {steps['planned']:,} steps, {record['seconds'] / 60:.1f} min"
+        test=result,
+        chance=largest_share(labels),
+        majority_accuracy=float((labels == data.splits["train"].majority).mean()),
+        validation=history.validation,
+        curve=history.curve,
+        message=outcome.message,
+        seconds=history.seconds,
+        steps_per_second=outcome.steps_per_second,
+        peak_bytes=outcome.peak_bytes,
+        later_sessions=[dataclasses.asdict(session) for session in later],
     )
-    if rec.is_at_chance(test):
-        line += f"\nThis is chance: the largest class has {rec.chance(test):.2%} of the test labels."
-    if rec.predicts_one_class(test):
+
+
+def records() -> list[RecordFile[Record]]:
+    """Return all records of this machine and the committed ones, each with its `origin` and path."""
+    return files.find()
+
+
+def summary(record: RunRecord) -> str:
+    """Return one line about a record, and notes on a test at chance."""
+    column, test, steps = record.column, record.test, record.steps
+    modified = " (modified)" if column.modified else ""
+    accuracy = f"test accuracy {test.accuracy:.2%} ({test.correct} of {test.count}), " if test else ""
+    line = (
+        f"{column.task} {column.variant} ({column.source}), {column.protocol}{modified}, {record.mixer.label}, "
+        f"seed {record.seed}: {accuracy}{record.status} after {steps.done:,} of {steps.planned:,} steps, "
+        f"{record.seconds / 60:.1f} min"
+    )
+    if test and test.is_at_chance:
+        line += f"\nThis is chance: the largest class has {test.chance:.2%} of the test labels."
+    if test and test.predicts_one_class:
         line += "\nThe model predicts the same class for every test example."
     return line

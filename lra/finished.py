@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
 
 from lra import config_file
 from lra.config import RunConfig
@@ -13,7 +12,8 @@ from lra.data.prepare import prepare
 from lra.errors import RunError
 from lra.paths import runs_directory
 from lra.provenance.code import changes, computing
-from lra.record import files as rec
+from lra.record.files import find, of_kind
+from lra.record.schema import Result, RunRecord
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.progress import data_progress
 from lra.training.checkpoints import Checkpoints
@@ -27,7 +27,7 @@ from tasks.core import Prepared
 class Trained:
     """A finished run, with the parameters that were selected."""
 
-    record: dict[str, Any]
+    record: RunRecord
     functions: StepFunctions
     state: TrainState
     data: Prepared
@@ -44,46 +44,50 @@ def trained(name: str) -> Trained:
     """
     directory = Path(name) if Path(name).is_dir() else runs_directory() / name
     if not (directory / "config.json").exists():
-        there = ", ".join(sorted(p.parent.name for p in runs_directory().glob("*/config.json"))) or "none"
-        raise RunError(f"no run {name!r} in {runs_directory()}; there are: {there}")
-    found = rec.find([(directory / "records", "committed")])  # of this run alone
-    if not found:
-        raise RunError(f"{directory.name} has no record yet: it was not finished; `train` goes on with it")
-    record = found[0].record
+        names = ", ".join(sorted(p.parent.name for p in runs_directory().glob("*/config.json"))) or "none"
+        raise RunError(f"no run {name!r} in {runs_directory()}; the runs are: {names}")
+    records = of_kind(find([(directory / "records", "committed")]), RunRecord)  # of this run alone
+    if not records:
+        raise RunError(f"{directory.name} has no record yet, because it is not finished; `train` resumes it")
+    record = records[0].record
     config = config_file.read(directory / "config.json")
     _compare_code(record, config)
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
-    if data.sha256 != record["column"]["data_sha256"]:
-        raise RunError(
-            f"{directory.name} was trained on data {record['column']['data_sha256'][:8]}, this is {data.sha256[:8]}"
-        )
+    if data.sha256 != (trained_on := record.column.data_sha256):
+        raise RunError(f"{directory.name} was trained on data {trained_on[:8]}, this is {data.sha256[:8]}")
     use_compilation_cache()
     use_every_core()
     functions = StepFunctions(config, card)
-    kind, step = "latest" if record["selection"]["best_step"] is None else "best", record["selection"]["step"]
+    kind, step = "latest" if record.selection.best_step is None else "best", record.selection.step
     loaded = Checkpoints(directory / "checkpoints").load(kind, functions.init(), step)
     if loaded is None:
         raise RunError(f"{directory.name}: the checkpoint of step {step} is gone or damaged")
     return Trained(record, functions, loaded[0], data)
 
 
-def _compare_code(record: dict[str, Any], config: RunConfig) -> None:
+def _compare_code(record: RunRecord, config: RunConfig) -> None:
     now = computing(config)
-    before = record["code"].get("computing")
-    if before is None or before["sha256"] != now.sha256:
-        difference = changes(None if before is None else before["files"], now.files)
-        commit = record["code"]["git_commit"]
+    before = record.code.computing
+    if before is None or before.sha256 != now.sha256:
+        difference = changes(None if before is None else before.files, now.files)
+        commit = record.code.git_commit
         print(
-            f"note: the code here is not that which trained {record['id']}"
+            f"note: the code here is not that which trained {record.id}"
             f"{f' (commit {commit})' if commit else ''}: {difference}",
             file=sys.stderr,
             flush=True,
         )
 
 
-def evaluate_run(name: str) -> tuple[Evaluation, dict[str, Any]]:
-    """Test the selected checkpoint of a run again; return the evaluation and the run's newest record. See `trained`."""
+def evaluate_run(name: str) -> tuple[Evaluation, Result]:
+    """Test the selected checkpoint of a run again; return the evaluation and the recorded result. See `trained`.
+
+    Raises:
+      RunError: the run diverged, so that it was never tested.
+    """
     run = trained(name)
+    if run.record.test is None:
+        raise RunError(f"{run.record.id} diverged: it has no test to repeat")
     dataset = run.functions.dataset(run.data.splits["test"], limit=run.functions.config.limit)
-    return evaluate(run.functions, run.state, dataset), run.record
+    return evaluate(run.functions, run.state, dataset), run.record.test

@@ -44,7 +44,7 @@ def start(runs: Path) -> subprocess.Popen[bytes]:
 
 def result(runs: Path) -> dict[str, Any] | None:
     paths = list(runs.glob("*/records/*.json"))
-    return record.read(paths[0]) if paths else None
+    return record.read(paths[0]).as_json() if paths else None
 
 
 def parameters(runs: Path) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def command(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
 
 def only_record(runs: Path) -> dict:
     (path,) = runs.glob("*/records/*.json")
-    return record.read(path)
+    return record.read(path).as_json()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["list"]])
@@ -123,9 +123,9 @@ def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
 def test_from_python(runs):
     small = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 2, "train.batch_size": 4}
     said = lra.run("listops", "linear", protocol="quick", source="sample", limit=10, overrides=small)
-    assert said["status"] == "complete"
-    assert said["seed"] == 0
-    assert [r["id"] for r in lra.records() if r["origin"] == "yours"] == [said["id"]]
+    assert said.status == "complete"
+    assert said.seed == 0
+    assert [f.record.id for f in lra.records() if f.origin == "yours"] == [said.id]
 
 
 def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeypatch):

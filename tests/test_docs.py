@@ -41,7 +41,7 @@ def test_a_mixer_from_an_empty_file_to_a_row_of_the_board(tmp_path: Path) -> Non
     trained = command(*words, "--mixer-options", "temperature=2", "--train.steps", "4", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     (path,) = (tmp_path / "runs").glob("*/records/*.json")
-    assert record.read(path)["mixer"]["label"] == f"{label.group()}(temperature=2.0)"
+    assert record.read(path).mixer.label == f"{label.group()}(temperature=2.0)"
     assert f"{label.group()}(temperature=2.0)" in command("leaderboard", "--format", "csv", cwd=tmp_path).stdout
 
 

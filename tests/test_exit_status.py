@@ -25,6 +25,7 @@ from lra.sweep import reproduce as reproduction
 from lra.training import trainer
 from lra.training.evaluation import Evaluation
 from lra.training.step_functions import TrainState
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,8 +95,8 @@ def assert_fails(said: Said, *words: str, because: str = "") -> None:
 def put(accuracy: float | None, directory: Path, **other: Any) -> str:
     """Write the record of a run into a run's directory; return the run's name."""
     made = run(accuracy, **other).record
-    record.write(directory / made["id"] / "records", made)
-    return made["id"]
+    record.write(directory / made.id / "records", made)
+    return made.id
 
 
 # ---- train and evaluate
@@ -142,7 +143,7 @@ def test_a_run_that_cannot_be(said: Said, words: list[str], because: str, runs: 
 def test_a_run_and_its_evaluation(said: Said, runs: Path, untrained: Callable[[float], None]) -> None:
     assert status(*LINEAR) == 0
     (path,) = runs.glob("*/records/*.json")
-    made = record.read(path)
+    made = record.read(path).as_json()
     assert f"{made['test']['accuracy']:.2%}" in said()[0]
     assert status(*LINEAR) == 0  # complete: not repeated
     assert status("evaluate", made["id"]) == 0
@@ -172,7 +173,7 @@ def test_a_run_that_diverges(said: Said, runs: Path, untrained: Callable[[float]
     for _ in range(2):  # again when asked again
         assert_fails(said, *LINEAR, because="step 0")
     (path,) = runs.glob("*/records/*.json")
-    assert record.read(path)["status"] == "diverged"
+    assert record.read(path).status == "diverged"
 
 
 # ---- many runs
@@ -180,7 +181,7 @@ def test_a_run_that_diverges(said: Said, runs: Path, untrained: Callable[[float]
 
 @pytest.mark.parametrize("failed", [[], ["[1/2] listops linear seed 0 (exit status 1)"]])
 def test_a_suite(said: Said, monkeypatch: pytest.MonkeyPatch, failed: list[str]) -> None:
-    monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
+    monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     monkeypatch.setattr(sweep, "run_jobs", lambda jobs, slots: failed)
     monkeypatch.setattr(sweep, "run_in_subprocess", lambda *_: [{}])
     words = ["suite", "--protocol", "quick", "--tasks", "listops", "--mixers", "linear", "fnet"]
@@ -230,7 +231,7 @@ def test_a_run_is_submitted(said: Said, runs: Path, untrained: Callable[[float],
     assert status("validate") == 0
     assert_fails(said, "submit", "nothing", because="nothing")
     made = record.read(path)
-    path.write_text(json.dumps(made | {"seed": made["seed"] + 1}))
+    path.write_text(record.as_text(edited(made, {"seed": made.seed + 1})))
     assert_fails(said, "submit", name, because="nothing was copied")
     assert status("validate", str(path)) == 1
     assert "FAIL" in said()[0]

@@ -7,12 +7,13 @@ import pytest
 
 from lra.paths import results_directory
 from lra.record import files as record
+from lra.record.schema import RunRecord, at_chance
 
 PATHS = sorted(results_directory().rglob("*.json"))
 
 
 def test_there_are_results():
-    assert {record.read(path)["column"]["task"] for path in PATHS} == {
+    assert {record.read(path).column.task for path in PATHS} == {
         "listops",
         "text",
         "retrieval",
@@ -24,22 +25,25 @@ def test_there_are_results():
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_a_committed_record_is_consistent(path):
     said = record.read(path)
-    assert said["column"]["source"] not in ("tiny", "toy"), "a record of a test's own data is not a result"
-    test = said["test"]
-    predictions = record.unpack(test["predictions"], test["count"])
-    bits = np.unpackbits(record.unpack(test["correct_bits"], -(-test["count"] // 8)), count=test["count"])
-    confusion = np.array(test["confusion"])
-    assert len(predictions) == test["count"] == confusion.sum()
-    assert bits.sum() == test["correct"] == confusion.trace()
+    assert record.as_text(said) == path.read_text()
+    assert said.column.source not in ("tiny", "toy"), "a record of a test's own data is not a result"
+    test = said.test
+    predictions = record.unpack(test.predictions, test.count)
+    bits = np.unpackbits(record.unpack(test.correct_bits, -(-test.count // 8)), count=test.count)
+    confusion = np.array(test.confusion)
+    assert len(predictions) == test.count == confusion.sum()
+    assert bits.sum() == test.correct == confusion.trace()
     np.testing.assert_array_equal(np.bincount(predictions, minlength=len(confusion)), confusion.sum(0))
-    assert test["accuracy"] == test["correct"] / test["count"]
-    chance = said.get("chance", said["majority_accuracy"])  # earlier records were judged by train's majority class
-    assert test["at_chance"] == record.at_chance(test["correct"], test["count"], chance)
-    if said["kind"] == "run":
-        assert (said["status"] == "complete") == (said["steps"]["done"] == said["steps"]["planned"])
-        assert said["curve"][-1][0] <= said["steps"]["done"]
-        assert len(said["curve"]) <= 200
-    name = said["id"] if said["status"] == "complete" else f"{said['id']}-{said['status']}-{said['steps']['done']}"
-    assert path.stem == name
+    assert test.accuracy == test.correct / test.count
+    chance = (
+        said.majority_accuracy if said.chance is None else said.chance
+    )  # earlier records were judged by train's majority class
+    assert test.at_chance == at_chance(test.correct, test.count, chance)
+    if isinstance(said, RunRecord):
+        assert (said.status == "complete") == (said.steps.done == said.steps.planned)
+        assert said.curve[-1][0] <= said.steps.done
+        assert len(said.curve) <= 200
+    assert path.name == said.file_name
+    assert (path.stem == said.id) == (said.status == "complete")
     assert "/home/" not in path.read_text()
-    assert said["code"]["git_clean"]
+    assert said.code.git_clean

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "lra": {"lra", "configs", "tasks", "models"},
 }
 # Inside `lra/`: what each package or module may import, besides `BASE`.
-BASE = {"errors", "paths", "protocols", "selection", "typed", "config", "config_file"}
+BASE = {"errors", "paths", "protocols", "selection", "typed", "typed_json", "config", "config_file"}
 LAYERS = {
     "runtime": set(),
     "data": set(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from lra import config as cfg
 from lra.paths import results_directory
 from lra.record import files as record
-from lra.record.baseline_models import COUNTED, FITTED
+from lra.record.baseline_models import DETERMINISTIC, FITTED
 from lra.record.baseline_models import version_of as rule_version
 from lra.record.facts import retired
 from models.mixer_files import available, version_of
@@ -30,7 +30,7 @@ def test_every_version_above_one_has_a_row_and_no_other() -> None:
     now = {key: found.pop() for key, found in versions.items()}
     now |= {("task", name): load_task(name).CARD.version for name in cfg.TASKS}
     now |= {("mixer", name): version_of(name) for name in available()}
-    now |= {("trivial baseline", name): rule_version(name) for name in (*COUNTED, *FITTED)}
+    now |= {("trivial baseline", name): rule_version(name) for name in (*DETERMINISTIC, *FITTED)}
     assert {key: version for key, (version, _) in ROWS.items()} == {k: v for k, v in now.items() if v > 1}
 
 
@@ -40,7 +40,7 @@ def test_the_retired_records_are_counted() -> None:
         for reason in retired(found.record):
             kind, _, name = reason.partition(" version")[0].partition(" ")
             if kind == "task":
-                name = found.record["column"]["task"]
+                name = found.record.column.task
             if kind == "trivial":
                 kind, name = "trivial baseline", name.removeprefix("baseline ")
             counts[kind, name] += 1

@@ -80,14 +80,14 @@ def draw(runs: Sequence[str], example: int, path: Path) -> list[str]:
     drawn, seen = [], set()
     for name in runs:
         run = trained(name)
-        column = run.record["column"]
-        seen.add((column["task"], column["data_sha256"], run.functions.config.max_len))
+        column = run.record.column
+        seen.add((column.task, column.data_sha256, run.functions.config.max_len))
         if len(seen) > 1:
             raise RunError(f"{name} is of another task, data or length than {runs[0]}: draw it apart")
         ids = _ids(run.data.splits["test"], example, run.functions.config.max_len)
-        label = f"{run.record['mixer']['label']}, seed {run.record['seed']}"
+        label = f"{run.record.mixer.label}, seed {run.record.seed}"
         drawn.append(Weights(label, weights(run.functions.classifier(run.state), ids)))
-    _picture(drawn, f"{column['task']} {column['variant']}, test example {example}, {len(ids):,} tokens", path)
+    _picture(drawn, f"{column.task} {column.variant}, test example {example}, {len(ids):,} tokens", path)
     return [
         f"{w.label}, layer {i}: {near_share(layer):.0%} of the weight within {NEAR} positions, uniform "
         f"{near_share(np.ones_like(layer)):.0%}"

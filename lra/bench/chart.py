@@ -14,7 +14,8 @@ from lra.bench.tables import REFERENCE, bytes_text, heading, training_speed
 from lra.leaderboard import build as leaderboard
 from lra.leaderboard.text import card_of
 from lra.leaderboard.types import Column, Table
-from lra.record.files import Found
+from lra.record.files import RecordFile
+from lra.record.schema import Record
 from tasks.core import SAMPLE
 
 LARGEST = 2_600.0  # area of the largest bubble, in square points
@@ -45,7 +46,7 @@ class NoChart(Exception):
     """There is nothing to draw; the message says what is missing."""
 
 
-def chart(results: Results, found: Iterable[Found]) -> Chart:
+def chart(results: Results, found: Iterable[RecordFile[Record]]) -> Chart:
     """The bubbles at the longest length at which softmax was measured, with the accuracies of one table of the board.
 
     That table is the one in which most of these mixers have every column; ties go to more columns.

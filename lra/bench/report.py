@@ -9,10 +9,11 @@ from lra.bench.chart import NoChart, chart, draw
 from lra.bench.run import Results
 from lra.bench.tables import as_markdown
 from lra.leaderboard.published import efficiency
-from lra.record.files import Found
+from lra.record.files import RecordFile
+from lra.record.schema import Record
 
 
-def write(results: Results, found: Iterable[Found], directory: Path) -> str:
+def write(results: Results, found: Iterable[RecordFile[Record]], directory: Path) -> str:
     """Writes page and figure; returns a line that says where they are, or why there is no figure.
 
     found: records, for the accuracies of the figure

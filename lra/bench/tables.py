@@ -15,7 +15,7 @@ from lra.bench.run import Results
 from lra.leaderboard.markdown import md, md_grid
 from lra.leaderboard.published import Efficiency, Figure
 from lra.leaderboard.text import NONE, clean
-from lra.record.facts import hardware
+from lra.record.schema import Environment
 
 REFERENCE = "softmax"
 AS_PUBLISHED = (
@@ -165,7 +165,7 @@ def scale_text(value: float | None) -> str:
 
 def heading(results: Results) -> str:
     s = results.setting
-    machine = hardware({"environment": s.environment})
+    machine = Environment.model_construct(**s.environment).hardware
     sizes = f"batch {s.batch_size}, {s.dtype}, sizes of {s.protocol}"
     return f"byte-level Text, {sizes}, {machine}, jax {s.environment['jax']}"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from rich.console import RenderableType
 
 from lra import config as cfg
-from lra.leaderboard.cells import Marks, RowKey
+from lra.leaderboard.cells import CellAnnotations, RowKey
 from lra.leaderboard.export import as_csv, as_json
 from lra.leaderboard.latex import as_latex
 from lra.leaderboard.markdown import as_markdown
@@ -20,65 +20,74 @@ from lra.leaderboard.terminal import as_table
 from lra.leaderboard.types import BaselineRow, Board, Column, Cost, Row, Table, Track, Truncated
 from lra.record.baseline_models import MAJORITY
 from lra.record.earlier import of_one_code
-from lra.record.facts import Key, changes, column_key, hardware, retired
-from lra.record.files import Found, chance, is_at_chance, predicts_one_class
+from lra.record.facts import Key, changes, column_key, retired
+from lra.record.files import RecordFile, of_kind
+from lra.record.schema import BaselineRecord, Record, RunRecord, TuningRecord
 from tasks.core import SAMPLE, base_variant, is_copy
 
 Group = tuple[str, int, Track]  # protocol, version
+Run = RecordFile[RunRecord]
+Baseline = RecordFile[BaselineRecord]
 Format = Literal["table", "md", "csv", "json", "latex", "html"]
 
 
-def board(found: Iterable[Found], protocol: str | None = None) -> Board:
+def board(files: Iterable[RecordFile[Record]], protocol: str | None = None) -> Board:
     """Return the leaderboard of these records.
 
     Records of earlier versions of a task, protocol or mixer are left out and counted.
 
     Args:
-      found: runs, trivial baselines and tunings (`lra.record.files.find`)
+      files: runs, trivial baselines and tunings (`lra.record.files.find`)
       protocol: `small`, or `small@2`; None: all
     """
-    groups: dict[Group, list[Found]] = defaultdict(list)
-    of_kind: dict[str, list[Found]] = {"run": [], "floor": [], "tuning": []}
+    groups: dict[Group, list[Run]] = defaultdict(list)
+    current: list[RecordFile[Record]] = []
     others, earlier = set(), []
-    for f in found:
-        name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
-        asked_for = protocol in (None, name, f"{name}@{version}")
+    for f in files:
+        name, label = f.record.column.protocol, f"{f.record.column.protocol}@{f.record.column.protocol_version}"
+        is_wanted = protocol in (None, name, label)
         if retired(f.record):
-            earlier += [f] if asked_for else []
-        elif asked_for or f.record["kind"] == "floor":
-            of_kind[f.record["kind"]].append(f)
+            earlier += [f] if is_wanted else []
+        elif is_wanted or isinstance(f.record, BaselineRecord):
+            current.append(f)
         else:
-            others.add(f"{name}@{version}")
-    for f in of_kind["run"]:
-        name, version = f.record["column"]["protocol"], f.record["column"]["protocol_version"]
-        modified = f.record["column"]["modified"] or bool(changes(f.record))
-        groups[name, version, "modified" if modified else "matched"].append(f)
-        if trials := _trials(f, of_kind["tuning"]):
-            groups[name, version, "tuned"].append(dataclasses.replace(f, trials=trials))
+            others.add(label)
+    tunings = of_kind(current, TuningRecord)
+    for run in of_kind(current, RunRecord):
+        column = run.record.column
+        modified = column.modified or bool(changes(run.record))
+        groups[column.protocol, column.protocol_version, "modified" if modified else "matched"].append(run)
+        if trials := _trials(run, tunings):
+            tuned = dataclasses.replace(run, trials=trials)
+            groups[column.protocol, column.protocol_version, "tuned"].append(tuned)
     tracks = get_args(Track)
     ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], tracks.index(g[2])))
     shown = {column_key(f.record) for runs in groups.values() for f in runs}
-    floors = [f for f in of_kind["floor"] if column_key(f.record) in shown]
+    baselines = [f for f in of_kind(current, BaselineRecord) if column_key(f.record) in shown]
     return Board(
-        tables=tuple(_table(group, part, groups[group], floors) for group in ordered for part in _parts(groups[group])),
-        found=(*(f for group in ordered if group[2] != "tuned" for f in groups[group]), *floors),
+        tables=tuple(
+            _table(group, part, groups[group], baselines) for group in ordered for part in _parts(groups[group])
+        ),
+        runs=tuple(f for group in ordered if group[2] != "tuned" for f in groups[group]),
+        baselines=tuple(baselines),
         others=tuple(sorted(others)),
         retired=tuple(earlier),
     )
 
 
-def _trials(run: Found, tunings: Iterable[Found]) -> int:
+def _trials(run: Run, tunings: Iterable[RecordFile[TuningRecord]]) -> int:
     """Return how many learning rates were tried before that of this run was chosen; 0: none was."""
+    record = run.record
     for f in tunings:
-        r = f.record
+        tuning = f.record
         if (
             f.origin == run.origin
-            and (column_key(r), r["mixer"]["label"]) == (column_key(run.record), run.record["mixer"]["label"])
-            and r["learning_rate"] == run.record["config"]["train"]["learning_rate"]
-            and all(change.startswith("train.learning_rate=") for change in changes(run.record))
-            and r["column"]["protocol"] == run.record["column"]["protocol"]
+            and (column_key(tuning), tuning.mixer.label) == (column_key(record), record.mixer.label)
+            and tuning.learning_rate == record.config.train.learning_rate
+            and all(change.startswith("train.learning_rate=") for change in changes(record))
+            and tuning.column.protocol == record.column.protocol
         ):
-            return len(r["trials"])
+            return len(tuning.trials)
     return 0
 
 
@@ -104,72 +113,70 @@ def _page(board: Board) -> str:
     return "\n".join([as_markdown(board), "", *reported(board)]).rstrip()
 
 
-def _table(group: Group, runs: Sequence[Found], beside: Sequence[Found], floors: Sequence[Found]) -> Table:
-    finished = _first_of_each_seed(f for f in runs if f.record["status"] != "truncated")
+def _table(group: Group, runs: Sequence[Run], all_runs: Sequence[Run], floors: Sequence[Baseline]) -> Table:
+    finished = _first_of_each_seed(f for f in runs if f.record.status != "truncated")
     columns = _columns(finished)
-    rows: dict[RowKey, dict[Key, list[Found]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[RowKey, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for f in finished:
         rows[_row(f)][column_key(f.record)].append(f)
     baselines = _baseline_rows(columns, finished, floors)
     best = {key: max((b.accuracies[i] or 0.0 for b in baselines), default=0.0) for i, key in enumerate(columns)}
-    marks = Marks(rows, best)
-    made = []
-    for row, cells_of in rows.items():
-        cells = tuple(marks.cell(row, key) if key in cells_of else None for key in columns)
+    annotations = CellAnnotations(rows, best)
+    table_rows = []
+    for row, runs_of in rows.items():
+        cells = tuple(annotations.cell(row, key) if key in runs_of else None for key in columns)
         mean = five_task_mean(columns.values(), [cell.mean if cell else None for cell in cells])
-        made.append(Row(*row, cells, mean))
-    made.sort(key=lambda r: (r.origin == "committed", -_standing(r), r.label, r.changes))
-    truncated = [f for f in runs if f.record["status"] == "truncated"]
+        table_rows.append(Row(*row, cells, mean))
+    table_rows.sort(key=lambda r: (r.origin == "committed", -_order_score(r), r.label, r.changes))
+    truncated = [f for f in runs if f.record.status == "truncated"]
     truncated.sort(
-        key=lambda f: (f.origin == "committed", _task_order(column_key(f.record)), *_row(f)[1:], f.record["seed"])
+        key=lambda f: (f.origin == "committed", _task_order(column_key(f.record)), *_row(f)[1:], f.record.seed)
     )
-    everywhere = _columns(runs)
-    reference = {
-        column_key(f.record): f.record["parameters"] for f in finished if f.record["mixer"]["label"] == "softmax"
-    }
-    costs = [cost for r in made for cost in _costs(r, columns, rows[r.origin, r.label, r.changes], reference)]
+    every_column = _columns(runs)
+    reference = {column_key(f.record): f.record.parameters for f in finished if f.record.mixer.label == "softmax"}
+    costs = [cost for r in table_rows for cost in _costs(r, columns, rows[r.origin, r.label, r.changes], reference)]
     return Table(
         *group,
         about=_about(group, runs),
         columns=tuple(columns.values()),
-        beside=tuple(_columns(beside).values()),
-        rows=tuple(made),
+        beside=tuple(_columns(all_runs).values()),
+        rows=tuple(table_rows),
         baselines=tuple(baselines),
-        truncated=tuple(_truncated(f, everywhere[column_key(f.record)]) for f in truncated),
+        truncated=tuple(_truncated(f, every_column[column_key(f.record)]) for f in truncated),
         costs=tuple(costs),
     )
 
 
-def _parts(runs: Sequence[Found]) -> list[list[Found]]:
-    """Runs on several data sets of one task stand in tables of their own.
+def _parts(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs of each table of a protocol: several data sets of one task are in tables of their own.
 
     The user's data come first, then those with the most rows; among equals samples are last.
     """
-    columns = {column_key(f.record): f.record["column"] for f in runs}
-    mine = {column_key(f.record) for f in runs if f.origin == "yours"}
+    columns = {column_key(f.record): f.record.column for f in runs}
+    own = {column_key(f.record) for f in runs if f.origin == "yours"}
     rows = {key: len({_row(f) for f in runs if column_key(f.record) == key}) for key in columns}
 
-    def place(key: Key) -> tuple[Any, ...]:
-        return key not in mine, -rows[key], columns[key]["source"].startswith(SAMPLE), _task_order(key)
+    def order(key: Key) -> tuple[Any, ...]:
+        return key not in own, -rows[key], columns[key].source.startswith(SAMPLE), _task_order(key)
 
     part: dict[Key, int] = {}
-    for key in sorted(columns, key=place):
+    for key in sorted(columns, key=order):
         part[key] = sum((other[0], base_variant(other[1])) == (key[0], base_variant(key[1])) for other in part)
     return [[f for f in runs if part[column_key(f.record)] == i] for i in range(max(part.values()) + 1)]
 
 
-def _about(group: Group, runs: Sequence[Found]) -> str:
+def _about(group: Group, runs: Sequence[Run]) -> str:
     name, _, track = group
     if track == "modified":
         return "the protocol with the changes that each row names"
     if track == "tuned":
         return "the protocol with the learning rate that was best on validation, from a grid that is the same for all"
-    return cfg.protocol(runs[0].record["column"]["task"], name).about
+    return cfg.protocol(runs[0].record.column.task, name).about
 
 
-def _row(f: Found) -> RowKey:
-    told = (f"{f.trials} learning rates tried",) if f.trials else changes(f.record)
-    return f.origin, f.record["mixer"]["label"], told
+def _row(f: Run) -> RowKey:
+    notes = (f"{f.trials} learning rates tried",) if f.trials else changes(f.record)
+    return f.origin, f.record.mixer.label, notes
 
 
 def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
@@ -180,29 +187,29 @@ def _task_order(key: Key) -> tuple[Any, ...]:
     return _place(key[0], cfg.TASKS), base_variant(key[1]) != "full", is_copy(key[1]), *key[1:]
 
 
-def _first_of_each_seed(runs: Iterable[Found]) -> list[Found]:
+def _first_of_each_seed(runs: Iterable[Run]) -> list[Run]:
     """Return one run for each seed of a cell: its earliest, so that results cannot be cherry-picked."""
-    cells: dict[Any, list[Found]] = defaultdict(list)
-    for f in sorted(runs, key=lambda f: f.record["created"]):
+    cells: dict[Any, list[Run]] = defaultdict(list)
+    for f in sorted(runs, key=lambda f: f.record.created):
         cells[_row(f), column_key(f.record)].append(f)
-    first: dict[Any, Found] = {}
-    for cell, found in cells.items():
-        for f in of_one_code(found):
-            first.setdefault((cell, f.record["seed"]), f)
-    return sorted(first.values(), key=lambda f: f.record["seed"])
+    first: dict[Any, Run] = {}
+    for cell, runs_of in cells.items():
+        for f in of_one_code(runs_of):
+            first.setdefault((cell, f.record.seed), f)
+    return sorted(first.values(), key=lambda f: f.record.seed)
 
 
-def _columns(runs: Iterable[Found]) -> dict[Key, Column]:
-    by_key: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
+def _columns(runs: Iterable[Run]) -> dict[Key, Column]:
+    by_key: dict[Key, list[RunRecord]] = defaultdict(list)
     for f in runs:
         by_key[column_key(f.record)].append(f.record)
     columns = {}
     for key in sorted(by_key, key=_task_order):
-        sources = " or ".join(sorted({r["column"]["source"] for r in by_key[key]}))  # several may give the same data
-        tests = [r["test"] for r in by_key[key] if r["test"] and r["config"].get("limit") is None]
-        whole = max(tests, key=lambda test: test["count"], default=None)
-        examples = whole["count"] if whole else None
-        columns[key] = Column(*key, sources, examples, chance(whole) if whole else None)
+        sources = " or ".join(sorted({r.column.source for r in by_key[key]}))  # several may give the same data
+        tests = [r.test for r in by_key[key] if r.test and r.config.limit is None]
+        largest = max(tests, key=lambda test: test.count, default=None)
+        size = (largest.count, largest.chance) if largest else (None, None)
+        columns[key] = Column(*key, sources, *size)
     return columns
 
 
@@ -212,25 +219,24 @@ def five_task_mean(columns: Iterable[Column], values: Sequence[float | None]) ->
     return statistics.fmean(v for _, v in counted) if sorted(t for t, _ in counted) == sorted(cfg.TASKS) else None
 
 
-def _standing(row: Row) -> float:
-    """Rows are in the order of a score only where there is one score to order by."""
+def _order_score(row: Row) -> float:
+    """Return the score by which rows are ordered; 0 if there is no single one."""
     if len(row.cells) == 1 and row.cells[0] is not None:
         return row.cells[0].mean or 0.0
     return row.mean or 0.0
 
 
 def _costs(
-    row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Found]], reference: Mapping[Key, int]
+    row: Row, columns: Iterable[Key], cells: Mapping[Key, Sequence[Run]], reference: Mapping[Key, int]
 ) -> list[Cost]:
     """reference: parameters of softmax in each column, where it was trained"""
-    machines = sorted({hardware(f.record) for runs in cells.values() for f in runs if f.record["test"]})
+    tested = {key: [f.record for f in runs if f.record.test] for key, runs in cells.items()}
     costs = []
-    for machine in machines:
+    for machine in sorted({r.environment.hardware for records in tested.values() for r in records}):
         took: list[tuple[int, float] | None] = []
         for key in columns:
-            here = [f.record for f in cells.get(key, ()) if f.record["test"] and hardware(f.record) == machine]
-            minutes = [r["seconds"] / 60 / r.get("seeds_together", 1) for r in here]
-            took.append((here[0]["parameters"], statistics.fmean(minutes)) if here else None)
+            records = [r for r in tested.get(key, ()) if r.environment.hardware == machine]
+            took.append((records[0].parameters, statistics.fmean(r.minutes for r in records)) if records else None)
         ratios = tuple(
             t[0] / reference[k] if t and k in reference else None for k, t in zip(columns, took, strict=True)
         )
@@ -238,12 +244,12 @@ def _costs(
     return costs
 
 
-def _baseline_rows(columns: Mapping[Key, Column], runs: Sequence[Found], floors: Sequence[Found]) -> list[BaselineRow]:
+def _baseline_rows(columns: Mapping[Key, Column], runs: Sequence[Run], floors: Sequence[Baseline]) -> list[BaselineRow]:
     known: dict[str, dict[Key, float]] = {MAJORITY: {}}
-    for f in sorted(runs, key=lambda f: f.record["config"].get("limit") is None):  # whole tests have the last word
-        known[MAJORITY][column_key(f.record)] = f.record["majority_accuracy"]
-    for f in sorted(floors, key=lambda f: f.record["created"]):
-        known.setdefault(f.record["mixer"]["label"], {})[column_key(f.record)] = f.record["test"]["accuracy"]
+    for f in sorted(runs, key=lambda f: f.record.config.limit is None):  # tests on all examples have the last word
+        known[MAJORITY][column_key(f.record)] = f.record.majority_accuracy
+    for b in sorted(floors, key=lambda f: f.record.created):
+        known.setdefault(b.record.mixer.label, {})[column_key(b.record)] = b.record.test.accuracy
     rows = []
     for name, values in known.items():
         accuracies = tuple(values.get(key) for key in columns)
@@ -252,19 +258,20 @@ def _baseline_rows(columns: Mapping[Key, Column], runs: Sequence[Found], floors:
     return rows
 
 
-def _truncated(f: Found, column: Column) -> Truncated:
-    r = f.record
+def _truncated(f: Run, column: Column) -> Truncated:
+    r, test = f.record, f.record.test
+    assert test is not None  # only a run that diverged has none
     return Truncated(
         *_row(f),
         column=column,
-        record=r["id"],
-        seed=r["seed"],
-        steps_done=r["steps"]["done"],
-        steps_planned=r["steps"]["planned"],
-        accuracy=r["test"]["accuracy"],
-        chance=chance(r["test"]),
-        at_chance=is_at_chance(r["test"]),
-        one_class=predicts_one_class(r["test"]),
-        minutes=r["seconds"] / 60 / r.get("seeds_together", 1),
-        hardware=hardware(r),
+        record=r.id,
+        seed=r.seed,
+        steps_done=r.steps.done,
+        steps_planned=r.steps.planned,
+        accuracy=test.accuracy,
+        chance=test.chance,
+        at_chance=test.is_at_chance,
+        one_class=test.predicts_one_class,
+        minutes=r.minutes,
+        hardware=r.environment.hardware,
     )

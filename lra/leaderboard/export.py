@@ -6,15 +6,15 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from lra.leaderboard.published import export
 from lra.leaderboard.text import clean
 from lra.leaderboard.types import Board
 from lra.paths import ROOT
-from lra.record.facts import computing_code, reported_variant
-from lra.record.files import Found, chance, has_process_memory, is_at_chance, predicts_one_class
+from lra.record.facts import reported_variant
+from lra.record.files import RecordFile
+from lra.record.schema import BaselineRecord, RunRecord
 
 CSV_HEAD = (
     *("origin", "file", "kind", "status", "id", "created", "task", "variant", "task_version", "source", "data_sha256"),
@@ -37,44 +37,38 @@ def as_csv(board: Board) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_HEAD, lineterminator="\n")
     writer.writeheader()
-    for facts in (*map(_facts, board.found), *export.lines()):
+    for facts in (*map(_facts, board.runs), *map(_facts, board.baselines), *export.lines()):
         writer.writerow({name: _csv(facts.get(name)) for name in CSV_HEAD})
     return text.getvalue().removesuffix("\n")
 
 
-def _facts(f: Found) -> dict[str, Any]:
-    r = f.record
-    steps, selection = r.get("steps", {}), r.get("selection", {})
-    within = f.path.is_relative_to(ROOT)
-    return {
-        **r,
-        **r["column"],
-        **r["test"],
-        **r["environment"],
-        **_judged(r["test"]),
+def _facts(f: RecordFile[RunRecord] | RecordFile[BaselineRecord]) -> dict[str, Any]:
+    r, test = f.record, f.record.test
+    is_in_project = f.path.is_relative_to(ROOT)
+    facts = {**vars(r.column), **vars(r.environment), **vars(r)}
+    if test is not None:
+        judged = {"at_chance": test.is_at_chance, "one_class": test.predicts_one_class, "chance": test.chance}
+        facts |= vars(test) | judged  # judged again: what a record says of chance may follow an earlier rule
+    if isinstance(r, RunRecord):
+        facts |= {
+            "steps_done": r.steps.done,
+            "steps_planned": r.steps.planned,
+            "selection": r.selection.rule,
+            "selected_step": r.selection.step,
+            "peak_of_process": r.has_process_memory,
+        }
+    return facts | {
         "variant": reported_variant(r),  # as in the tables
         "origin": f.origin,
-        "file": f.path.relative_to(ROOT).as_posix() if within else f.path.name,
-        "mixer": r["mixer"]["label"],
-        "options": json.dumps(r["mixer"]["options"], sort_keys=True),
-        "mixer_sha256": r["mixer"]["sha256"],
-        "steps_done": steps.get("done"),
-        "steps_planned": steps.get("planned"),
-        "selection": selection.get("rule"),
-        "selected_step": selection.get("step"),
-        "code_sha256": r["code"]["sha256"],
-        "computing_sha256": computing_code(r),
-        "peak_of_process": has_process_memory(r) if r["kind"] == "run" else None,
-        "git_commit": r["code"]["git_commit"],
-        "git_clean": r["code"]["git_clean"],
+        "file": f.path.relative_to(ROOT).as_posix() if is_in_project else f.path.name,
+        "mixer": r.mixer.label,
+        "options": json.dumps(r.mixer.options, sort_keys=True),
+        "mixer_sha256": r.mixer.sha256,
+        "code_sha256": r.code.sha256,
+        "computing_sha256": r.code.computing_sha256,
+        "git_commit": r.code.git_commit,
+        "git_clean": r.code.git_clean,
     }
-
-
-def _judged(test: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a test compares with chance, computed again: what a record says of it may follow an earlier rule."""
-    if not test:
-        return {}
-    return {"chance": chance(test), "at_chance": is_at_chance(test), "one_class": predicts_one_class(test)}
 
 
 def _csv(value: object) -> object:

@@ -37,7 +37,7 @@ def as_markdown(board: Board) -> str:
         "committed": "Rows from *committed* are records in `results/`.",
         "yours": "Rows from *yours* are runs of the machine that printed this, in `runs/`.",
     }
-    origins_found = {f.origin for f in board.found if f.record["kind"] == "run"}
+    origins_found = {f.origin for f in board.runs}
     intro = [md(sentence) for sentence in legend(board)] + [origins[o] for o in origins if o in origins_found]
     lines = ["## Leaderboard", "", " ".join(intro), ""]
     for t in board.tables:

@@ -13,7 +13,8 @@ from typing import Literal
 
 from lra.leaderboard.comparison import Comparison, interval
 from lra.record.facts import Key
-from lra.record.files import Found, Origin
+from lra.record.files import Origin, RecordFile
+from lra.record.schema import BaselineRecord, Record, RunRecord
 from tasks.core import is_copy
 
 # matched: the protocol as it stands, for every mixer. tuned: with the learning rate that was best on validation,
@@ -45,7 +46,7 @@ class Column:
 
     @property
     def key(self) -> Key:
-        """What tells it from every other; of a record, `record_facts.column_key`."""
+        """What tells it from every other; of a record, `lra.record.facts.column_key`."""
         return self.task, self.variant, self.task_version, self.data_sha256
 
 
@@ -169,12 +170,13 @@ class Board:
     """All tables.
 
     Attributes:
-      found: the records that it was made of
+      runs, baselines: the records that it was made of
       others: protocols that have records, but were not asked for
       retired: records of earlier versions of a task, protocol or mixer, which are not shown
     """
 
     tables: tuple[Table, ...]
-    found: tuple[Found, ...]
+    runs: tuple[RecordFile[RunRecord], ...]
+    baselines: tuple[RecordFile[BaselineRecord], ...]
     others: tuple[str, ...]
-    retired: tuple[Found, ...] = ()
+    retired: tuple[RecordFile[Record], ...] = ()

@@ -1,6 +1,12 @@
-"""The rules of the floors: what predicts a test split from train without any sequence model.
+"""The rules of the trivial baselines: predictors of a test split without a sequence model.
 
 A rule takes train, test and the number of classes, and returns uint8 [N], a class for each example of test.
+
+majority class         the most frequent label of train
+root operator          ListOps: the most frequent answer per root operator
+root operator, digits  ListOps: per root operator, least and greatest digit directly under it
+byte n-grams           Text, Retrieval: logistic regression on hashed n-grams of 1 to 4 bytes; of a pair, on shared ones
+pixels                 Image, Pathfinder: logistic regression on pixels
 """
 
 from __future__ import annotations
@@ -18,12 +24,12 @@ PIXEL_STRENGTH, TOLERANCE, ITERATIONS = 5.0, 1e-3, 1000
 
 
 def majority_class(train: Split, test: Split, classes: int) -> np.ndarray:
-    """The most frequent label of train for every example."""
+    """Return the most frequent label of train for every example."""
     return np.full(len(test), train.majority, np.uint8)
 
 
 def root_operator(train: Split, test: Split, classes: int) -> np.ndarray:
-    """The most frequent answer in train for the first byte of an example.
+    """Return the most frequent answer in train for the first byte of an example.
 
     In ListOps that byte is the root operator. A first byte that train does not have gets the majority class.
     """
@@ -31,19 +37,19 @@ def root_operator(train: Split, test: Split, classes: int) -> np.ndarray:
 
 
 def root_operator_and_digits(train: Split, test: Split, classes: int) -> np.ndarray:
-    """The most frequent answer in train for root operator, least and greatest digit directly under the root.
+    """Return the most frequent answer in train for root operator, least and greatest digit directly under the root.
 
-    What train does not have gets the answer of its root operator alone.
+    A combination that train does not have gets the answer of its root operator alone.
     """
     otherwise = root_operator(train, test, classes)
     return _by_key(_root_and_digits(train), _root_and_digits(test), train.labels, otherwise, classes)
 
 
 def byte_ngrams(train: Split, test: Split, classes: int) -> np.ndarray:
-    """Logistic regression on tf-idf of hashed byte n-grams; for a pair, on what its two documents share.
+    """Predict by logistic regression on tf-idf of hashed byte n-grams; for a pair, on those that its documents share.
 
-    Weights are sublinear in counts and a document's norm is 1. Of a pair, a feature is the geometric mean of the two
-    weights, so that their sum is the documents' likeness.
+    Weights are sublinear in counts and a document's norm is 1. A feature of a pair is the geometric mean of the two
+    weights, so their sum is the similarity of the documents.
     """
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import TfidfTransformer
@@ -71,7 +77,7 @@ def ngrams(document: bytes) -> list[bytes]:
 
 
 def pixels(train: Split, test: Split, classes: int) -> np.ndarray:
-    """Logistic regression on the pixels of an image, each standardised over train."""
+    """Predict by logistic regression on the pixels of an image, each standardised over train."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -82,13 +88,13 @@ def pixels(train: Split, test: Split, classes: int) -> np.ndarray:
 
 
 MAJORITY = "majority class"
-COUNTED: Mapping[str, Rule] = {
+DETERMINISTIC: Mapping[str, Rule] = {
     MAJORITY: majority_class,
     "root operator": root_operator,
     "root operator, digits": root_operator_and_digits,
 }
 FITTED: Mapping[str, Rule] = {"byte n-grams": byte_ngrams, "pixels": pixels}
-# Raised by every change of a rule that can change its predictions; 1 where nothing is said.
+# Raised by every change of a rule that can change its predictions; 1 for rules that are not listed.
 VERSIONS: Mapping[str, int] = {"byte n-grams": 2}
 OF_TASK = {
     "listops": ("root operator", "root operator, digits"),
@@ -105,16 +111,16 @@ def version_of(name: str) -> int:
 
 
 def rules(card: Card) -> dict[str, Rule]:
-    """The floors of a task by name.
+    """Return the trivial baselines of a task by name.
 
-    Those of `COUNTED` give the same predictions everywhere; those of `FITTED` may move by a few examples with the
-    versions of scikit-learn and of what adds up its sums.
+    Those of `DETERMINISTIC` give the same predictions everywhere. The predictions of `FITTED` ones may differ in a few
+    examples with the versions of scikit-learn and of its linear algebra.
     """
-    return {name: {**COUNTED, **FITTED}[name] for name in (MAJORITY, *OF_TASK.get(card.name, ()))}
+    return {name: {**DETERMINISTIC, **FITTED}[name] for name in (MAJORITY, *OF_TASK.get(card.name, ()))}
 
 
 def _by_key(train: np.ndarray, test: np.ndarray, labels: np.ndarray, otherwise: np.ndarray, classes: int) -> np.ndarray:
-    """The most frequent label (the smallest of several) of a key in train; `otherwise` where train has no such key."""
+    """Return the most frequent label (the smallest of several) of each key in train; `otherwise` for unknown keys."""
     keys = int(max(train.max(), test.max())) + 1
     counts = np.bincount(train.astype(int) * classes + labels, minlength=keys * classes).reshape(keys, classes)
     return np.where(counts.sum(1)[test] > 0, counts.argmax(1)[test], otherwise).astype(np.uint8)
@@ -125,19 +131,19 @@ def _first_byte(split: Split) -> np.ndarray:
 
 
 def _root_and_digits(split: Split) -> np.ndarray:
-    """One number for root operator, least and greatest digit at depth 1 (10 and 0 where there is none), int [N]."""
+    """Return int [N], a number for root operator, least and greatest digit at depth 1 (10 and 0 if there is none)."""
     from tasks.listops import DIGITS, SYMBOLS
 
     digit = np.array([DIGITS.get(symbol, -1) for symbol in SYMBOLS])
     ends, opens = np.array([s == "]" for s in SYMBOLS]), np.array([s.startswith("[") for s in SYMBOLS])
-    found = np.zeros(len(split.offsets) - 1, int)
+    numbers = np.zeros(len(split.offsets) - 1, int)
     for d, (start, end) in enumerate(zip(split.offsets[:-1], split.offsets[1:], strict=True)):
         document = split.data[start:end]
         depth = np.cumsum(opens[document].astype(int) - ends[document])
-        here = digit[document[depth == 1]]
-        here = here[here >= 0]
-        found[d] = int(document[0]) * 110 + here.min(initial=10) * 10 + here.max(initial=0)
-    return found[split.items]
+        digits = digit[document[depth == 1]]
+        digits = digits[digits >= 0]
+        numbers[d] = int(document[0]) * 110 + digits.min(initial=10) * 10 + digits.max(initial=0)
+    return numbers[split.items]
 
 
 def _ngrams(split: Split) -> Iterator[list[bytes]]:
@@ -145,5 +151,5 @@ def _ngrams(split: Split) -> Iterator[list[bytes]]:
 
 
 def _pixels(split: Split) -> np.ndarray:
-    """float32 [N, R * R]"""
+    """Return float32 [N, R * R]."""
     return split.data.reshape(len(split.offsets) - 1, -1)[split.items].astype(np.float32)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lra import config_file
 from lra.config import RunConfig, id_hashes
@@ -14,18 +14,29 @@ from lra.errors import ConfigError, RecordError, RunError
 from lra.paths import runs_directory, write_atomically
 from lra.provenance.code import Code, changes, computing
 from lra.provenance.environment import code_state
-from lra.record import files as rec
 from lra.record import status
-from lra.record.files import Found
+from lra.record.files import RecordFile, complete_record_path, read
+from lra.record.schema import RunRecord
+from lra.typed_json import from_json
 
 FILE = "code.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownCode:
+    """What is known of the code of a run. files: hash of each part; None: not recorded."""
+
+    files: Mapping[str, str] | None = None
+    git_commit: str | None = None
+    git_clean: bool | None = None
 
 
 def write_code(directory: Path, code: Code) -> None:
     """Write the code that computes a run into its directory, when the run begins."""
     if not (directory / FILE).exists():
-        commit = {name: code_state()[name] for name in ("git_commit", "git_clean")}
-        write_atomically(directory / FILE, json.dumps({"files": dict(code.files), **commit}, indent=1) + "\n")
+        state = code_state()
+        known = KnownCode(dict(code.files), state["git_commit"], state["git_clean"])
+        write_atomically(directory / FILE, json.dumps(dataclasses.asdict(known), indent=1) + "\n")
 
 
 def note(config: RunConfig, run_id: str, code: Code) -> str:
@@ -35,33 +46,32 @@ def note(config: RunConfig, run_id: str, code: Code) -> str:
         return ""
     newest = max(directories, key=lambda d: (d / "config.json").stat().st_mtime)
     known = _code(newest)
-    files, commit = known.get("files"), known.get("git_commit")
     source = "take the code that made it"
-    if commit:
-        source = f"check out commit {commit}{'' if known.get('git_clean') else ' (there were changes to it)'}"
+    if known.git_commit:
+        source = f"check out commit {known.git_commit}{'' if known.git_clean else ' (there were changes to it)'}"
     return (
         f"{run_id}: a new run, because its code is not that of {newest.name} ({_state(newest)}), which has the same "
         f"settings and data. That run is not reused.\n"
-        f"  {changes(files if isinstance(files, Mapping) else None, code.files)}\n"
+        f"  {changes(known.files, code.files)}\n"
         f"  `evaluate` and `leaderboard` show the earlier run. To repeat or resume it, {source}."
     )
 
 
-def of_one_code(found: Sequence[Found]) -> list[Found]:
+def of_one_code(runs: Sequence[RecordFile[RunRecord]]) -> list[RecordFile[RunRecord]]:
     """Return those of your own runs of one mixer on one data set, oldest first, that a table is to show.
 
     If they are of several codes, these are the runs of the code here or, if there are none, of the newest run's code.
     Committed runs of several codes are shown together: what changes a score there raises a version.
     """
-    codes = [(f.record["code"].get("computing") or {}).get("sha256") for f in found]
-    if found[0].origin != "yours" or len(set(codes)) == 1:
-        return list(found)
+    codes = [f.record.code.computing_sha256 for f in runs]
+    if runs[0].origin != "yours" or len(set(codes)) == 1:
+        return list(runs)
     chosen = codes[-1]
     with contextlib.suppress(ConfigError, RunError, OSError):  # the mixer's file may be gone
-        config = config_file.read(found[-1].path.parent.parent / "config.json")
-        here = computing(config).sha256
-        chosen = here if here in codes else chosen
-    return [f for f, code in zip(found, codes, strict=True) if code == chosen]
+        config = config_file.read(runs[-1].path.parent.parent / "config.json")
+        current = computing(config).sha256
+        chosen = current if current in codes else chosen
+    return [f for f, code in zip(runs, codes, strict=True) if code == chosen]
 
 
 def remove_unbegun(config: RunConfig, run_id: str) -> None:
@@ -74,7 +84,7 @@ def remove_unbegun(config: RunConfig, run_id: str) -> None:
 
 def _same(config: RunConfig, run_id: str) -> list[Path]:
     """Return the directories of runs of the same settings and data with another id."""
-    found = []
+    directories = []
     name = run_id.removesuffix("-".join(id_hashes(run_id)))
     for path in sorted(runs_directory().glob(f"{name}*/config.json")):
         hashes = id_hashes(path.parent.name)
@@ -83,8 +93,8 @@ def _same(config: RunConfig, run_id: str) -> list[Path]:
                 same = config_file.read(path).sha256 == config.sha256
             except ConfigError:
                 continue
-            found += [path.parent] if same else []
-    return found
+            directories += [path.parent] if same else []
+    return directories
 
 
 def _begun(directory: Path) -> bool:
@@ -93,23 +103,18 @@ def _begun(directory: Path) -> bool:
 
 def _state(directory: Path) -> str:
     """Return `complete, test accuracy 36.10%` or `stopped at step 300 of 1,200`."""
-    try:
-        record = rec.read(rec.whole_record(directory))
-        return f"complete, test accuracy {record['test']['accuracy']:.2%}"
-    except RecordError:
-        run = status.read_run(directory)
+    with contextlib.suppress(RecordError):
+        if (test := read(complete_record_path(directory)).test) is not None:
+            return f"complete, test accuracy {test.accuracy:.2%}"
+    run = status.read_run(directory)
     return "unreadable" if run is None else f"{run.state} at step {run.step or 0:,} of {run.steps:,}"
 
 
-def _code(directory: Path) -> dict[str, Any]:
-    """Return files and commit of a run's code; those that are not recorded are missing."""
+def _code(directory: Path) -> KnownCode:
+    with contextlib.suppress(OSError, ValueError):
+        return from_json(KnownCode, (directory / FILE).read_text("utf-8"))
     try:
-        found = json.loads((directory / FILE).read_text("utf-8"))
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, RecursionError):
-        pass
-    try:
-        code = rec.read(rec.whole_record(directory))["code"]
+        code = read(complete_record_path(directory)).code
     except RecordError:
-        return {}
-    return {**code, "files": code.get("computing", {}).get("files")}
+        return KnownCode()
+    return KnownCode(code.computing.files if code.computing else None, code.git_commit, code.git_clean)

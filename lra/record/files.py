@@ -1,7 +1,7 @@
-"""Result records: what a run leaves behind, as one JSON file.
+"""Files of result records, one JSON object each.
 
-`runs/` holds what this machine did, `results/` committed records of runs that really happened. A record is written
-as a whole and never overwritten; nothing that it names is ever imported to read it.
+`runs/` holds the records of this machine, `results/` those that are committed. A file is written as a whole and never
+replaced. One that comes from elsewhere may be meant to deceive: its size, depth and characters are limited here.
 """
 
 from __future__ import annotations
@@ -9,33 +9,41 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import math
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from lra.errors import RecordError
 from lra.paths import results_directory, runs_directory
-from lra.record.schema import MAX_TOLD, load
-from lra.record.schema import SCHEMA as SCHEMA
+from lra.record.schema import Header, Record
+from lra.typed_json import place_of, short_repr
+from lra.typed_json import problems as refused
+
+MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_PROBLEMS = 32 * 2**20, 1_000_000, 12, 12
+LARGEST = 1e100  # of a float: what is computed with it must not overflow
+
+KINDS = ("run", "floor", "tuning")
+_RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 Origin = Literal["yours", "committed"]
+R = TypeVar("R", bound=Header, covariant=True)
 
 
 def pack(values: np.ndarray) -> str:
-    """uint8 values as text: zlib, base 64."""
+    """Return uint8 values as text: zlib, base 64."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values, np.uint8).tobytes(), 9)).decode()
 
 
 def unpack(text: str, size: int) -> np.ndarray:
-    """The inverse of `pack` for so many values. It stops there, whatever the text would grow to.
+    """Return the `size` uint8 values of a text of `pack`; no more are unpacked, however large the content is.
 
     Raises:
-      ValueError: the text is none of `pack`, or of another number of values.
+      ValueError: the text is not of `pack`, or has another number of values.
     """
     unpacker = zlib.decompressobj()
     try:
@@ -47,77 +55,29 @@ def unpack(text: str, size: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8)
 
 
-def scores(predictions: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
-    """What a record says of a test: accuracy with counts, confusion (rows: true class), predictions, correct bits."""
-    correct = predictions == labels
-    confusion = np.bincount(labels.astype(int) * classes + predictions, minlength=classes * classes)
-    return {
-        "accuracy": float(correct.mean()),
-        "correct": int(correct.sum()),
-        "count": len(labels),
-        "confusion": confusion.reshape(classes, classes).tolist(),
-        "predictions": pack(predictions),
-        "correct_bits": pack(np.packbits(correct)),
-    }
-
-
-def largest_share(labels: np.ndarray) -> float:
-    """Return the share of the largest class of labels [N]: the accuracy of the best constant prediction."""
-    return float(np.bincount(labels).max() / len(labels))
-
-
-def at_chance(correct: int, count: int, chance: float) -> bool:
-    """Return whether an accuracy is at most two standard errors above chance.
-
-    Args:
-      chance: share of the largest class of the test labels
-    """
-    return correct / count <= chance + 2 * math.sqrt(chance * (1 - chance) / count)
-
-
-def chance(test: Mapping[str, Any]) -> float:
-    """Return the share of the largest class of a record's test labels, by its confusion matrix."""
-    sizes = [sum(row) for row in test["confusion"]]
-    return max(sizes) / max(1, sum(sizes))
-
-
-def is_at_chance(test: Mapping[str, Any]) -> bool:
-    """Return whether the accuracy of a record's test is at chance, whatever the record says."""
-    return at_chance(test["correct"], test["count"], chance(test))
-
-
-def predicts_one_class(test: Mapping[str, Any]) -> bool:
-    """Return whether all predictions of a record's test are of the same class, by its confusion matrix."""
-    return sum(any(column) for column in zip(*test["confusion"], strict=True)) == 1
-
-
-def has_process_memory(record: Mapping[str, Any]) -> bool:
-    """Return whether `peak_bytes` is the resident memory of the whole process, as in earlier records from CPUs."""
-    return record["environment"]["backend"] == "cpu" and "chance" not in record
-
-
-def file_name(record: Mapping[str, Any]) -> str:
-    """The name of a record's file. One that is not complete has its status and step in it."""
-    ended = "" if record["status"] == "complete" else f"-{record['status']}-{record['steps']['done']}"
-    return f"{record['id']}{ended}.json"
-
-
-def whole_record(run: Path) -> Path:
-    """Where the record of a complete run lies, or will lie, in the run's directory."""
+def complete_record_path(run: Path) -> Path:
+    """Return the path of the record of a run in its directory, once it is complete."""
     return run / "records" / f"{run.name}.json"
 
 
-def write(directory: Path, record: dict[str, Any]) -> Path:
-    """Writes a record under a name of its own, as a whole or not at all.
-
-    A truncated record carries its step in its name: it never stands in the way of its own completion.
+def as_text(record: Record) -> str:
+    """Return the content of a record's file.
 
     Raises:
-      FileExistsError: this record exists already.
       ValueError: a number in it is not finite; JSON has none of those.
     """
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    target = directory / file_name(record)
+    return json.dumps(record.as_json(), indent=1, allow_nan=False) + "\n"
+
+
+def write(directory: Path, record: Record) -> Path:
+    """Write a record under its own name (`Record.file_name`), as a whole or not at all.
+
+    Raises:
+      FileExistsError: there is a file of this name.
+      ValueError: see `as_text`.
+    """
+    text = as_text(record)
+    target = directory / record.file_name
     directory.mkdir(parents=True, exist_ok=True)
     scratch = directory / f".{target.stem}.{os.getpid()}.partial"
     scratch.write_text(text)
@@ -128,51 +88,112 @@ def write(directory: Path, record: dict[str, Any]) -> Path:
     return target
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Reads a record, which may come from elsewhere: all that others here ask of it is there, and of its kind.
+def read(path: Path) -> Record:
+    """Read a record.
 
     Raises:
-      RecordError: it is not JSON, or not a record of this schema.
+      RecordError: the file is not JSON within the limits, or not a record of this schema.
     """
     record, problems = load(path)
-    if problems:
-        raise RecordError(f"{path}: not a record: {'; '.join(problems[:MAX_TOLD])}")
+    if record is None:
+        raise RecordError(f"{path}: not a record: {'; '.join(problems[:MAX_PROBLEMS])}")
     return record
 
 
+def load(path: Path) -> tuple[Record | None, list[str]]:
+    """Return the record in a file, or None and what is wrong with it."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return None, ["not a regular file"]
+        if (size := path.stat().st_size) > MAX_BYTES:
+            return None, [f"{size:,} bytes; a record has at most {MAX_BYTES:,}"]
+        fields = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique)
+    except RecursionError:
+        return None, [f"nested deeper than {MAX_DEPTH}"]
+    except (OSError, ValueError) as error:
+        return None, [f"not readable as JSON: {error}"]
+    if not isinstance(fields, dict):
+        return None, ["not a record: no object"]
+    if problems := _beyond_limits(fields):
+        return None, problems
+    if (kind := fields.get("kind")) not in KINDS:
+        return None, [f"kind is {short_repr(kind)}, not {' or '.join(KINDS)}"]
+    try:
+        return _RECORD.validate_python(fields), []
+    except ValidationError as error:
+        return None, refused(error, skip=1)  # places begin with the kind
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{short_repr(repeated)} stands twice in one object")
+    return fields
+
+
+def _beyond_limits(fields: dict[str, Any]) -> list[str]:
+    """Return what is too deep, too much, not finite or not printable."""
+    problems: list[str] = []
+    waiting: list[tuple[tuple[int | str, ...], Any]] = [((), fields)]
+    for seen in range(MAX_VALUES):
+        if not waiting or len(problems) > MAX_PROBLEMS:
+            return problems
+        names, value = waiting.pop()
+        if len(names) > MAX_DEPTH:
+            return [f"{place_of(names)[:80]}: nested deeper than {MAX_DEPTH}"]
+        if isinstance(value, dict):
+            waiting += [((*names, name), inside) for name, inside in value.items()]
+            unprintable = [short_repr(name) for name in value if not name.isprintable()]
+            problems += [f"{place_of(names)}: the name {name} cannot be printed" for name in unprintable]
+        elif isinstance(value, list):
+            if len(value) > MAX_VALUES - seen:
+                break
+            waiting += [((*names, i), inside) for i, inside in enumerate(value)]
+        elif isinstance(value, str):
+            if not value.isprintable():
+                problems.append(f"{place_of(names)} has characters that cannot be printed")
+        elif isinstance(value, int | float):
+            most = LARGEST if isinstance(value, float) else 2**63
+            if not -most < value < most:
+                problems.append(f"{place_of(names)} is {short_repr(value)}, not a finite number")
+    return [f"more than {MAX_VALUES:,} values"]
+
+
 @dataclasses.dataclass(frozen=True)
-class Found:
+class RecordFile(Generic[R]):
     """A record and where it was found.
 
-    trials: learning rates that were tried before this run's was chosen on validation
+    Attributes:
+      trials: learning rates that were tried before this run's was chosen on validation
     """
 
-    record: dict[str, Any]
+    record: R
     origin: Origin
     path: Path
     trials: int = 0
 
 
-def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[Found]:
-    """All records of `runs/` and `results/`; a truncated record is left out where its run has come further.
+def of_kind(files: Iterable[RecordFile[Record]], kind: type[R]) -> list[RecordFile[R]]:
+    """Return the files whose records are of a class, as `RunRecord`."""
+    return [f for f in files if isinstance(f.record, kind)]  # type: ignore[misc]
+
+
+def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[RecordFile[Record]]:
+    """Return all records of `runs/` and `results/`, without truncated ones whose run has come further.
 
     Raises:
       RecordError: a file in a place of records is none.
     """
     if directories is None:
         directories = [(results_directory(), "committed"), (runs_directory(), "yours")]
-    found: list[Found] = []
+    newest: list[RecordFile[Record]] = []
     for directory, origin in directories:
-        paths = (
-            sorted(directory.rglob("*.json")) if origin == "committed" else sorted(directory.glob("*/records/*.json"))
-        )
-        here = [Found(read(path), origin, path) for path in paths if not path.name.startswith(".")]
+        paths = directory.rglob("*.json") if origin == "committed" else directory.glob("*/records/*.json")
+        files = [RecordFile(read(path), origin, path) for path in sorted(paths) if not path.name.startswith(".")]
         furthest: dict[str, int] = {}
-        for f in here:
-            furthest[f.record["id"]] = max(furthest.get(f.record["id"], 0), _progress(f.record))
-        found += [f for f in here if _progress(f.record) == furthest[f.record["id"]]]
-    return found
-
-
-def _progress(record: dict[str, Any]) -> int:
-    return record["steps"]["done"] if record["kind"] == "run" else 0
+        for f in files:
+            furthest[f.record.id] = max(furthest.get(f.record.id, 0), f.record.steps_done)
+        newest += [f for f in files if f.record.steps_done == furthest[f.record.id]]
+    return newest

@@ -1,251 +1,300 @@
-"""The file of a record from elsewhere: is it JSON of a bearable size, and is every field there and of its kind?
-
-It may be meant to deceive: nothing that it names is imported or opened.
-"""
+"""The schema of result records, as pydantic models. Nothing that a record names is imported or opened."""
 
 from __future__ import annotations
 
-import json
-import re
-import reprlib
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+import math
+from typing import Annotated, Any, Literal, Self
 
-from lra import config as cfg
+from pydantic import (
+    BeforeValidator,
+    FailFast,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from lra.record import field_types as ft
+from lra.record.field_types import Part
 
 SCHEMA = 1
-MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_EXAMPLES, MAX_TOLD = 32 * 2**20, 1_000_000, 12, 10_000_000, 12
-LARGEST = 1e100  # a learning rate may be of any size; what is computed with it must not overflow
-PLAIN = re.compile(r"[A-Za-z0-9_@=+-][A-Za-z0-9._@=+-]{0,199}")
-
-Record = Mapping[str, Any]
-Kind = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
-told = reprlib.repr  # short, and nothing in it that a terminal would obey
 
 
-def load(path: Path) -> tuple[Any, list[str]]:
-    """The content of a file, and what keeps it from being a record."""
-    try:
-        if path.is_symlink() or not path.is_file():
-            return None, ["not a regular file"]
-        if (size := path.stat().st_size) > MAX_BYTES:
-            return None, [f"{size:,} bytes; a record has at most {MAX_BYTES:,}"]
-        record = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique)
-    except RecursionError:
-        return None, [f"nested deeper than {MAX_DEPTH}"]
-    except (OSError, ValueError) as error:
-        return None, [f"not readable as JSON: {error}"]
-    if not isinstance(record, dict):
-        return None, ["not a record: no object"]
-    kind = record.get("kind")
-    kinds = EVERY | (KINDS.get(kind, {}) if isinstance(kind, str) else {})
-    if kind == "floor" or (kind == "run" and (record.get("status") != "diverged" or record.get("test"))):
-        kinds |= TEST
-    return record, _odd_values(record) or mistaken(record, kinds)
+def at_chance(correct: int, count: int, chance: float) -> bool:
+    """Return whether an accuracy is at most two standard errors above chance.
+
+    Args:
+      chance: share of the largest class of the test labels
+    """
+    return correct / count <= chance + 2 * math.sqrt(chance * (1 - chance) / count)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{told(next(n for n in names if names.count(n) > 1))} stands twice in one object")
-    return made
+class Column(Part):
+    """What tells the results of one column of the leaderboard from others."""
+
+    task: ft.Task
+    variant: ft.Name
+    task_version: ft.Positive
+    source: ft.Text
+    data_sha256: ft.Sha256
+    protocol: str | None = None
+    protocol_version: int | None = None
+    modified: ft.Flag
 
 
-def _odd_values(record: Record) -> list[str]:
-    """Numbers that are none, texts that a terminal would obey, and content that only wants to be large."""
-    problems: list[str] = []
-    waiting: list[tuple[str, Any, int]] = [("", record, 0)]
-    for seen in range(MAX_VALUES):
-        if not waiting or len(problems) > MAX_TOLD:
-            return problems
-        place, value, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            return [f"{place[:80]}: nested deeper than {MAX_DEPTH}"]
-        if isinstance(value, dict):
-            names = [k if k.isidentifier() and len(k) < 40 else told(k) for k in value]
-            waiting += [(f"{place}.{k}".strip("."), v, depth + 1) for k, v in zip(names, value.values(), strict=True)]
-            problems += [f"{place}: the name {told(k)} cannot be printed" for k in value if not k.isprintable()]
-        elif isinstance(value, list):
-            if len(value) > MAX_VALUES - seen:
-                break
-            waiting += [(f"{place}[{i}]", v, depth + 1) for i, v in enumerate(value)]
-        elif isinstance(value, str):
-            if not value.isprintable():
-                problems.append(f"{place} has characters that cannot be printed")
-        elif isinstance(value, int | float):
-            most = LARGEST if isinstance(value, float) else 2**63
-            if not -most < value < most:
-                problems.append(f"{place} is {told(value)}, not a finite number")
-    return [f"more than {MAX_VALUES:,} values"]
+class ProtocolColumn(Column):
+    protocol: ft.Protocol
+    protocol_version: ft.Positive
 
 
-def mistaken(record: Record, kinds: Mapping[str, Kind]) -> list[str]:
-    """Fields that are missing (but those with a question mark), or are not what they must be."""
-    problems = []
-    for place, (wanted, holds) in kinds.items():
-        value: Any = record
-        for name in place.removesuffix("?").split("."):
-            value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
-        if value is _MISSING:
-            problems += [] if place.endswith("?") else [f"{place} is missing"]
-        elif not holds(value):
-            problems.append(f"{place.removesuffix('?')} is {told(value)}, not {wanted}")
-    return problems
+class BaselineColumn(Column):
+    """A trivial baseline has no protocol: it belongs to every protocol on its data."""
+
+    protocol: None = None
+    protocol_version: None = None
 
 
-def whole(low: int) -> Kind:
-    return f"a whole number from {low}", lambda v: type(v) is int and v >= low
+class Mixer(Part):
+    """A mixer, or the rule of a trivial baseline. sha256: of the file, if it is not one of the project."""
+
+    name: ft.Text
+    label: ft.Text
+    options: dict[str, Any]
+    sha256: ft.Sha256 | None
+    version: ft.Positive = 1
 
 
-def _one_of(*names: Any) -> Kind:
-    return " or ".join(map(str, names)), lambda v: type(v) in (str, int) and v in names
+class Environment(Part):
+    python: ft.Text
+    jax: ft.Text
+    jaxlib: ft.Text
+    flax: ft.Text
+    optax: ft.Text
+    numpy: ft.Text
+    backend: ft.Text
+    device: ft.Text
+    device_count: ft.Positive
+    cores: ft.Positive
+    packages: dict[str, Any] = Field(default_factory=dict)
+    variables: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def hardware(self) -> str:
+        """`AMD EPYC 7B13, 2 cores` or `4 x NVIDIA H100`."""
+        if self.backend == "cpu":
+            return f"{self.device}, {self.cores} core{'s' * (self.cores != 1)}"
+        return (f"{self.device_count} x " if self.device_count > 1 else "") + self.device
 
 
-def _or_none(kind: Kind) -> Kind:
-    return f"{kind[0]}, or null", lambda v: v is None or kind[1](v)
+class Computing(Part):
+    """The files that compute a run (`lra.provenance.code`)."""
+
+    sha256: ft.Sha256
+    files: ft.Files
 
 
-def number(v: Any) -> bool:
-    return type(v) in (int, float) and v >= 0
+class Code(Part):
+    """The source files of the suite, and of a run those that computed it; earlier records do not name the latter."""
+
+    sha256: ft.Sha256
+    git_commit: ft.Commit | None
+    git_clean: ft.Flag | None
+    computing: Computing | None = None
+
+    @property
+    def computing_sha256(self) -> str | None:
+        return None if self.computing is None else self.computing.sha256
 
 
-def _matches(pattern: str) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None
+class Session(Part):
+    """A later process that continued a run."""
+
+    step: ft.Count
+    started: ft.Date
+    environment: Environment
+    code: Code
 
 
-def _date(v: Any) -> bool:
-    try:
-        return datetime.fromisoformat(v).tzinfo is not None
-    except (TypeError, ValueError):
-        return False
+class Result(Part):
+    """Results on the test split.
+
+    Attributes:
+      confusion: counts; rows are the true classes
+      predictions, correct_bits: uint8 arrays (`lra.record.files.unpack`)
+      at_chance: as judged when the record was made; `is_at_chance` follows today's rule
+    """
+
+    accuracy: ft.Share
+    correct: ft.Count
+    count: ft.Examples
+    confusion: ft.Confusion
+    predictions: ft.Text
+    correct_bits: ft.Text
+    loss: Annotated[int | float, ft.wanted("a number, or null")] | None = None
+    at_chance: ft.Flag
+
+    @property
+    def chance(self) -> float:
+        """The share of the largest class of the test labels, by the confusion matrix."""
+        sizes = [sum(row) for row in self.confusion]
+        return max(sizes) / max(1, sum(sizes))
+
+    @property
+    def is_at_chance(self) -> bool:
+        return at_chance(self.correct, self.count, self.chance)
+
+    @property
+    def predicts_one_class(self) -> bool:
+        return sum(any(column) for column in zip(*self.confusion, strict=True)) == 1
 
 
-def _points(v: Any) -> bool:
-    rows = isinstance(v, list) and all(isinstance(p, list) and len(p) == 3 and type(p[0]) is int for p in v)
-    return (
-        rows
-        and all(a[0] < b[0] for a, b in zip([[0], *v], v, strict=False))
-        and all(number(p[1]) and _share(p[2]) for p in v)
-    )
+def _none_if_empty(value: Any) -> Any:
+    return None if value == {} else {} if value is None else value
 
 
-def _share(v: Any) -> bool:
-    return number(v) and v <= 1
+ResultOrNone = Annotated[
+    Result | None,
+    BeforeValidator(_none_if_empty),
+    PlainSerializer(lambda result: {} if result is None else result.as_json()),
+]
 
 
-def _square(v: Any) -> bool:
-    rows = isinstance(v, list) and v != [] and all(isinstance(row, list) and len(row) == len(v) for row in v)
-    return rows and all(type(n) is int and 0 <= n <= MAX_EXAMPLES for row in v for n in row)
+class Steps(Part):
+    done: ft.Count
+    planned: ft.Positive
 
 
-def _trials(v: Any) -> bool:
-    return isinstance(v, list) and v != [] and all(isinstance(t, dict) and not mistaken(t, TRIAL) for t in v)
+class Selection(Part):
+    """Which checkpoint was tested. best_step: of the best validation, if that selects."""
+
+    rule: ft.Text
+    step: ft.Count | None = None
+    best_step: ft.Count | None = None
 
 
-def _sessions(v: Any) -> bool:
-    return isinstance(v, list) and all(isinstance(s, dict) and not mistaken(s, SESSION) for s in v)
+class TrainConfig(Part):
+    batch_size: ft.Count
+    learning_rate: ft.Number
 
 
-def _computing(v: Any) -> bool:
-    files = v.get("files") if isinstance(v, dict) else None
-    return isinstance(files, dict) and files != {} and all(map(SHA256[1], [v.get("sha256"), *files.values()]))
+class Config(Part):
+    """The settings of a run, as they are hashed. Those of other versions of the suite may have other fields."""
+
+    variant: ft.Name
+    limit: ft.Positive | None = None
+    model: dict[str, Any]
+    train: TrainConfig
 
 
-_MISSING = object()
-STRING: Kind = ("a text, or an empty one", lambda v: isinstance(v, str))
-TEXT: Kind = ("a text", lambda v: isinstance(v, str) and v != "")
-FLAG: Kind = ("true or false", lambda v: type(v) is bool)
-OBJECT: Kind = ("an object", lambda v: isinstance(v, dict))
-NUMBER: Kind = ("a number from 0", number)
-SHARE: Kind = ("a number from 0 to 1", _share)
-SHA256: Kind = ("a SHA-256", _matches("[0-9a-f]{64}"))
-NAME: Kind = (f"a plain name, of {PLAIN.pattern}", _matches(PLAIN.pattern))
-POINTS: Kind = ("a list of [step, loss, accuracy] with growing steps", _points)
-PROTOCOL = {"column.protocol": _one_of(*cfg.PROTOCOLS), "column.protocol_version": whole(1), "seed": whole(0)}
-ENVIRONMENT = {
-    **{f"environment.{k}": TEXT for k in ("python", "jax", "jaxlib", "flax", "optax", "numpy", "backend", "device")},
-    **{f"environment.{k}": whole(1) for k in ("device_count", "cores")},
-    "environment.packages?": OBJECT,
-    "environment.variables?": OBJECT,
-}
-CODE = {
-    "code.sha256": SHA256,
-    "code.git_commit": _or_none(("a commit", _matches("[0-9a-f]{40}|[0-9a-f]{64}"))),
-    "code.git_clean": _or_none(FLAG),
-}
-EVERY = {
-    "schema": _one_of(SCHEMA),
-    "kind": _one_of("run", "floor", "tuning"),
-    "status": _one_of("complete", "truncated", "diverged"),
-    "id": NAME,
-    "created": ("a date with its zone", _date),
-    "column.task": _one_of(*cfg.TASKS),
-    "column.variant": NAME,
-    "column.task_version": whole(1),
-    "column.source": TEXT,
-    "column.data_sha256": SHA256,
-    "column.modified": FLAG,
-    "mixer.name": TEXT,
-    "mixer.label": TEXT,
-    "mixer.options": OBJECT,
-    "mixer.sha256": _or_none(SHA256),
-    "mixer.version?": whole(1),  # absent: 1
-    "test": OBJECT,
-    **ENVIRONMENT,
-    **CODE,
-    "code.computing?": _or_none(("a SHA-256, and one for each file", _computing)),
-}
-SESSION = {"step": whole(0), "started": ("a date with its zone", _date), **ENVIRONMENT, **CODE}
-RUN = {
-    **PROTOCOL,
-    "steps.done": whole(0),
-    "steps.planned": whole(1),
-    "config.variant": NAME,
-    "config.model": OBJECT,
-    "config.train.batch_size": whole(0),
-    "config.train.learning_rate": NUMBER,
-    "config_sha256": SHA256,
-    "parameters": whole(0),
-    "selection.rule": TEXT,
-    "selection.step?": _or_none(whole(0)),
-    "majority_accuracy": SHARE,
-    "chance?": SHARE,
-    "validation": POINTS,
-    "curve": POINTS,
-    "seconds": NUMBER,
-    "steps_per_second": _or_none(NUMBER),
-    "peak_bytes": _or_none(whole(0)),
-    "forward_flops?": _or_none(NUMBER),
-    "message?": STRING,
-    "seeds_together?": whole(1),
-    "later_sessions?": ("a list of sessions", _sessions),
-}
-TEST = {
-    "test.accuracy": SHARE,
-    "test.correct": whole(0),
-    "test.count": (f"a whole number from 1 to {MAX_EXAMPLES:,}", lambda v: type(v) is int and 1 <= v <= MAX_EXAMPLES),
-    "test.confusion": ("rows of counts", _square),
-    "test.predictions": TEXT,
-    "test.correct_bits": TEXT,
-    "test.at_chance": FLAG,
-}
-TRIAL = {"learning_rate": NUMBER, "run": NAME, "validation": _or_none(SHARE)}
-KINDS = {
-    "run": RUN,
-    "floor": {
-        "status": _one_of("complete"),
-        "majority_accuracy": SHARE,
-        "chance?": SHARE,
-        "steps?": OBJECT,
-        "selection?": OBJECT,
-    },
-    "tuning": {
-        **PROTOCOL,
-        "status": _one_of("complete"),
-        "learning_rate": NUMBER,
-        "trials": ("a list of trials", _trials),
-    },
-}
+class Trial(Part):
+    """A run with another learning rate. validation: its best accuracy; None: it diverged."""
+
+    learning_rate: ft.Number
+    run: ft.Name
+    validation: ft.Share | None
+
+
+class Header(Part):
+    """What every record has. test: None if it is `{}`, as of a run that diverged and of a tuning."""
+
+    schema_version: Annotated[Literal[1], ft.wanted("1")] = Field(alias="schema")
+    kind: str
+    status: ft.Status
+    id: ft.Name
+    created: ft.Date
+    column: Column
+    mixer: Mixer
+    test: ResultOrNone
+    environment: Environment
+    code: Code
+
+    @property
+    def steps_done(self) -> int:
+        return 0
+
+    @property
+    def file_name(self) -> str:
+        """The name of the record's file. One that is not complete has its status and step in it."""
+        ending = "" if self.status == "complete" else f"-{self.status}-{self.steps_done}"
+        return f"{self.id}{ending}.json"
+
+
+class RunRecord(Header):
+    """A run: a mixer that was trained, and tested unless it diverged.
+
+    Attributes:
+      forward_flops: of one example of `max_len` tokens
+      seconds, steps_per_second, peak_bytes: of all `seeds_together` that were trained in one program
+    """
+
+    kind: Literal["run"]
+    column: ProtocolColumn
+    seed: ft.Count
+    steps: Steps
+    config: Config
+    config_sha256: ft.Sha256
+    parameters: ft.Count
+    forward_flops: ft.Number | None = None
+    selection: Selection
+    chance: ft.Share | None = None
+    majority_accuracy: ft.Share
+    validation: ft.Points
+    curve: ft.Points
+    message: ft.AnyText = ""
+    seeds_together: ft.Positive = 1
+    seconds: ft.Number
+    steps_per_second: ft.Number | None
+    peak_bytes: ft.Count | None
+    later_sessions: Annotated[list[Session], FailFast()] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_test(self) -> Self:
+        if self.test is None and self.status != "diverged":
+            raise PydanticCustomError("no_test", "test is empty, and the run is not diverged")
+        return self
+
+    @property
+    def steps_done(self) -> int:
+        return self.steps.done
+
+    @property
+    def best_accuracy(self) -> float | None:
+        """The accuracy of the best validation, if the run is complete."""
+        accuracies = [accuracy for _, _, accuracy in self.validation]
+        return max(accuracies) if accuracies and self.status == "complete" else None
+
+    @property
+    def minutes(self) -> float:
+        """The time of one seed."""
+        return self.seconds / 60 / self.seeds_together
+
+    @property
+    def has_process_memory(self) -> bool:
+        """Whether `peak_bytes` is the resident memory of the whole process, as in earlier records from CPUs."""
+        return self.environment.backend == "cpu" and self.chance is None
+
+
+class BaselineRecord(Header):
+    """A trivial baseline: a predictor without a sequence model."""
+
+    kind: Literal["floor"]
+    status: ft.Complete
+    column: BaselineColumn
+    seed: None = None
+    test: Result
+    chance: ft.Share | None = None
+    majority_accuracy: ft.Share
+
+
+class TuningRecord(Header):
+    """A learning rate that was chosen on validation."""
+
+    kind: Literal["tuning"]
+    status: ft.Complete
+    column: ProtocolColumn
+    seed: ft.Count
+    learning_rate: ft.Number
+    trials: Annotated[list[Trial], Field(min_length=1), FailFast()]
+
+
+Record = RunRecord | BaselineRecord | TuningRecord

@@ -1,4 +1,4 @@
-"""Where the runs of a directory stand, from their files alone: any machine that shares them can look, without jax."""
+"""The status of the runs of a directory, from their files alone: any machine that shares them can read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,13 +19,14 @@ from rich.text import Text
 from lra import config_file
 from lra.errors import ConfigError, RecordError
 from lra.paths import runs_directory
-from lra.record import files as rec
+from lra.record import files
+from lra.record.schema import RunRecord
 from lra.runtime import heartbeat
 from lra.runtime.heartbeat import Beat
 from lra.runtime.locks import has_process
-from lra.typed import mistyped
+from lra.typed_json import from_json
 
-LOST_SECONDS = 12 * heartbeat.INTERVAL_SECONDS  # of silence on another machine
+LOST_SECONDS = 12 * heartbeat.INTERVAL_SECONDS  # without a heartbeat from another machine
 REFRESH_SECONDS = 2.0
 
 State = Literal["running", "died", "failed", "stopped", "waiting", "diverged", "finished"]
@@ -41,9 +42,10 @@ MEANING = {
 class RunStatus:
     """One run.
 
-    step, steps:  done, and planned
-    sign_age_s:   seconds since its process last wrote that it lives
-    seconds_left: at the rate so far; of a run that is running
+    Attributes:
+      step, steps: done, and planned
+      seconds_left: at the rate so far; of a run that is running
+      sign_age_s: seconds since the last heartbeat
     """
 
     run: str
@@ -64,10 +66,10 @@ class RunStatus:
 
 
 def statuses() -> list[RunStatus]:
-    """All runs of `runs/`, those first that need looking after."""
+    """Return the status of all runs of `runs/`, those first that need attention."""
     paths = sorted(runs_directory().glob("*/config.json"))
-    found = [run for path in paths if (run := read_run(path.parent)) is not None]
-    return sorted(found, key=lambda run: STATES.index(run.state))
+    runs = [run for path in paths if (run := read_run(path.parent)) is not None]
+    return sorted(runs, key=lambda run: STATES.index(run.state))
 
 
 def read_run(directory: Path) -> RunStatus | None:
@@ -78,19 +80,13 @@ def read_run(directory: Path) -> RunStatus | None:
     except ConfigError:
         return None
     record, unreadable = _record(directory)
-    finished = record is not None and record["status"] == "complete"
-    held = not finished and has_process(directory)  # before the sign is read: one that ends now is no dead one
-    sign = _sign(directory / heartbeat.FILE)
-    state = "finished" if finished else "running" if held else _state(directory, sign, record, now)
-    known: dict[str, Any] = sign or {}
-    if record is not None and (finished or sign is None):
-        known = {
-            "step": record["steps"]["done"],
-            "steps_per_second": record.get("steps_per_second"),
-            "validation_accuracy": record["validation"][-1][2] if record.get("validation") else None,
-            "time": datetime.fromisoformat(record["created"]).timestamp(),
-        }
-    step, steps, rate = known.get("step"), config.train.steps, known.get("steps_per_second")
+    finished = record is not None and record.status == "complete"
+    is_locked = not finished and has_process(directory)  # before the heartbeat is read: a run may end in between
+    beat = _beat(directory / heartbeat.FILE)
+    state = "finished" if finished else "running" if is_locked else _state(directory, beat, record, now)
+    latest = _beat_of(record) if record is not None and (finished or beat is None) else beat
+    known = latest or Beat("stopped", host="", pid=0, time=now)
+    step, steps, rate = known.step, config.train.steps, known.steps_per_second
     return RunStatus(
         run=directory.name,
         task=config.task,
@@ -104,47 +100,60 @@ def read_run(directory: Path) -> RunStatus | None:
         steps=steps,
         steps_per_second=rate,
         seconds_left=(steps - step) / rate if state == "running" and rate and step is not None else None,
-        validation_accuracy=known.get("validation_accuracy"),
-        sign_age_s=max(0.0, now - known["time"]) if "time" in known else None,
-        message=unreadable or (known.get("message", "") if state == "failed" else MEANING.get(state, "")),
+        validation_accuracy=known.validation_accuracy,
+        sign_age_s=max(0.0, now - known.time) if latest else None,
+        message=unreadable or (known.message if state == "failed" else MEANING.get(state, "")),
     )
 
 
-def _state(directory: Path, sign: dict[str, Any] | None, record: dict[str, Any] | None, now: float) -> State:
-    """The state of a run that is not finished, and whose lock nobody held a moment ago."""
-    said = sign["state"] if sign is not None else None
-    if sign is not None and said == "running":
+def _state(directory: Path, beat: Beat | None, record: RunRecord | None, now: float) -> State:
+    """Return the state of a run that is not finished and whose lock is free."""
+    if beat is not None and beat.state == "running":
         # Not every shared file system shows on one machine the locks of another.
-        elsewhere = sign["host"] != socket.gethostname()
-        alive = has_process(directory) or (elsewhere and now - sign["time"] < LOST_SECONDS)
-        return "running" if alive else "died"
-    if said == "failed":
+        is_remote = beat.host != socket.gethostname()
+        is_alive = has_process(directory) or (is_remote and now - beat.time < LOST_SECONDS)
+        return "running" if is_alive else "died"
+    if beat is not None and beat.state == "failed":
         return "failed"
-    if record is not None and record["status"] == "diverged":
+    if record is not None and record.status == "diverged":
         return "diverged"
-    return "waiting" if sign is None and record is None and not (directory / "lock").exists() else "stopped"
+    return "waiting" if beat is None and record is None and not (directory / "lock").exists() else "stopped"
 
 
-def _record(directory: Path) -> tuple[dict[str, Any] | None, str]:
-    """The record that came furthest, if there is one; and what is wrong with those that cannot be read."""
-    complete = rec.whole_record(directory)
+def _record(directory: Path) -> tuple[RunRecord | None, str]:
+    """Return the record with the most steps, if there is one, and what is wrong with those that cannot be read."""
+    complete = files.complete_record_path(directory)
     paths = [complete] if complete.exists() else sorted((directory / "records").glob("[!.]*.json"))
-    records, told = [], []
+    records, messages = [], []
     for path in paths:
         try:
-            records.append(rec.read(path))
+            record = files.read(path)
         except RecordError as error:
-            told.append(str(error))
-    return max(records, key=lambda record: record["steps"]["done"], default=None), "; ".join(told)
+            messages.append(str(error))
+        else:
+            records += [record] if isinstance(record, RunRecord) else []
+    return max(records, key=lambda record: record.steps.done, default=None), "; ".join(messages)
 
 
-def _sign(path: Path) -> dict[str, Any] | None:
-    """What a heartbeat wrote; None if it is not there, or torn."""
+def _beat(path: Path) -> Beat | None:
+    """Return what a heartbeat wrote; None if there is no file, or an incomplete one."""
     try:
-        sign = Beat(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return from_json(Beat, path.read_text("utf-8"))
+    except (OSError, ValueError):
         return None
-    return None if mistyped(sign, Beat) else vars(sign)
+
+
+def _beat_of(record: RunRecord) -> Beat:
+    """Return a record as if it were the last heartbeat of its run."""
+    return Beat(
+        "stopped",
+        host="",
+        pid=0,
+        time=datetime.fromisoformat(record.created).timestamp(),
+        step=record.steps.done,
+        steps_per_second=record.steps_per_second,
+        validation_accuracy=record.validation[-1][2] if record.validation else None,
+    )
 
 
 def as_json(runs: list[RunStatus]) -> str:
@@ -152,16 +161,16 @@ def as_json(runs: list[RunStatus]) -> str:
 
 
 def as_table(runs: list[RunStatus]) -> RenderableType:
-    """How many runs there are of each state, a row for each, and what happened to those that ended badly."""
+    """Return the number of runs in each state, a row for each run, and the messages of those that failed."""
     counts = Counter(run.state for run in runs)
-    told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no runs"
-    head = Text(f"{runs_directory()}: {told}")
+    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no runs"
+    head = Text(f"{runs_directory()}: {summary}")
     if not runs:
         return head
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("task", "mixer", "protocol", "state"):
         table.add_column(name, overflow="fold", no_wrap=name == "state")
-    for name in ("seed", "step", "steps/s", "left", "valid", "sign"):
+    for name in ("seed", "step", "steps/s", "left", "valid", "heartbeat"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         words = (run.task, run.mixer, run.protocol + "*" * run.modified)
@@ -182,7 +191,7 @@ def as_table(runs: list[RunStatus]) -> RenderableType:
 
 
 def duration(seconds: float) -> str:
-    """A time in the one or two units that say enough."""
+    """Return a time in one or two units, as in `2h05m`."""
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{seconds:.0f}s"
@@ -194,7 +203,7 @@ def duration(seconds: float) -> str:
 
 
 def watch(console: Console) -> None:
-    """Shows the table, again and again, until Ctrl-C."""
+    """Show the table until Ctrl-C, and update it."""
     with Live(as_table(statuses()), console=console, auto_refresh=False) as live:
         try:
             while True:

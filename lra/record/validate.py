@@ -1,8 +1,8 @@
-"""Is a record what it says? Whatever can be checked without running it again.
+"""Validation of records: everything that can be checked without running them again.
 
-A record that comes from elsewhere may be meant to deceive: nothing that it names is imported or opened, and nothing is
-unpacked beyond the size that it claims. PASS wants the labels: where the prepared data of its column is not at hand, a
-record that agrees with itself is "not verified".
+A record from elsewhere may be meant to deceive: nothing that it names is imported or opened, and nothing is unpacked
+beyond the size that it claims. A PASS requires the labels: without the prepared data of its column, a record that is
+consistent is "not verified".
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from rich.text import Text
 
 from lra.errors import RecordError
 from lra.paths import ROOT, prepared_directory, results_directory
-from lra.record import files as rec
-from lra.record.baseline_models import COUNTED, rules
-from lra.record.checks import Truth, judge
-from lra.record.schema import MAX_TOLD, Record, load, told
+from lra.record.baseline_models import DETERMINISTIC, rules
+from lra.record.checks import GroundTruth, check_record
+from lra.record.files import MAX_PROBLEMS, load
+from lra.record.schema import Record
+from lra.typed_json import short_repr
 from tasks import load_task
 from tasks.core import base_variant
 from tasks.errors import DataError
@@ -34,11 +35,12 @@ Verdict = Literal["FAIL", "not verified", "PASS"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What validation found of one file.
+class ValidationReport:
+    """The validation of one file.
 
-    problems:   what is wrong; one of them is a FAIL
-    unverified: what could not be checked here, or is worth a reviewer's look
+    Attributes:
+      problems: what is wrong; one of them is a FAIL
+      unverified: what could not be checked here, or deserves a reviewer's look
     """
 
     path: Path
@@ -47,44 +49,43 @@ class Report:
     unverified: tuple[str, ...]
 
 
-def validate(paths: Sequence[Path] = ()) -> list[Report]:
-    """Checks records, each against itself, its protocol, its labels where they are at hand, and the committed records.
+def validate(paths: Sequence[Path] = ()) -> list[ValidationReport]:
+    """Check records against themselves, their protocols, their labels where available, and the committed records.
 
     Args:
       paths: files, or directories of records or of runs; none: `results/`
 
     Raises:
-      RecordError: a path does not exist, or there is no record in it; whatever is wrong in a file is in its report.
+      RecordError: a path does not exist, or there is no record in it. Whatever is wrong in a file is in its report.
     """
     given = list(dict.fromkeys(file.absolute() for path in paths or [results_directory()] for file in _files(path)))
     everything = list(dict.fromkeys([*given, *(f.absolute() for f in _json_in(results_directory()))]))
     loaded = {path: load(path) for path in everything}
-    known = {path: record for path, (record, problems) in loaded.items() if not problems}
-    same: dict[str, list[Path]] = {}
+    known = {path: record for path, (record, _) in loaded.items() if record is not None}
+    by_name: dict[str, list[Path]] = {}
     for path, record in known.items():
-        same.setdefault(rec.file_name(record), []).append(path)
-    lookup, reports = cache(truth_at_hand), []
+        by_name.setdefault(record.file_name, []).append(path)
+    lookup, reports = cache(ground_truth), []
     for path in given:
-        record, problems = loaded[path]
+        _, problems = loaded[path]
         unverified: list[str] = []
-        if not problems:
-            if path.name != rec.file_name(record):
-                problems.append(f"the file is called {told(path.name)}, the record {rec.file_name(record)}")
-            twins = [
-                other for other in same[rec.file_name(record)] if other != path and not _is_copy(path, other, known)
-            ]
-            problems += [f"id: {_place(other)} is a record of the same run" for other in twins]
-            found, unverified = judge(record, lookup, list(known.values()))
-            problems += found
-        if len(problems) > MAX_TOLD:
-            problems = [*problems[:MAX_TOLD], f"and {len(problems) - MAX_TOLD:,} more"]
+        if path in known:
+            name = known[path].file_name
+            if path.name != name:
+                problems.append(f"the file is called {short_repr(path.name)}, the record {name}")
+            duplicates = [other for other in by_name[name] if other != path and not _is_copy(path, other, known)]
+            problems += [f"id: {_place(other)} is a record of the same run" for other in duplicates]
+            wrong, unverified = check_record(known[path], lookup, list(known.values()))
+            problems += wrong
+        if len(problems) > MAX_PROBLEMS:
+            problems = [*problems[:MAX_PROBLEMS], f"and {len(problems) - MAX_PROBLEMS:,} more"]
         verdict: Verdict = "FAIL" if problems else "not verified" if unverified else "PASS"
-        reports.append(Report(path, verdict, tuple(problems), tuple(unverified)))
+        reports.append(ValidationReport(path, verdict, tuple(problems), tuple(unverified)))
     return reports
 
 
-def validation_table(reports: Sequence[Report]) -> Table:
-    """One row a file: verdict, place, and why it is not PASS."""
+def validation_table(reports: Sequence[ValidationReport]) -> Table:
+    """Return a row for each file: verdict, path, and why it is not PASS."""
     counts = ", ".join(f"{n} {v}" for v in typing.get_args(Verdict) if (n := sum(r.verdict == v for r in reports)))
     table = Table(title=Text(counts), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("verdict", min_width=12)
@@ -96,18 +97,19 @@ def validation_table(reports: Sequence[Report]) -> Table:
     return table
 
 
-def truth_at_hand(task: str, variant: str, data_sha256: str) -> Truth | None:
-    """What prepared data of this hash says, if it lies here already; nothing is prepared for it."""
+def ground_truth(task: str, variant: str, data_sha256: str) -> GroundTruth | None:
+    """Return what the prepared data of this hash say; None if they are not prepared here."""
     card = load_task(task).CARD
     for meta in sorted(prepared_directory().glob(f"{task}-{base_variant(variant)}-*/meta.json")):
         try:
             if json.loads(meta.read_text()).get("sha256") == data_sha256:
                 data = read_prepared(meta.parent, card)
                 train, test, classes = data.splits["train"], data.splits["test"], len(card.classes)
-                counted = {name: rule(train, test, classes) for name, rule in rules(card).items() if name in COUNTED}
-                return Truth(data.column_variant, test.labels, train.majority, counted)
+                deterministic = [(name, rule) for name, rule in rules(card).items() if name in DETERMINISTIC]
+                baselines = {name: rule(train, test, classes) for name, rule in deterministic}
+                return GroundTruth(data.column_variant, test.labels, train.majority, baselines)
         except (OSError, ValueError, AttributeError, RecursionError, DataError):
-            continue  # torn, or of another version: as good as none
+            continue  # incomplete, or of another version
     return None
 
 
@@ -117,10 +119,10 @@ def _files(path: Path) -> list[Path]:
             raise RecordError(f"{path}: there is no such file; name a record, a directory of records, or nothing")
         return [path]
     runs = [*path.glob("records/*.json"), *path.glob("*/records/*.json")]
-    found = sorted(p for p in runs if not p.name.startswith(".")) or _json_in(path)
-    if not found:
+    files = sorted(p for p in runs if not p.name.startswith(".")) or _json_in(path)
+    if not files:
         raise RecordError(f"{path}: no record in it; name a record, a directory of records, or nothing")
-    return found
+    return files
 
 
 def _json_in(directory: Path) -> list[Path]:

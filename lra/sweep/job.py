@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lra.paths import ROOT
-from lra.record.files import whole_record
+from lra.record.files import complete_record_path
 from lra.runtime.heartbeat import FILE, write_beat
 
 RUN_LRA = ROOT / "run_lra.py"
@@ -29,7 +29,7 @@ class Job:
     @property
     def complete(self) -> bool:
         """Whether the record of the complete run exists."""
-        return whole_record(self.directory).exists()
+        return complete_record_path(self.directory).exists()
 
     def report_failure(self, message: str) -> None:
         """Write a heartbeat that says why the run failed, unless the run wrote a better one itself."""

@@ -21,7 +21,7 @@ from lra.errors import RunError
 from lra.paths import runs_directory, write_atomically
 from lra.provenance.code import computing
 from lra.record import earlier
-from lra.record.baselines import write_floors
+from lra.record.baselines import write_baselines
 from lra.runtime.devices import slots
 from lra.runtime.progress import data_progress
 from lra.sweep import slurm, tuning
@@ -117,7 +117,7 @@ def prepare_data(sweep: Sweep) -> dict[str, tuple[str, str]]:
         except DataError as error:
             problems.append(str(error))
             continue
-        write_floors(data, load_task(task).CARD)
+        write_baselines(data, load_task(task).CARD)
         names[task] = data.name
     if problems:
         raise DataError("\n".join(problems))

@@ -1,18 +1,17 @@
-"""`run_lra.py repro`: run what is missing, and compare the mean score with what is expected of a protocol."""
+"""`run_lra.py repro`: complete the missing runs and compare their mean score with the expected one of a protocol."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lra import config as cfg
 from lra.api import configure, run_config
 from lra.config import Expected, RunConfig
 from lra.data.prepare import prepare
 from lra.errors import ConfigError
-from lra.record import files as rec
+from lra.record.schema import RunRecord
 from lra.runtime.progress import data_progress
 from tasks import load_task
 from tasks.core import SAMPLE, Prepared
@@ -78,7 +77,7 @@ def reproduce(task: str, mixer: str, *, protocol: str, seeds: int, max_minutes: 
     data = prepare(task, base.variant, allow_sample=base.allow_sample, progress=data_progress)
     if unjudged := other_data(expected, data, configs[0]):
         return Verdict(task, label, f"{base.name}@{base.version}", expected, {}, (), unjudged=unjudged)
-    return judge([run_config(config, max_minutes=max_minutes) for config in configs], expected)
+    return compare_with_expected([run_config(config, max_minutes=max_minutes) for config in configs], expected)
 
 
 def other_data(expected: Expected, data: Prepared, config: RunConfig) -> str:
@@ -96,14 +95,14 @@ def other_data(expected: Expected, data: Prepared, config: RunConfig) -> str:
     return ""
 
 
-def judge(records: Sequence[Mapping[str, Any]], expected: Expected) -> Verdict:
+def compare_with_expected(records: Sequence[RunRecord], expected: Expected) -> Verdict:
     """Return the verdict on runs of one configuration that differ in their seeds alone."""
-    column, mixer = records[0]["column"], records[0]["mixer"]["label"]
-    complete = {r["seed"]: 100 * r["test"]["accuracy"] for r in records if r["status"] == "complete"}
+    column, mixer = records[0].column, records[0].mixer.label
+    complete = {r.seed: 100 * r.test.accuracy for r in records if r.test and r.status == "complete"}
     reasons = [
-        f"seed {r['seed']} is {r['status']} after {r['steps']['done']:,} of {r['steps']['planned']:,} steps"
+        f"seed {r.seed} is {r.status} after {r.steps.done:,} of {r.steps.planned:,} steps"
         for r in records
-        if r["status"] != "complete"
+        if r.status != "complete"
     ]
     if complete:
         apart = statistics.fmean(complete.values()) - expected.score
@@ -111,11 +110,11 @@ def judge(records: Sequence[Mapping[str, Any]], expected: Expected) -> Verdict:
             side = "above" if apart > 0 else "below"
             reasons.append(f"{abs(apart):.2f} {side} what is expected, where {expected.tolerance:g} is allowed")
     remarks = []
-    if chance := [str(r["seed"]) for r in records if r["test"] and rec.is_at_chance(r["test"])]:
+    if chance := [str(r.seed) for r in records if r.test and r.test.is_at_chance]:
         remarks.append(f"at chance: seed {', '.join(chance)}")
-    if column["source"].startswith(SAMPLE):
+    if column.source.startswith(SAMPLE):
         remarks.append("the data are the generated sample, not the official files")
-    elif "unrecognised" in column["source"]:
-        remarks.append(f"the data are an {column['source']}: not the official files")
-    name = f"{column['protocol']}@{column['protocol_version']}"
-    return Verdict(column["task"], mixer, name, expected, complete, tuple(reasons), tuple(remarks))
+    elif "unrecognised" in column.source:
+        remarks.append(f"the data are an {column.source}: not the official files")
+    name = f"{column.protocol}@{column.protocol_version}"
+    return Verdict(column.task, mixer, name, expected, complete, tuple(reasons), tuple(remarks))

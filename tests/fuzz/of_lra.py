@@ -20,7 +20,8 @@ from lra.leaderboard import build as leaderboard
 from lra.leaderboard import published
 from lra.record import files as rec
 from lra.record import status
-from lra.record.files import Found
+from lra.record.files import RecordFile
+from lra.record.schema import RunRecord
 from lra.record.validate import validate, validation_table
 from lra.runtime import heartbeat
 from models import mixers
@@ -49,7 +50,7 @@ def _record(data: bytes, place: Path) -> None:
     console.print(validation_table(reports))
     with contextlib.suppress(RecordError):
         (found,) = rec.find([(place, "committed")])
-        other = Found(_RECORD | {"seed": 1}, "yours", path)
+        other = RecordFile(RunRecord.model_validate(_RECORD | {"seed": 1}), "yours", path)
         format = get_args(leaderboard.Format)[zlib.crc32(data) % len(get_args(leaderboard.Format))]
         shown = leaderboard.render(leaderboard.board([found, other]), format)
         console.print(shown) if format == "table" else str(shown).encode()

@@ -17,8 +17,10 @@ from lra.leaderboard.comparison import difference, interval
 from lra.leaderboard.types import Board, LeaderboardCell
 from lra.protocols import CURVE_POINTS
 from lra.record import files as record
+from lra.record.build import result_of
+from lra.record.schema import at_chance as is_at_chance
 from lra.record.validate import validate
-from lra.sweep.reproduce import judge
+from lra.sweep.reproduce import compare_with_expected
 from lra.training.history import History
 from lra.training.trainer import train
 from tasks.core import Prepared
@@ -51,20 +53,20 @@ __all__ = ["data", "prepared"]  # fixtures
     ],
 )
 def test_at_chance_is_up_to_two_standard_errors(correct: int, count: int, majority: float, at_chance: bool) -> None:
-    assert record.at_chance(correct, count, majority) is at_chance
+    assert is_at_chance(correct, count, majority) is at_chance
 
 
 @pytest.mark.parametrize("right", [0, 1])
 @pytest.mark.parametrize("count", [1, 8, 9])
 def test_scores_of_nothing_and_of_everything_right(right: int, count: int) -> None:
     labels = np.arange(count).astype(np.uint8) % 3
-    test = record.scores(labels if right else (labels + 1) % 3, labels, 3)
-    assert (test["accuracy"], test["correct"], test["count"]) == (right, right * count, count)
-    bits = np.unpackbits(record.unpack(test["correct_bits"], math.ceil(count / 8)))[:count]
+    test = result_of(labels if right else (labels + 1) % 3, labels, 3)
+    assert (test.accuracy, test.correct, test.count) == (right, right * count, count)
+    bits = np.unpackbits(record.unpack(test.correct_bits, math.ceil(count / 8)))[:count]
     assert (bits == right).all()
-    assert np.array(test["confusion"]).trace() == right * count
-    assert np.array(test["confusion"]).sum(1).tolist() == np.bincount(labels, minlength=3).tolist()
-    low, high = interval(test["accuracy"], count)
+    assert np.array(test.confusion).trace() == right * count
+    assert np.array(test.confusion).sum(1).tolist() == np.bincount(labels, minlength=3).tolist()
+    low, high = interval(test.accuracy, count)
     assert (low == 0, high == 1) == (not right, bool(right))
     assert 0 <= low < high <= 1
 
@@ -160,14 +162,14 @@ def test_rows_that_are_right_in_the_same_examples_do_not_differ() -> None:
 def test_a_score_exactly_at_its_tolerance_passes(accuracy: float, passes: bool) -> None:
     """38 ± 1 are expected. All figures are of 1,000 examples."""
     expected = dataclasses.replace(EXPECTED, score=38.0, tolerance=1.0)
-    assert judge([run(accuracy).record], expected).passes is passes
+    assert compare_with_expected([run(accuracy).record], expected).passes is passes
 
 
 def test_the_mean_over_seeds_is_judged_and_no_other_average() -> None:
     """36, 36 and 42 have the mean 38, the median 36 and the middle 39."""
     found = [run(a, seed=seed).record for seed, a in enumerate((0.36, 0.36, 0.42))]
     for score, passes in ((38.0, True), (36.0, False), (39.0, False)):
-        assert judge(found, dataclasses.replace(EXPECTED, score=score, tolerance=0.5)).passes is passes
+        assert compare_with_expected(found, dataclasses.replace(EXPECTED, score=score, tolerance=0.5)).passes is passes
 
 
 # ---- configurations

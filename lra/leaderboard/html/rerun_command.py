@@ -8,18 +8,19 @@ from typing import Any
 
 from lra import config as cfg
 from lra.record.facts import protocol_of
+from lra.record.schema import Column, RunRecord
 from tasks import load_task
 from tasks.core import GENERATED, OFFICIAL, SAMPLE
 
 
-def command(record: Mapping[str, Any]) -> str:
+def command(record: RunRecord) -> str:
     """`python run_lra.py train ...` with everything in which the run departs from its protocol, quoted.
 
     For a mixer in a file of the author's own it is the nearest there is: `caveats` says what is missing.
     """
-    column, config, mixer = record["column"], record["config"], record["mixer"]
-    words = ["python", "run_lra.py", "train", "--task", column["task"], "--mixer", mixer["name"]]
-    words += ["--protocol", column["protocol"], "--seed", str(record["seed"])]
+    column, config, mixer = record.column, record.config.as_json(), record.mixer
+    words = ["python", "run_lra.py", "train", "--task", column.task, "--mixer", mixer.name]
+    words += ["--protocol", column.protocol, "--seed", str(record.seed)]
     base = cfg.hashed_fields(protocol_of(record))
     for name in ("variant", "max_len"):
         if config.get(name) != base[name]:
@@ -32,28 +33,28 @@ def command(record: Mapping[str, Any]) -> str:
         for name, value in base[group].items():
             if isinstance(inside, Mapping) and name in inside and inside[name] != value:
                 words += _flag(f"{group}.{name}", inside[name])
-    if mixer["options"]:
-        words += ["--mixer-options", *(f"{name}={value}" for name, value in mixer["options"].items())]
+    if mixer.options:
+        words += ["--mixer-options", *(f"{name}={value}" for name, value in mixer.options.items())]
     return shlex.join(map(str, words))
 
 
-def caveats(record: Mapping[str, Any]) -> list[str]:
+def caveats(record: RunRecord) -> list[str]:
     """Return what a reader must do before the command gives the same run."""
-    code, messages = record["code"], []
-    if code.get("git_commit"):
-        clean = "" if code.get("git_clean") else ", which had changes that nobody else has"
-        messages.append(f"Code: commit {code['git_commit']}{clean}.")
+    code, messages = record.code, []
+    if code.git_commit:
+        clean = "" if code.git_clean else ", which had changes that nobody else has"
+        messages.append(f"Code: commit {code.git_commit}{clean}.")
     else:
         messages.append("Code: not from a commit.")
-    if record["mixer"]["sha256"] is not None:
+    if record.mixer.sha256 is not None:
         messages.append("The mixer is a file of its author's own, of which only the hash is here.")
     return messages
 
 
-def _source(column: Mapping[str, Any]) -> list[str]:
+def _source(column: Column) -> list[str]:
     """Return the flag that gives the data of a column, from what they were found to be; none for the default."""
-    source = next((source for source in (SAMPLE, GENERATED) if column["source"].startswith(source)), OFFICIAL)
-    default = load_task(column["task"]).CARD.sources[0] if column["task"] in cfg.TASKS else source
+    source = next((source for source in (SAMPLE, GENERATED) if column.source.startswith(source)), OFFICIAL)
+    default = load_task(column.task).CARD.sources[0]
     return [] if source == default else _flag("source", source)
 
 

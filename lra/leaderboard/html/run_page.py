@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from lra.leaderboard import text as say
 from lra.leaderboard.comparison import Difference, interval
 from lra.leaderboard.html.charts import Curves, curves
 from lra.leaderboard.html.rerun_command import caveats, command
 from lra.leaderboard.types import Column
-from lra.record.facts import column_key, hardware
-from lra.record.files import Found, chance, has_process_memory, is_at_chance, predicts_one_class
+from lra.record.facts import column_key
+from lra.record.files import RecordFile
+from lra.record.schema import RunRecord, Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,60 +77,60 @@ def difference_text(difference: Difference | None) -> str:
     return "{} ({} to {})".format(*numbers)
 
 
-def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
+def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: bool) -> RunView:
     r = f.record
-    column, test, steps = r["column"], r["test"], r["steps"]
-    place = Column(*column_key(r), column["source"])
-    task, variant, source = say.heading(place)
-    card = say.card_of(place)
+    column, test, steps = r.column, r.test, r.steps
+    key = Column(*column_key(r), column.source)
+    task, variant, source = say.heading(key)
+    card = say.card_of(key)
     classes = card.classes if card else ()
-    confusion = test["confusion"] if test else []
-    label = say.clean(r["mixer"]["label"])
-    protocol = f"{say.clean(column['protocol'])}@{column['protocol_version']}"
-    shown = CellView(r["status"] if not test else say.NONE, None)
+    confusion = test.confusion if test else []
+    label = say.clean(r.mixer.label)
+    protocol = f"{say.clean(column.protocol)}@{column.protocol_version}"
+    shown = CellView(r.status if not test else say.NONE, None)
     if test:
-        accuracy, of_examples = test["accuracy"], interval(test["accuracy"], test["count"])
-        mark = say.chance_mark(is_at_chance(test), predicts_one_class(test))
-        shown = CellView(say.percent(accuracy) + mark, accuracy, interval_text(of_examples))
-    both = (("training", 0, r["curve"]), ("validation", 1, r["validation"]))
+        mark = say.chance_mark(test.is_at_chance, test.predicts_one_class)
+        wilson = interval_text(interval(test.accuracy, test.count))
+        shown = CellView(say.percent(test.accuracy) + mark, test.accuracy, wilson)
+    both = (("training", 0, r.curve), ("validation", 1, r.validation))
     losses = [(name, style, [(step, loss) for step, loss, _ in points]) for name, style, points in both]
     accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
     return RunView(
         number=number,
-        title=f"{label} on {task}, {variant}, {protocol}, seed {r['seed']}",
+        title=f"{label} on {task}, {variant}, {protocol}, seed {r.seed}",
         label=label,
         task=task,
-        seed=r["seed"],
+        seed=r.seed,
         origin=f.origin,
-        status=r["status"],
+        status=r.status,
         accuracy=shown,
         facts=(
-            ("data", f"{source}; SHA-256 {column['data_sha256'][:16]}, task version {column['task_version']}"),
-            ("chance", f"{say.percent(chance(test))}, the largest class of the test labels" if test else say.NONE),
-            ("majority class of train", say.percent(r["majority_accuracy"])),
-            *([("predictions", "all of the same class")] if test and predicts_one_class(test) else []),
-            ("tested", f"{test['correct']:,} right of {test['count']:,}" if test else "not tested"),
-            ("tested checkpoint", _selection(r["selection"])),
-            ("record", f"{r['id']}; configuration {r['config_sha256'][:16]}, code {r['code']['sha256'][:16]}"),
-            ("date", r["created"]),
+            ("data", f"{source}; SHA-256 {column.data_sha256[:16]}, task version {column.task_version}"),
+            ("chance", f"{say.percent(test.chance)}, the largest class of the test labels" if test else say.NONE),
+            ("majority class of train", say.percent(r.majority_accuracy)),
+            *([("predictions", "all of the same class")] if test and test.predicts_one_class else []),
+            ("tested", f"{test.correct:,} right of {test.count:,}" if test else "not tested"),
+            ("tested checkpoint", _selection(r.selection)),
+            ("record", f"{r.id}; configuration {r.config_sha256[:16]}, code {r.code.sha256[:16]}"),
+            ("date", r.created),
             *([] if counted else [("on the board", "not counted: an earlier run of this seed counts")]),
         ),
-        steps=f"{steps['done']:,}" + (f" of {steps['planned']:,}" if steps["done"] != steps["planned"] else ""),
-        steps_done=steps["done"],
-        gflops=r["forward_flops"] / 1e9 if r.get("forward_flops") else None,
-        checkpoint="best" if r["selection"]["rule"] == "validation" else say.clean(r["selection"]["rule"]),
-        batch=r["config"].get("train", {}).get("batch_size"),
+        steps=f"{steps.done:,}" + (f" of {steps.planned:,}" if steps.done != steps.planned else ""),
+        steps_done=steps.done,
+        gflops=r.forward_flops / 1e9 if r.forward_flops else None,
+        checkpoint="best" if r.selection.rule == "validation" else say.clean(r.selection.rule),
+        batch=r.config.train.batch_size,
         tuning=tuning,
-        parameters=r["parameters"],
-        minutes=r["seconds"] / 60 / r.get("seeds_together", 1),
-        peak_mib=r["peak_bytes"] / 2**20 if r["peak_bytes"] is not None else None,
-        peak_about="process" if has_process_memory(r) else "",
-        hardware=say.clean(hardware(r)),
+        parameters=r.parameters,
+        minutes=r.minutes,
+        peak_mib=r.peak_bytes / 2**20 if r.peak_bytes is not None else None,
+        peak_about="process" if r.has_process_memory else "",
+        hardware=say.clean(r.environment.hardware),
         command=command(r),
         caveats=tuple(caveats(r)),
-        config=json.dumps(r["config"], indent=1),
-        environment=json.dumps(r["environment"], indent=1),
-        message=say.clean(r.get("message") or ""),
+        config=json.dumps(r.config.as_json(), indent=1),
+        environment=json.dumps(r.environment.as_json(), indent=1),
+        message=say.clean(r.message),
         loss=curves("loss", losses, "loss"),
         accuracy_curve=curves("accuracy", accuracies, "accuracy, %"),
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
@@ -139,8 +138,7 @@ def run_view(f: Found, number: int, tuning: str, *, counted: bool) -> RunView:
     )
 
 
-def _selection(selection: Mapping[str, Any]) -> str:
+def _selection(selection: Selection) -> str:
     rules = {"validation": "the best on validation", "last": "the last one"}
-    step = selection.get("step")
-    rule = rules.get(selection["rule"], say.clean(selection["rule"]))
-    return rule + (f", of step {step:,}" if isinstance(step, int) else "")
+    rule = rules.get(selection.rule, say.clean(selection.rule))
+    return rule + (f", of step {selection.step:,}" if selection.step is not None else "")

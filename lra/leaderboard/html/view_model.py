@@ -13,12 +13,14 @@ from lra.leaderboard.html.run_page import CellView, RunView, difference_text, in
 from lra.leaderboard.published import accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
 from lra.leaderboard.types import Board, LeaderboardCell, Table
-from lra.record.facts import column_key, hardware
-from lra.record.files import Found, Origin, has_process_memory
+from lra.record.facts import column_key
+from lra.record.files import Origin, RecordFile
+from lra.record.schema import RunRecord
 from tasks import available, load_task
 
 REFERENCE = "softmax"
 
+Run = RecordFile[RunRecord]
 Place = tuple[Origin, str]  # of a record: its id
 
 
@@ -88,7 +90,7 @@ class PageView:
 
 def page_view(board: Board) -> PageView:
     """Everything on the page, in its order."""
-    runs = {(f.origin, f.record["id"]): f for f in board.found if f.record["kind"] == "run"}
+    runs = {(f.origin, f.record.id): f for f in board.runs}
     numbers = {place: i for i, place in enumerate(runs, 1)}
     tuned = {
         place: changes[0]
@@ -131,7 +133,7 @@ def page_view(board: Board) -> PageView:
         )
         seen.update(below)
     return PageView(
-        newest=max((f.record["created"][:10] for f in runs.values()), default=""),
+        newest=max((f.record.created[:10] for f in runs.values()), default=""),
         nothing=say.nothing(board),
         first_run=say.FIRST_RUN,
         legend=tuple(say.legend(board)),
@@ -151,9 +153,9 @@ def _counted(t: Table) -> dict[Place, tuple[str, ...]]:
     return cells | {(s.origin, s.record): s.changes for s in t.truncated}
 
 
-def _is_of(f: Found, t: Table) -> bool:
-    column = f.record["column"]
-    of_protocol = (column["protocol"], column["protocol_version"]) == (t.protocol, t.version)
+def _is_of(f: Run, t: Table) -> bool:
+    column = f.record.column
+    of_protocol = (column.protocol, column.protocol_version) == (t.protocol, t.version)
     return of_protocol and column_key(f.record) in {c.key for c in t.columns}
 
 
@@ -223,7 +225,7 @@ def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
     return Intervals(say.heading(t.columns[n], t.beside)[0], low, high, place(baseline[0]), text, tuple(marks))
 
 
-def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> tuple[Bubbles | None, str]:
+def _bubbles(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> tuple[Bubbles | None, str]:
     """Draw the mixers that have every column, against softmax on the same hardware.
 
     Speeds are geometric means of ratios. Runs whose memory was measured in another way are not mixed.
@@ -231,9 +233,9 @@ def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> tupl
     Returns:
       The chart, and what its areas are.
     """
-    finished = [f for f in runs if f.record["status"] == "complete" and f.record["steps_per_second"]]
-    finished = [f for f in finished if f.record["peak_bytes"] is not None]
-    of_steps = [f for f in finished if not has_process_memory(f.record)]
+    finished = [r for r in (f.record for f in runs) if r.status == "complete" and r.peak_bytes is not None]
+    finished = [r for r in finished if r.steps_per_second]
+    of_steps = [r for r in finished if not r.has_process_memory]
     points = []
     for r in t.rows:
         means = [c.mean for c in r.cells if c is not None and c.mean is not None]
@@ -242,11 +244,11 @@ def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> tupl
         ratios, peaks = [], []
         for column in t.columns:
             speeds: dict[str, dict[str, list[float]]] = {r.label: {}, REFERENCE: {}}
-            for f in of_steps or finished:
-                run, label = f.record, f.record["mixer"]["label"]
+            for run in of_steps or finished:
+                label = run.mixer.label
                 if column_key(run) == column.key and label in speeds:
-                    speeds[label].setdefault(hardware(run), []).append(run["steps_per_second"])
-                    peaks += [run["peak_bytes"]] if label == r.label else []
+                    speeds[label].setdefault(run.environment.hardware, []).append(run.steps_per_second or 0.0)
+                    peaks += [run.peak_bytes or 0] if label == r.label else []
             both = sorted(speeds[r.label].keys() & speeds[REFERENCE].keys())
             ratios += [statistics.fmean(speeds[r.label][m]) / statistics.fmean(speeds[REFERENCE][m]) for m in both][:1]
         if len(ratios) == len(t.columns):
@@ -263,17 +265,17 @@ def _bubbles(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> tupl
     return bubbles(points, f"training speed, times {REFERENCE}'s", "mean accuracy, %"), areas
 
 
-def _curves(t: Table, runs: Sequence[Found], styles: Mapping[str, int]) -> list[Curves]:
+def _curves(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> list[Curves]:
     """For each column the validation accuracy of every run, the training accuracy where the task has no validation."""
     drawn = []
     for column in dict.fromkeys((*t.columns, *(s.column for s in t.truncated))):
         here = [f.record for f in runs if column_key(f.record) == column.key]
-        what = "validation" if any(r["validation"] for r in here) else "training"
+        what = "validation" if any(r.validation for r in here) else "training"
         series = [
             (
-                f"{say.clean(r['mixer']['label'])}, seed {r['seed']}",
-                styles[r["mixer"]["label"]],
-                [(p[0], 100 * p[2]) for p in (r["curve"] if what == "training" else r["validation"])],
+                f"{say.clean(r.mixer.label)}, seed {r.seed}",
+                styles[r.mixer.label],
+                [(p[0], 100 * p[2]) for p in (r.curve if what == "training" else r.validation)],
             )
             for r in here
         ]

@@ -18,6 +18,7 @@ from models.encoder import Classifier
 from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
+from tests.lra.leaderboard.test_leaderboard import run as recorded
 
 IDS = np.random.RandomState(0).randint(1, 17, 29).astype(np.int32)
 
@@ -76,12 +77,9 @@ def test_near_share() -> None:
 
 
 def test_a_picture_of_two_runs(tiny: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    column = {"task": "listops", "variant": "full", "data_sha256": "0"}
-
     def run(name: str) -> Trained:
         program = StepFunctions(tiny_config(name), CARD)
-        record = {"column": column, "mixer": {"label": name}, "seed": 0}
-        return Trained(record, program, program.init(), tiny)
+        return Trained(recorded(0.5, mixer=name).record, program, program.init(), tiny)
 
     monkeypatch.setattr(attention, "trained", run)
     said = attention.draw(["softmax", "cosformer"], 3, tmp_path / "a" / "weights.png")

@@ -112,11 +112,11 @@ def test_the_figure_has_speeds_of_one_length_and_accuracies_of_one_table() -> No
     assert found["cosformer"].speed == 4
     assert found["cosformer"].peak_bytes == 2**29
     accuracies = {
-        f.record["column"]["task"]: f.record["test"]["accuracy"]
+        f.record.column.task: f.record.test.accuracy
         for f in committed
-        if f.record["mixer"]["label"] == "cosformer"
-        and f.record["column"]["protocol"] == "quick"
-        and f.record["column"]["source"].startswith(("sample", "generated"))
+        if f.record.mixer.label == "cosformer"
+        and f.record.column.protocol == "quick"
+        and f.record.column.source.startswith(("sample", "generated"))
         and not retired(f.record)
     }
     assert len(accuracies) == 4

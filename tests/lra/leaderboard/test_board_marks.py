@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import dataclasses
 import io
@@ -18,13 +17,14 @@ from lra.leaderboard.build import board, render
 from lra.leaderboard.text import numbers_text
 from lra.leaderboard.types import LeaderboardCell
 from lra.record import facts as record_facts
-from lra.record.files import Found, pack
+from lra.record.files import RecordFile, pack
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import floor, run, shown
 
 TEXTS = ("table", "md", "latex", "html")
 
 
-def plain(found: list[Found], format: Any) -> str:
+def plain(found: list[RecordFile], format: Any) -> str:
     """A rendered board with its entities, tags and LaTeX commands undone."""
     text = " ".join(re.sub(r"<small>.*?</small>|<[a-z/][^>]*>", " ", shown(render(board(found), format), 160)).split())
     for entity, character in (("&lt;", "<"), (r"\approx", "≈"), (r"\equiv", "≡"), (r"\triangledown", "▽")):
@@ -34,27 +34,25 @@ def plain(found: list[Found], format: Any) -> str:
     return re.sub(r"[{}$]", "", text)
 
 
-def csv_rows(found: list[Found]) -> list[dict[str, str]]:
+def csv_rows(found: list[RecordFile]) -> list[dict[str, str]]:
     """Of records; published figures follow them."""
     rows = csv.DictReader(io.StringIO(shown(render(board(found), "csv"))))
     return [row for row in rows if row["origin"] != "published"]
 
 
-def cells(found: list[Found]) -> dict[str, LeaderboardCell]:
+def cells(found: list[RecordFile]) -> dict[str, LeaderboardCell]:
     return {r.label: r.cells[0] for t in board(found).tables for r in t.rows if r.cells[0]}
 
 
-def with_test(f: Found, **changes: Any) -> Found:
+def with_test(f: RecordFile, **changes: Any) -> RecordFile:
     """The same record with other parts of its test."""
-    record = copy.deepcopy(f.record)
-    record["test"] |= changes
-    return Found(record, f.origin, f.path)
+    return edited(f, {f"test.{name}": value for name, value in changes.items()})
 
 
 # ---- chance
 
 
-def constant(seed: int = 0, mixer: str = "cosformer") -> Found:
+def constant(seed: int = 0, mixer: str = "cosformer") -> RecordFile:
     """Names the class that has 505 of 1,000 test examples; in train the other one is the more frequent by a few."""
     f = run(0.505, mixer=mixer, seed=seed, task="pathfinder", majority=0.495)
     return with_test(f, confusion=[[505, 0], [495, 0]], at_chance=False)
@@ -85,8 +83,7 @@ def test_chance_is_judged_again_for_records_of_an_earlier_rule() -> None:
 
 
 def test_stopped_runs_have_the_marks_of_chance_too() -> None:
-    f = constant()
-    f.record["status"], f.record["steps"]["done"] = "truncated", 120
+    f = edited(constant(), {"status": "truncated", "steps.done": 120})
     for format in ("table", "md", "html"):
         assert "50.5≡" in plain([f], format)
     (table,) = json.loads(shown(render(board([f]), "json")))["tables"]
@@ -106,7 +103,9 @@ def test_of_several_seeds_it_is_said_how_many_are_at_chance() -> None:
 # ---- the comparison with the best row
 
 
-def seeds_of(mixer: str, rates: list[float], first: int = 0, origin: Any = "yours", count: int = 4_000) -> list[Found]:
+def seeds_of(
+    mixer: str, rates: list[float], first: int = 0, origin: Any = "yours", count: int = 4_000
+) -> list[RecordFile]:
     """Records whose test examples are right at random."""
     found = []
     for seed, rate in enumerate(rates, first):
@@ -116,7 +115,7 @@ def seeds_of(mixer: str, rates: list[float], first: int = 0, origin: Any = "your
     return found
 
 
-def compared() -> list[Found]:
+def compared() -> list[RecordFile]:
     return [
         *seeds_of("fnet", [0.8] * 5),
         *seeds_of("lru", [0.795] * 5),
@@ -167,7 +166,7 @@ def test_origins_have_a_best_row_each() -> None:
 
 
 def test_latex_is_bold_for_the_best_of_each_origin_and_its_equals() -> None:
-    committed = [Found(f.record, "committed", f.path) for f in compared()]
+    committed = [dataclasses.replace(f, origin="committed") for f in compared()]
     made = shown(render(board([*seeds_of("mega", [0.3] * 5), *committed]), "latex"))
     rows = [line.strip() for line in made.splitlines() if "&" in line]
     assert [row.split(" &")[0] for row in rows if "textbf" in row] == ["mega", "fnet", "lru"]
@@ -205,15 +204,19 @@ def test_seeds_that_are_not_the_first_ones_are_named() -> None:
 def test_seeds_of_other_code_or_hardware_are_marked() -> None:
     code = {"sha256": 64 * "1", "git_commit": None, "git_clean": None}
     same, other = 64 * "a", 64 * "b"
-    computing = [run(0.4, code=code | {"computing": {"sha256": same}})]
+    files = {"files": {"a.py": same}}
+    computing = [run(0.4, code=code | {"computing": {"sha256": same, **files}})]
     for found, mixed in (
         ([run(0.4), run(0.4, seed=1)], (False, False)),
         ([run(0.4), run(0.4, seed=1, code=code)], (True, False)),
         ([run(0.4), run(0.4, seed=1, cores=64)], (False, True)),
         ([run(0.4), run(None, seed=1, code=code)], (True, False)),
         # What computes is the same, whatever else of the suite has changed; a record without it has all of its code.
-        ([*computing, run(0.4, seed=1, code={**code, "sha256": other, "computing": {"sha256": same}})], (False, False)),
-        ([*computing, run(0.4, seed=1, code={**code, "computing": {"sha256": other}})], (True, False)),
+        (
+            [*computing, run(0.4, seed=1, code={**code, "sha256": other, "computing": {"sha256": same, **files}})],
+            (False, False),
+        ),
+        ([*computing, run(0.4, seed=1, code={**code, "computing": {"sha256": other, **files}})], (True, False)),
         ([*computing, run(0.4, seed=1, code={**code, "sha256": other})], (True, False)),
         ([*computing, run(0.4, seed=1, code=code)], (False, False)),
     ):
@@ -231,7 +234,7 @@ def test_a_copy_of_another_size_is_named_and_is_in_no_mean() -> None:
     assert board(five).tables[0].rows[0].mean == pytest.approx(0.3)
     official = {"source": "official archive"}
     for small in ({"count": 508, **official}, {"variant": "copy", **official}):
-        found = [run(0.3, task="retrieval", **small) if f.record["column"]["task"] == "retrieval" else f for f in five]
+        found = [run(0.3, task="retrieval", **small) if f.record.column.task == "retrieval" else f for f in five]
         (table,) = board(found).tables
         assert [c.copy for c in table.columns] == [c.task == "retrieval" for c in table.columns]
         assert table.rows[0].mean is None
@@ -243,21 +246,21 @@ def test_a_copy_of_another_size_is_named_and_is_in_no_mean() -> None:
 # ---- versions
 
 
-def retired() -> list[Found]:
+def retired() -> list[RecordFile]:
     task, protocol, mixer = run(0.4), run(0.4, seed=1), run(0.4, seed=2, origin="committed")
-    task.record["column"]["task_version"] = 99
-    protocol.record["column"]["protocol_version"] = 99
-    mixer.record["mixer"]["version"] = 99
-    return [task, protocol, mixer]
+    return [
+        edited(task, {"column.task_version": 99}),
+        edited(protocol, {"column.protocol_version": 99}),
+        edited(mixer, {"mixer.version": 99}),
+    ]
 
 
 def test_records_of_earlier_versions_are_counted_and_not_shown() -> None:
-    old_floor = floor(0.9)
-    old_floor.record["column"]["task_version"] = 99
+    old_floor = edited(floor(0.9), {"column.task_version": 99})
     found = [run(0.3), *retired(), old_floor]
     made = board(found)
     assert [r.label for t in made.tables for r in t.rows] == ["cosformer"]
-    assert len(made.found) == 1
+    assert (len(made.runs), len(made.baselines)) == (1, 0)
     assert made.tables[0].rows[0].cells[0].accuracies == (0.3,)
     line = "4 records of earlier versions are not shown; they are in results/ and runs/, see docs/versions.md."
     for format in TEXTS:
@@ -275,7 +278,8 @@ def test_a_mixer_without_a_version_is_of_its_first(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(record_facts, "mixer_version", {"cosformer": 2, "linear": 1}.get)
     record = run(0.4).record
     assert record_facts.retired(record) == ["mixer cosformer version 1, today's is 2"]
-    assert record_facts.retired({**record, "mixer": {**record["mixer"], "version": 2}}) == []
+    assert record_facts.retired(edited(record, {"mixer.version": 2})) == []
     assert record_facts.retired(run(0.4, mixer="linear").record) == []
-    own = {**record["mixer"], "name": "cosformer", "sha256": 64 * "0"}
-    assert record_facts.retired({**record, "mixer": own}) == []  # a file of one's own has a hash instead
+    assert (
+        record_facts.retired(edited(record, {"mixer.sha256": 64 * "0"})) == []
+    )  # a file of one's own has a hash instead

@@ -14,35 +14,33 @@ from lra.leaderboard import published
 from lra.leaderboard.build import board, render
 from lra.leaderboard.published import export
 from lra.leaderboard.reported import reproduced
-from lra.record.files import Found
+from lra.record.files import RecordFile
 from tasks import load_task
 from tests.labels import parsed
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import run
 
 OFFICIAL = "official archive"
 
 
-def full(accuracy: float, label: str, task: str = "listops", protocol: str = "small", **other: Any) -> Found:
+def full(accuracy: float, label: str, task: str = "listops", protocol: str = "small", **other: Any) -> RecordFile:
     """A record of a mixer with options, tested on all examples of the full task of today's version."""
     name, options = parsed(label)
     card = load_task(task).CARD
     other = {"count": card.variants["full"].sizes["test"], "source": OFFICIAL} | other
     found = run(accuracy, mixer=name, task=task, protocol=protocol, **other)
-    record = found.record
-    record["mixer"] |= {"label": label, "options": options}
-    record["config"] |= {"mixer_label": label, "mixer_options": options}
-    record["column"]["task_version"] = card.version
-    record["config"]["task_version"] = card.version
-    return found
+    places = {"mixer.label": label, "mixer.options": options}
+    places |= {"config.mixer_label": label, "config.mixer_options": options}
+    return edited(found, places | {"column.task_version": card.version, "config.task_version": card.version})
 
 
-def text(found: list[Found], format: Any) -> str:
+def text(found: list[RecordFile], format: Any) -> str:
     shown = render(board(found), format)
     assert isinstance(shown, str)
     return shown
 
 
-def pairs(found: list[Found]) -> list[tuple[str, str, float, float, int]]:
+def pairs(found: list[RecordFile]) -> list[tuple[str, str, float, float, int]]:
     return [(p.mixer, p.task, p.reported, p.reproduced, p.seeds) for p in reproduced(board(found))]
 
 
@@ -97,9 +95,8 @@ def test_only_the_protocol_on_the_full_task_is_compared(other: dict[str, Any]) -
 @pytest.mark.parametrize("field", ["protocol_version", "task_version"])
 def test_results_of_another_version_are_not_compared(field: str) -> None:
     found = full(0.4, "softmax")
-    found.record["column"][field] += 1
-    found.record["config"][field] += 1
-    assert pairs([found]) == []
+    version = getattr(found.record.column, field) + 1
+    assert pairs([edited(found, {f"{part}.{field}": version for part in ("column", "config")})]) == []
 
 
 def test_the_pages_list_all_published_rows() -> None:
@@ -119,7 +116,7 @@ def test_the_pages_list_all_published_rows() -> None:
 # ---- CSV and JSON
 
 
-def csv_lines(found: list[Found] | None = None) -> list[dict[str, str]]:
+def csv_lines(found: list[RecordFile] | None = None) -> list[dict[str, str]]:
     lines = csv.DictReader(io.StringIO(text(found or [], "csv")))
     return [line for line in lines if line["origin"] == "published"]
 

@@ -15,8 +15,10 @@ from rich.console import Console
 from lra import config as cfg
 from lra.leaderboard.build import board, render
 from lra.record.facts import changes
-from lra.record.files import SCHEMA, Found, at_chance, pack
+from lra.record.files import RecordFile, pack
+from lra.record.schema import SCHEMA, BaselineRecord, RunRecord, at_chance
 from tasks import load_task
+from tests.lra.edited import edited
 
 DATA = "628d26d6" + 56 * "0"
 VERSIONS = dict.fromkeys(("python", "jax", "jaxlib", "flax", "optax", "numpy"), "0.7")
@@ -43,7 +45,7 @@ def run(
     limit: int | None = None,
     cores: int = 2,
     **other: Any,
-) -> Found:
+) -> RecordFile[RunRecord]:
     """A record as `lra.api.make_record` makes it; the first examples are right, no others.
 
     accuracy None: the run diverged. majority: share of the largest class of test, and of train's most frequent one.
@@ -104,7 +106,7 @@ def run(
         "code": {"sha256": 64 * "0", "git_commit": None, "git_clean": None},
         **other,
     }
-    return Found(record, origin, Path("somewhere") / f"{config.run_id(data, None)}.json")
+    return RecordFile(RunRecord.model_validate(record), origin, Path("somewhere") / f"{config.run_id(data, None)}.json")
 
 
 def confusion(correct: int, count: int, chance: float) -> list[list[int]]:
@@ -121,12 +123,12 @@ def confusion(correct: int, count: int, chance: float) -> list[list[int]]:
     return matrix.tolist()
 
 
-def floor(accuracy: float, name: str = "root operator", data: str = DATA) -> Found:
-    found = run(accuracy, mixer=name, data=data).record
+def floor(accuracy: float, name: str = "root operator", data: str = DATA) -> RecordFile[BaselineRecord]:
+    found = run(accuracy, mixer=name, data=data).record.as_json()
     column = {**found["column"], "protocol": None, "protocol_version": None}
     kept = ("schema", "status", "created", "mixer", "test", "majority_accuracy", "environment", "code")
-    record = {**{k: found[k] for k in kept}, "kind": "floor", "id": name, "column": column, "seed": None}
-    return Found(record, "committed", Path("floor.json"))
+    record = {**{k: found[k] for k in kept}, "kind": "floor", "id": "floor", "column": column, "seed": None}
+    return RecordFile(BaselineRecord.model_validate(record), "committed", Path("floor.json"))
 
 
 def shown(made: Any, width: int = 100) -> str:
@@ -205,8 +207,8 @@ def test_one_table_per_protocol() -> None:
     made = board([run(0.5, protocol="lra"), run(0.4, protocol="small"), run(0.3)])
     labels = [f"{name}@{cfg.protocol('listops', name).version}" for name in ("quick", "small", "lra")]
     assert [t.label for t in made.tables] == labels
-    assert [t.label for t in board(made.found, "small").tables] == [labels[1]]
-    assert [t.label for t in board(made.found, labels[1]).tables] == [labels[1]]
+    assert [t.label for t in board(made.runs, "small").tables] == [labels[1]]
+    assert [t.label for t in board(made.runs, labels[1]).tables] == [labels[1]]
 
 
 def test_modified_runs_stand_apart_by_what_they_changed() -> None:
@@ -223,8 +225,7 @@ def test_modified_runs_stand_apart_by_what_they_changed() -> None:
 
 def test_a_run_that_is_not_todays_protocol_is_not_under_its_name() -> None:
     """Where a protocol was changed without a new version, its older records are told apart all the same."""
-    older = run(0.5)
-    older.record["config"]["train"]["learning_rate"] = 7.0
+    older = edited(run(0.5), {"config.train.learning_rate": 7.0})
     assert changes(older.record) == ("train.learning_rate=7.0",)
     assert [t.track for t in board([older, run(0.4)]).tables] == ["matched", "modified"]
 
@@ -266,7 +267,7 @@ def test_trivial_baselines_are_listed_in_their_own_column() -> None:
     assert "root operator" not in by_data[other]
     assert by_data[DATA]["majority class"] == (0.2,)  # no record of this floor: as the runs say
     assert by_data[other]["majority class"] == (0.25,)
-    assert len(made.found) == 3  # the floor of data that no run used is not on the board
+    assert (len(made.runs), len(made.baselines)) == (2, 1)  # the floor of data that no run used is not on the board
 
 
 def test_chance_is_marked() -> None:

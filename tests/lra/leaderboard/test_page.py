@@ -30,8 +30,11 @@ from lra.leaderboard.html.rerun_command import command
 from lra.paths import results_directory
 from lra.record import files as record
 from lra.record.facts import retired
-from lra.record.files import Found
+from lra.record.field_types import Part
+from lra.record.files import RecordFile, of_kind
+from lra.record.schema import RunRecord
 from tests.chromium import browser, missing
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import floor, run
 
 if TYPE_CHECKING:
@@ -40,9 +43,9 @@ if TYPE_CHECKING:
 HOSTILE = "x\"><script>document.title='pwned'</script><img src=x onerror=alert(1)>'; rm -rf / #{{ 7*7 }}"
 
 
-def found() -> list[Found]:
+def found() -> list[RecordFile]:
     committed = record.find([(results_directory(), "committed")])
-    return [f for f in committed if f.record["column"]["protocol"] in ("laptop", None)]
+    return [f for f in committed if f.record.column.protocol in ("laptop", None)]
 
 
 class Tags(HTMLParser):
@@ -86,7 +89,7 @@ def test_a_cell_has_its_difference_from_the_best_row() -> None:
 def test_memory_of_other_measures_is_not_mixed() -> None:
     """Earlier records have the memory of the process, half a gigabyte of it the interpreter's."""
 
-    def of(mixer: str, mib: int, **other: Any) -> Found:
+    def of(mixer: str, mib: int, **other: Any) -> RecordFile:
         return run(0.4, mixer=mixer, peak_bytes=mib * 2**20, **other)
 
     new = {"chance": 0.2}
@@ -112,13 +115,13 @@ def test_each_run_has_one_section_and_each_link_an_end() -> None:
     targets = [str(a["href"])[1:] for tag, a in tags.tags if tag == "a"]
     assert len(targets) > 8
     assert set(targets) <= set(ids)
-    runs = [f for f in found() if f.record["kind"] == "run" and not retired(f.record)]
+    runs = [f for f in of_kind(found(), RunRecord) if not retired(f.record)]
     assert sum(i.startswith("run-") for i in ids) == len(runs)
 
 
 def test_a_second_run_of_a_seed_is_shown_and_does_not_count() -> None:
     again = run(0.5, created="2026-02-01T00:00:00+00:00")
-    again.record["id"] += "-again"
+    again = edited(again, {"id": f"{again.record.id}-again"})
     text = as_html(leaderboard.board([run(0.4), again]))
     assert len(re.findall(r'<details class="run"', text)) == 2
     assert len(re.findall("an earlier run of this seed counts", text)) == 1
@@ -128,16 +131,17 @@ def test_a_second_run_of_a_seed_is_shown_and_does_not_count() -> None:
 def test_runs_that_do_not_count_keep_their_order() -> None:
     """Whatever Python's hashes of texts are in this process."""
     again = [run(0.5, created=f"2026-02-{day:02}T00:00:00+00:00") for day in range(1, 13)]
-    for n, f in enumerate(again):
-        f.record["id"] += f"-again{n:02}"
+    again = [edited(f, {"id": f"{f.record.id}-again{n:02}"}) for n, f in enumerate(again)]
     text = as_html(leaderboard.board([run(0.4), *again]))
     assert re.findall(r"again(\d\d);", text) == [f"{n:02}" for n in range(12)]
 
 
-def hostile() -> list[Found]:
-    """Records all of whose texts are an attack."""
+def hostile() -> list[RecordFile]:
+    """Records all of whose texts are an attack, also those that the schema would refuse."""
 
     def poisoned(value: Any) -> Any:
+        if isinstance(value, Part):
+            return value.model_copy(update={k: poisoned(v) for k, v in value})
         if isinstance(value, dict):
             return {k: poisoned(v) for k, v in value.items()}
         if isinstance(value, list):
@@ -146,16 +150,16 @@ def hostile() -> list[Found]:
 
     made = []
     for seed, f in enumerate([run(0.4), run(0.3, mixer="softmax"), floor(0.36)]):
-        r = json.loads(json.dumps(f.record))
-        kept = {k: r[k] for k in ("kind", "status", "test", "created")}
-        config, numbers = r.get("config"), {"commit": "0" * 40}
-        named = {k: r["column"][k] for k in ("task", "protocol")}  # nothing else is read as a record
-        r = poisoned(r) | kept | ({"config": poisoned(config) | {"train": config["train"]}} if config else {})
-        r["column"] |= named
-        r["id"], r["code"]["git_commit"] = f"{HOSTILE}{seed}", numbers["commit"]
-        if r["kind"] == "run":
-            r["mixer"] = {"name": HOSTILE, "label": HOSTILE + str(seed), "options": {HOSTILE: HOSTILE}, "sha256": None}
-        made.append(dataclasses.replace(f, record=r))
+        r, evil = f.record, poisoned(f.record)
+        kept: dict[str, Any] = {k: getattr(r, k) for k in ("kind", "status", "test", "created")}
+        # Nothing else is read as a record.
+        kept["column"] = evil.column.model_copy(update={k: getattr(r.column, k) for k in ("task", "protocol")})
+        kept["code"] = evil.code.model_copy(update={"git_commit": "0" * 40})
+        if isinstance(r, RunRecord):
+            kept["config"] = evil.config.model_copy(update={"train": r.config.train})
+            named = {"name": HOSTILE, "label": HOSTILE + str(seed), "options": {HOSTILE: HOSTILE}, "sha256": None}
+            kept["mixer"] = r.mixer.model_copy(update=named)
+        made.append(dataclasses.replace(f, record=evil.model_copy(update={**kept, "id": f"{HOSTILE}{seed}"})))
     return made
 
 
@@ -199,13 +203,13 @@ def test_the_command_of_every_committed_run_gives_its_configuration(monkeypatch:
     monkeypatch.setattr(api, "run_config", configured)
     monkeypatch.setattr(api, "summary", lambda _: "")
     committed = record.find([(results_directory(), "committed")])
-    runs = [f.record for f in committed if f.record["kind"] == "run" and not retired(f.record)]
-    some = {(r["mixer"]["label"], r["column"]["task"], r["column"]["modified"]): r for r in runs}
-    for r in [r for i, r in enumerate(some.values()) if i % 5 == 0 or r["column"]["modified"]]:
+    runs = [f.record for f in of_kind(committed, RunRecord) if not retired(f.record)]
+    some = {(r.mixer.label, r.column.task, r.column.modified): r for r in runs}
+    for r in [r for i, r in enumerate(some.values()) if i % 5 == 0 or r.column.modified]:
         words = shlex.split(command(r))
         run_lra.main(words[2:])
         recorded = cfg.hashed_fields(
-            from_json({"mixer": r["mixer"]["name"], **r["config"]})
+            from_json({"mixer": r.mixer.name, **r.config.as_json()})
         )  # with fields of later versions
         assert made["config"] == json.loads(json.dumps(recorded)), command(r)
 
@@ -220,15 +224,13 @@ def test_changes_of_every_kind_are_in_the_command() -> None:
         limit=50,
         overrides={"model.bias": False, "model.head": (8, 4), "train.learning_rate": 0.5, "max_len": 64},
     )
-    made = run(0.3)
-    changed = {"task": "listops", "protocol": "quick", "protocol_version": config.protocol_version}
-    r = made.record | {
-        "column": made.record["column"] | changed,
+    changed = {
+        "column.protocol_version": config.protocol_version,
         "mixer": {"name": "local", "label": "local(window=8)", "options": {"window": 8}, "sha256": None},
         "seed": 3,
         "config": json.loads(json.dumps(cfg.hashed_fields(config))),
     }
-    assert command(r) == (
+    assert command(edited(run(0.3).record, changed)) == (
         "python run_lra.py train --task listops --mixer local --protocol quick --seed 3 --max-len 64 --limit 50 "
         "--model.head 8 4 --model.no-bias --train.learning-rate 0.5 --mixer-options window=8"
     )

@@ -14,47 +14,47 @@ from lra.leaderboard.build import board, render
 from lra.leaderboard.comparison import Comparison
 from lra.leaderboard.html.run_page import RunView, run_view
 from lra.leaderboard.types import Column, LeaderboardCell
-from lra.record.facts import hardware
-from lra.record.files import Found, pack
+from lra.record.files import RecordFile, pack
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import DATA, floor, run
 
 CONFUSION = [[6, 0, 0, 0], [2, 3, 0, 0], [1, 1, 0, 3], [4, 0, 0, 0]]  # 20 examples, 9 of them right, 6 of one class
 
 
-def distinct(**other: Any) -> Found:
+def distinct(**other: Any) -> RecordFile:
     """The record of a run in which no two fields have the same value."""
     made = run(
         *(0.45,),
         **{"seed": 5, "count": 20, "majority": 0.3, "mixer": "local", "protocol": "laptop", "origin": "committed"},
         **{"overrides": {"train.batch_size": 48}, "variant": "full", "source": "a source", "cores": 6, **other},
     )
-    record = made.record
-    record["test"] |= {"loss": 1.375, "confusion": CONFUSION, "predictions": pack(np.zeros(20))}
-    record |= {
+    places: dict[str, Any] = {
+        **{"test.loss": 1.375, "test.confusion": CONFUSION, "test.predictions": pack(np.zeros(20))},
         **{"parameters": 271_828, "forward_flops": 3.5e9, "seconds": 1_500.0, "steps_per_second": 8.25},
         **{"peak_bytes": 77 * 2**20, "message": "a message", "created": "2026-02-03T04:05:06+00:00"},
-        "steps": {"done": 640, "planned": 2_500} if record["status"] == "truncated" else record["steps"],
         "selection": {"rule": "validation", "step": 310, "best_step": 300},
         "seeds_together": 4,
-        "environment": record["environment"]
-        | {"python": "3.11.1", "jax": "0.8.1", "flax": "0.12.1", "device": "a device", "device_count": 3},
+        **{"environment.python": "3.11.1", "environment.jax": "0.8.1", "environment.flax": "0.12.1"},
+        **{"environment.device": "a device", "environment.device_count": 3},
         "code": {"sha256": 64 * "a", "git_commit": 40 * "b", "git_clean": True},
         "config_sha256": 64 * "c",
+        **{"mixer.label": "local(window=8)", "mixer.options": {"window": 8}, "mixer.sha256": 64 * "d"},
     }
-    record["mixer"] |= {"label": "local(window=8)", "options": {"window": 8}, "sha256": 64 * "d"}
-    return dataclasses.replace(made, path=Path("results/x.json"))
+    if made.record.status == "truncated":
+        places["steps"] = {"done": 640, "planned": 2_500}
+    return dataclasses.replace(edited(made, places), path=Path("results/x.json"))
 
 
 def test_a_line_of_csv() -> None:
     found = distinct(status="truncated")
     lines = csv.DictReader(io.StringIO(str(render(board([found]), "csv"))))
     (line,) = (line for line in lines if line["origin"] != "published")
-    column = found.record["column"]
+    column = found.record.column
     wanted: dict[str, Any] = {  # the variant is `copy`, because ListOps has 2,000 test examples and this record 20
-        **{"origin": "committed", "kind": "run", "status": "truncated", "id": found.record["id"]},
+        **{"origin": "committed", "kind": "run", "status": "truncated", "id": found.record.id},
         **{"created": "2026-02-03T04:05:06+00:00", "task": "listops", "variant": "copy", "task_version": 1},
         **{"source": "a source", "data_sha256": DATA, "protocol": "laptop", "modified": True},
-        **{"protocol_version": column["protocol_version"], "mixer": "local(window=8)", "mixer_sha256": 64 * "d"},
+        **{"protocol_version": column.protocol_version, "mixer": "local(window=8)", "mixer_sha256": 64 * "d"},
         **{"seed": 5, "steps_done": 640, "steps_planned": 2_500, "accuracy": 0.45, "correct": 9, "count": 20},
         **{"loss": 1.375, "at_chance": True, "majority_accuracy": 0.3, "selection": "validation"},
         **{"selected_step": 310, "parameters": 271_828, "seconds": 1_500.0, "steps_per_second": 8.25},
@@ -68,13 +68,11 @@ def test_a_line_of_csv() -> None:
 
 def test_rows_columns_costs_and_baselines_of_a_table() -> None:
     softmax = run(0.3, mixer="softmax", protocol="laptop", variant="copy", source="a source", seed=5, count=20)
-    softmax.record["parameters"] = 100_000
-    softmax.record["test"]["confusion"] = CONFUSION
+    softmax = edited(softmax, {"parameters": 100_000, "test.confusion": CONFUSION})
     found = distinct(overrides={}, variant="copy")
     diverged = run(None, protocol="laptop", variant="copy", source="a source", seed=6, origin="committed")
-    diverged.record["mixer"] = found.record["mixer"]
-    baseline = floor(0.4)
-    baseline.record["column"]["variant"] = "copy"
+    diverged = edited(diverged, {"mixer": found.record.mixer.as_json()})
+    baseline = edited(floor(0.4), {"column.variant": "copy"})
     (table,) = board([found, diverged, dataclasses.replace(softmax, origin="committed"), baseline]).tables
     assert table.columns == (Column("listops", "copy", 1, DATA, "a source", 20, chance=0.3),)
     first = table.rows[0]
@@ -86,7 +84,7 @@ def test_rows_columns_costs_and_baselines_of_a_table() -> None:
             diverged=(6,),
             at_chance=(True,),
             one_class=(False,),
-            records=(found.record["id"], diverged.record["id"]),
+            records=(found.record.id, diverged.record.id),
             examples=20,
             comparison=Comparison("best"),
             below_baseline=False,
@@ -115,7 +113,7 @@ def test_a_run_on_the_page() -> None:
     wanted: dict[str, Any] = {
         **{"number": 17, "label": "local(window=8)", "task": "ListOps", "seed": 5, "origin": "committed"},
         **{"status": "complete", "gflops": 3.5, "checkpoint": "best", "batch": 48, "parameters": 271_828},
-        **{"minutes": 6.25, "peak_mib": 77.0, "hardware": hardware(found.record), "message": "a message"},
+        **{"minutes": 6.25, "peak_mib": 77.0, "hardware": found.record.environment.hardware, "message": "a message"},
         "confusion": tuple(tuple((n, n / sum(row)) for n in row) for row in CONFUSION),
     }
     assert {name: getattr(view, name) for name in wanted} == wanted
@@ -124,5 +122,5 @@ def test_a_run_on_the_page() -> None:
     assert facts["tested"] == "9 right of 20"
     assert "310" in facts["tested checkpoint"]
     assert facts["date"] == "2026-02-03T04:05:06+00:00"
-    for mark in (found.record["id"], 16 * "c", 16 * "a"):
+    for mark in (found.record.id, 16 * "c", 16 * "a"):
         assert mark in facts["record"]

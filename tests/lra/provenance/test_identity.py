@@ -30,6 +30,7 @@ from lra.sweep.plan import Sweep, make_plan
 from lra.training import trainer
 from tasks.core import Prepared
 from tests.lra.conftest import tiny_config
+from tests.lra.edited import edited as edited_record
 
 FILE = "models/mixers/cosformer.py"
 Edit = Callable[[str], None]
@@ -76,25 +77,26 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_edited_code_is_a_new_run_and_says_so(runs: Path, edited: Edit, capsys: Any) -> None:
     first = api.run_config(tiny_config())
-    assert first["id"].endswith(f"-{code.computing(tiny_config()).sha256[:6]}")
-    assert first["code"]["computing"] == code.computing(tiny_config()).as_json()
+    assert first.id.endswith(f"-{code.computing(tiny_config()).sha256[:6]}")
+    assert first.code.computing is not None
+    assert first.code.computing.as_json() == code.computing(tiny_config()).as_json()
     before = {path: path.read_bytes() for path in runs.rglob("*.json")}
     capsys.readouterr()
 
     assert api.run_config(tiny_config()) == first
-    assert capsys.readouterr().err == f"{first['id']}: complete since {first['created']}, not trained again\n"
+    assert capsys.readouterr().err == f"{first.id}: complete since {first.created}, not trained again\n"
 
     edited("0" * 64)
     second = api.run_config(tiny_config())
     message = capsys.readouterr().err
-    assert second["id"] != first["id"]
-    assert second["id"].rpartition("-")[0] == first["id"].rpartition("-")[0]
-    assert second["config_sha256"] == first["config_sha256"]
+    assert second.id != first.id
+    assert second.id.rpartition("-")[0] == first.id.rpartition("-")[0]
+    assert second.config_sha256 == first.config_sha256
     assert "step 12, validation" in message  # it was trained
-    told = f"not that of {first['id']} (complete, test accuracy {first['test']['accuracy']:.2%})"
+    told = f"not that of {first.id} (complete, test accuracy {first.test.accuracy:.2%})"
     assert told in message
     assert f"  changed: {FILE}\n" in message
-    assert f"check out commit {first['code']['git_commit']}" in message
+    assert f"check out commit {first.code.git_commit}" in message
     assert {path: path.read_bytes() for path in before} == before
     assert api.run_config(tiny_config()) == second
     assert "a new run" not in capsys.readouterr().err
@@ -118,15 +120,16 @@ def test_an_earlier_run_that_was_stopped_is_not_resumed(
 
 def test_a_run_that_was_made_before_code_was_recorded_is_of_other_code(runs: Path, capsys: Any) -> None:
     record_now = api.run_config(tiny_config())
-    old = runs / record_now["id"].rpartition("-")[0]
-    (runs / record_now["id"]).rename(old)
+    old = runs / record_now.id.rpartition("-")[0]
+    (runs / record_now.id).rename(old)
     (old / "code.json").unlink()
-    path = old / "records" / f"{record_now['id']}.json"
-    kept = {k: v for k, v in record_now["code"].items() if k != "computing"}
-    path.with_name(f"{old.name}.json").write_text(json.dumps(record_now | {"id": old.name, "code": kept}))
+    path = old / "records" / f"{record_now.id}.json"
+    fields = record_now.as_json()
+    del fields["code"]["computing"]
+    path.with_name(f"{old.name}.json").write_text(json.dumps(fields | {"id": old.name}))
     path.unlink()
     capsys.readouterr()
-    assert api.run_config(tiny_config())["id"] == record_now["id"]
+    assert api.run_config(tiny_config()).id == record_now.id
     message = capsys.readouterr().err
     assert f"not that of {old.name} (complete, test accuracy" in message
     assert "it was made before code was recorded" in message
@@ -149,9 +152,9 @@ def test_a_directory_that_was_copied_or_renamed_is_not_resumed(
     whole = api.run_config(config)
     shutil.rmtree(mine)
     shutil.copytree(theirs, mine)
-    (mine / "records" / f"{whole['id']}.json").rename(mine / "records" / f"{mine.name}.json")
+    (mine / "records" / f"{whole.id}.json").rename(mine / "records" / f"{mine.name}.json")
     edited("0" * 64)
-    with pytest.raises(RunError, match=f"is the record of another run, {whole['id']}"):
+    with pytest.raises(RunError, match=f"is the record of another run, {whole.id}"):
         api.run_config(config)
 
 
@@ -171,21 +174,21 @@ def test_processes_of_different_code_do_not_train_together(runs: Path, monkeypat
 def test_evaluating_a_run_of_other_code_names_the_files(runs: Path, edited: Edit, capsys: Any) -> None:
     made = api.run_config(tiny_config())
     capsys.readouterr()
-    finished.evaluate_run(made["id"])
+    finished.evaluate_run(made.id)
     assert capsys.readouterr().err == ""
     edited("0" * 64)
-    again, _ = finished.evaluate_run(made["id"])
+    again, _ = finished.evaluate_run(made.id)
     message = capsys.readouterr().err
-    assert message.startswith(f"note: the code here is not that which trained {made['id']}")
+    assert message.startswith(f"note: the code here is not that which trained {made.id}")
     assert message.endswith(f"changed: {FILE}\n")
-    assert again.correct.sum() == made["test"]["correct"]
+    assert again.correct.sum() == made.test.correct
 
 
 def test_one_damaged_record_elsewhere_keeps_no_run_from_being_evaluated(runs: Path) -> None:
     made = api.run_config(tiny_config())
     (runs / "other" / "records").mkdir(parents=True)
     (runs / "other" / "records" / "other.json").write_text("")
-    assert finished.trained(made["id"]).record == made
+    assert finished.trained(made.id).record == made
 
 
 def test_the_board_shows_your_runs_of_the_code_here(runs: Path, edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,8 +200,8 @@ def test_the_board_shows_your_runs_of_the_code_here(runs: Path, edited: Edit, mo
 
     def run(accuracy: float, seed: int = 0) -> None:
         made = api.run_config(dataclasses.replace(tiny_config(), seed=seed))
-        path = record.whole_record(runs / made["id"])
-        path.write_text(json.dumps(made | {"test": made["test"] | {"accuracy": accuracy}, "created": next(dates)}))
+        path = record.complete_record_path(runs / made.id)
+        path.write_text(record.as_text(edited_record(made, {"test.accuracy": accuracy, "created": next(dates)})))
 
     dates = (f"2026-01-0{n}T00:00:00+00:00" for n in range(1, 9))
     run(0.1)
@@ -230,7 +233,8 @@ def test_the_code_is_asked_before_the_data_are_prepared(
     monkeypatch.setattr(api, "prepare", prepare)
     made = api.run_config(tiny_config())
     assert asked == [1, 1]
-    assert made["code"] | environment.code_state() == made["code"]
+    fields = made.code.as_json()
+    assert fields | environment.code_state() == fields
 
 
 def test_every_session_that_differs_is_in_the_record(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,12 +246,12 @@ def test_every_session_that_differs_is_in_the_record(runs: Path, monkeypatch: py
     monkeypatch.setattr(sessions, "environment", lambda: here)
     monkeypatch.setattr(sessions, "code_state", lambda: state | {"sha256": "1" * 64, "git_clean": False})
     made = api.run_config(tiny_config())
-    assert made["environment"] == here
-    assert made["code"] == state | {"computing": code.computing(tiny_config()).as_json()}
-    later = made["later_sessions"]
-    assert [session["step"] for session in later] == [5, 7]
-    assert [session["environment"]["device"] for session in later] == ["another machine", here["device"]]
-    assert [session["code"]["git_clean"] for session in later] == [state["git_clean"], False]
+    assert made.environment.as_json() == here
+    assert made.code.as_json() == state | {"computing": code.computing(tiny_config()).as_json()}
+    later = made.later_sessions
+    assert [session.step for session in later] == [5, 7]
+    assert [session.environment.device for session in later] == ["another machine", here["device"]]
+    assert [session.code.git_clean for session in later] == [state["git_clean"], False]
     (path,) = runs.glob("*/records/*.json")
     assert record.read(path) == made
 
@@ -265,8 +269,8 @@ def test_a_session_that_saved_nothing_has_no_part_in_the_record(runs: Path, monk
             api.run_config(tiny_config())
     monkeypatch.setattr(sessions, "environment", lambda: here)
     made = api.run_config(tiny_config())
-    assert made["environment"] == here
-    assert made["later_sessions"] == []
+    assert made.environment.as_json() == here
+    assert made.later_sessions == []
 
 
 @pytest.mark.parametrize(
@@ -292,7 +296,7 @@ def test_sessions_of_any_content_are_read_or_refused(tmp_path: Path, change: dic
 
 
 def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
+    monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     wanted, data = Sweep(["listops"], ["cosformer"], protocol="quick"), {"listops": ("0" * 64, "short")}
     (job,) = make_plan(wanted, data).jobs
     config = config_file.read(job.directory / "config.json")
@@ -304,11 +308,11 @@ def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, m
 
     (other.directory / "records").mkdir()
     name = f"{other.directory.name}.json"
-    monkeypatch.setattr(tuning.rec, "read", lambda path: {"status": "complete", "path": path.name})
+    monkeypatch.setattr(tuning.files, "read", lambda path: edited_record(run(0.5).record, {"message": path.name}))
     (other.directory / "records" / name).write_text("")
     found = tuning.run_record(config, data["listops"])
     assert found is not None
-    assert found["path"] == name
+    assert found.message == name
     assert make_plan(wanted, data).jobs == []
     edited("")
     assert tuning.run_record(config, data["listops"]) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -19,13 +18,15 @@ from lra.paths import results_directory
 from lra.record import baselines as floors
 from lra.record import files as rec
 from lra.record.facts import reported_variant
-from lra.record.files import Found, find
+from lra.record.files import RecordFile, find
+from lra.record.schema import RunRecord
 from lra.record.validate import validate
 from lra.sweep import plan as sweep
 from lra.training import trainer as train
 from tasks import image, load_task, retrieval, text
 from tasks.core import Built, Prepared, Split, base_variant, copy_name, has_other_sizes, is_copy
 from tasks.prepared import read_prepared, write_prepared
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import run
 
 SMALL = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "model.mlp_dim": 16, "train.batch_size": 2}
@@ -107,15 +108,15 @@ def test_a_run_on_a_copy_says_so_in_its_record_its_name_and_its_baselines(
     overrides = {**SMALL, "max_len": 16, "train.steps": 2, "model.head": ()}
     config = api.configure("retrieval", "linear", protocol="laptop", overrides=overrides)
     record = api.run_config(config)
-    assert record["column"]["variant"] == "copy"
-    assert record["config"]["variant"] == config.variant == "full"
-    assert record["id"].startswith("retrieval-copy-laptop-linear-s0-")
-    assert [path.name for path in (pairs / "runs").iterdir()] == [record["id"]]
-    (report,) = validate([pairs / "runs" / record["id"]])
+    assert record.column.variant == "copy"
+    assert record.config.variant == config.variant == "full"
+    assert record.id.startswith("retrieval-copy-laptop-linear-s0-")
+    assert [path.name for path in (pairs / "runs").iterdir()] == [record.id]
+    (report,) = validate([pairs / "runs" / record.id])
     assert report.problems == ()
-    assert finished.evaluate_run(record["id"])[1]["id"] == record["id"]
+    assert finished.evaluate_run(record.id)[1] == record.test
     data = prepare("retrieval", "full")
-    for path in floors.write_floors(data, retrieval.CARD):
+    for path in floors.write_baselines(data, retrieval.CARD):
         assert path.name.startswith("retrieval-copy-")
     assert [r.problems for r in validate([pairs / "runs"])] == [()] * 3
     # Again, by way of a sweep: nothing is left to do.
@@ -131,13 +132,17 @@ def test_validation_refuses_a_copy_as_full(pairs: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("LRA_RESULTS", str(pairs / "results"))
     overrides = {**SMALL, "max_len": 16, "train.steps": 2}
     record = api.run("retrieval", "linear", protocol="laptop", limit=2, overrides=overrides)
-    assert record["column"]["variant"] == "copy"
-    false = json.loads(json.dumps(record).replace("retrieval-copy-", "retrieval-full-").replace('"copy"', '"full"'))
+    assert record.column.variant == "copy"
+    false = json.loads(
+        json.dumps(record.as_json()).replace("retrieval-copy-", "retrieval-full-").replace('"copy"', '"full"')
+    )
     place = pairs / f"{false['id']}.json"
     place.write_text(json.dumps(false))
     (report,) = validate([place])
     assert report.problems == ("column.variant is full, the data are copy",)
-    long = json.dumps(record).replace("retrieval-copy-", "retrieval-long-copy-").replace('"copy"', '"long-copy"')
+    long = (
+        json.dumps(record.as_json()).replace("retrieval-copy-", "retrieval-long-copy-").replace('"copy"', '"long-copy"')
+    )
     wrong = json.loads(long)
     place = pairs / f"{wrong['id']}.json"
     place.write_text(json.dumps(wrong))
@@ -148,21 +153,21 @@ def test_validation_refuses_a_copy_as_full(pairs: Path, monkeypatch: pytest.Monk
 # ---- records from before copies had a name
 
 
-def old(count: int, data: str = "b" * 64, **other: Any) -> Found:
+def old(count: int, data: str = "b" * 64, **other: Any) -> RecordFile[RunRecord]:
     source = "unrecognised copy 12345678"
     return run(0.5, task="retrieval", protocol="laptop", source=source, count=count, data=data, **other)
 
 
 def test_an_old_record_is_told_by_its_number_of_test_examples() -> None:
-    assert old(17_437).record["column"]["variant"] == "full"
+    assert old(17_437).record.column.variant == "full"
     assert reported_variant(old(17_437).record) == "full"
     assert reported_variant(old(508).record) == "copy"
     assert reported_variant(old(508, overrides={"variant": "cut"}).record) == "cut-copy"
     assert reported_variant(old(508, limit=1_000).record) == "copy"  # fewer than the limit: all there are
     assert reported_variant(old(508, limit=508).record) == "full"  # a part of them: who knows
     assert reported_variant(run(0.5, task="retrieval", source="sample", count=508).record) == "cut"
-    retired = copy.deepcopy(old(508).record)
-    retired["column"]["task_version"] += 1
+    retired = old(508).record
+    retired = edited(retired, {"column.task_version": retired.column.task_version + 1})
     assert reported_variant(retired) == "full"  # the sizes of another version are not known
 
 
@@ -195,7 +200,7 @@ def test_a_copy_stands_beside_other_data_of_its_task_in_a_table_of_its_own() -> 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
 def test_committed_pairs_are_copies_where_they_are_not_the_sample(path: Path) -> None:
     record = rec.read(path)
-    assert is_copy(reported_variant(record)) == (record["column"]["source"] != "sample")
+    assert is_copy(reported_variant(record)) == (record.column.source != "sample")
 
 
 def test_no_committed_mean_counts_a_copy() -> None:

@@ -15,6 +15,7 @@ from lra.paths import results_directory
 from lra.record import baseline_models as floor_rules
 from lra.record import baselines as floors
 from lra.record.files import find, read, unpack, write
+from lra.record.schema import BaselineRecord
 from lra.record.validate import validate
 from tasks import listops, load_task
 from tasks.core import Prepared, Split
@@ -162,27 +163,27 @@ def test_records_are_written_once_and_found(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
-    paths = floors.write_floors(prepared, listops.CARD)
+    paths = floors.write_baselines(prepared, listops.CARD)
     before = [p.read_bytes() for p in paths]
     assert len(paths) == 3
-    monkeypatch.setattr(floors, "floor_record", None)  # what is there is not computed again
-    assert floors.write_floors(prepared, listops.CARD) == paths
+    monkeypatch.setattr(floors, "baseline_record", None)  # what is there is not computed again
+    assert floors.write_baselines(prepared, listops.CARD) == paths
     assert [p.read_bytes() for p in paths] == before
     assert {f.path for f in find([(tmp_path, "yours")])} == set(paths)
 
     made = read(paths[1])
-    assert (made["kind"], made["mixer"]["label"]) == ("floor", "root operator")
-    assert made["column"]["protocol"] is None
-    assert made["test"]["count"] == 300
+    assert (made.kind, made.mixer.label) == ("floor", "root operator")
+    assert made.column.protocol is None
+    assert made.test.count == 300
     answers = prepared.splits["test"].labels
-    assert (unpack(made["test"]["predictions"], len(answers)) == answers).sum() == made["test"]["correct"]
-    assert np.array(made["test"]["confusion"]).sum(1).tolist() == np.bincount(answers, minlength=10).tolist()
-    assert read(paths[0])["test"]["at_chance"] is True
-    assert made["test"]["at_chance"] is False
+    assert (unpack(made.test.predictions, len(answers)) == answers).sum() == made.test.correct
+    assert np.array(made.test.confusion).sum(1).tolist() == np.bincount(answers, minlength=10).tolist()
+    assert read(paths[0]).test.at_chance is True
+    assert made.test.at_chance is False
     assert board(find([(tmp_path, "yours")])).tables == ()  # trivial baselines alone are no board
     largest = max(Counter(answers.tolist()).values()) / 300
-    assert made["chance"] == read(paths[0])["chance"] == largest
-    assert made["majority_accuracy"] == read(paths[0])["test"]["accuracy"]
+    assert made.chance == read(paths[0]).chance == largest
+    assert made.majority_accuracy == read(paths[0]).test.accuracy
 
 
 def test_chance_of_a_baseline_is_the_largest_class_of_test() -> None:
@@ -190,9 +191,9 @@ def test_chance_of_a_baseline_is_the_largest_class_of_test() -> None:
     low, high = listops.encode("[MIN 1 2 ]"), listops.encode("[MAX 1 2 ]")
     train = split([high] * 6 + [low] * 4, [0] * 6 + [1] * 4)
     test = split([low] * 90 + [high] * 10, [1] * 60 + [0] * 30 + [1] * 10)
-    made = floors.floor_record(data(train, test), listops.CARD, "root operator")
-    assert (made["test"]["correct"], made["chance"], made["majority_accuracy"]) == (60, 0.7, 0.3)
-    assert made["test"]["at_chance"] is True
+    made = floors.baseline_record(data(train, test), listops.CARD, "root operator")
+    assert (made.test.correct, made.chance, made.majority_accuracy) == (60, 0.7, 0.3)
+    assert made.test.at_chance is True
 
 
 def test_committed_floors_are_not_computed_again(
@@ -200,16 +201,16 @@ def test_committed_floors_are_not_computed_again(
 ) -> None:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
-    made = floors.floor_record(prepared, listops.CARD, "root operator")
+    made = floors.baseline_record(prepared, listops.CARD, "root operator")
     committed = write(tmp_path / "floors", made)
-    assert floors.write_floors(prepared, listops.CARD)[1] == committed
-    assert not (tmp_path / "runs" / made["id"]).exists()
+    assert floors.write_baselines(prepared, listops.CARD)[1] == committed
+    assert not (tmp_path / "runs" / made.id).exists()
 
 
 def test_floors_of_other_data_have_other_names(prepared: Prepared) -> None:
     other = Prepared("listops", "short", 1, prepared.source, "f" * 64, prepared.splits)
     rules = floor_rules.rules(listops.CARD)
-    names = [floors.floor_record(p, listops.CARD, name)["id"] for p in (prepared, other) for name in rules]
+    names = [floors.baseline_record(p, listops.CARD, name).id for p in (prepared, other) for name in rules]
     assert len(set(names)) == 6
 
 
@@ -222,21 +223,21 @@ def test_floors_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypat
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
-    new = floors.floor_record(TEXT, card, "byte n-grams")
-    assert (new["mixer"]["version"], new["id"]) == (2, "text-cut-byte_n_grams_2-v1-ababab")
-    old = {**new, "id": "text-cut-byte_n_grams-v1-ababab", "mixer": dict(new["mixer"])}
+    new = floors.baseline_record(TEXT, card, "byte n-grams")
+    assert (new.mixer.version, new.id) == (2, "text-cut-byte_n_grams_2-v1-ababab")
+    old = new.as_json() | {"id": "text-cut-byte_n_grams-v1-ababab"}
     del old["mixer"]["version"]
-    old["test"] = {**old["test"], "accuracy": 0.125}
-    write(tmp_path / "floors", old)
-    paths = floors.write_floors(TEXT, card)
-    assert [p.name for p in paths] == ["text-cut-majority_class-v1-ababab.json", f"{new['id']}.json"]
+    old["test"]["accuracy"] = 0.125
+    write(tmp_path / "floors", BaselineRecord.model_validate(old))
+    paths = floors.write_baselines(TEXT, card)
+    assert [p.name for p in paths] == ["text-cut-majority_class-v1-ababab.json", f"{new.id}.json"]
     of_run = run(0.5, task="text", data="ab" * 32)
     shown = board([of_run, *find([(tmp_path / "floors", "committed")])]).tables[0].baselines
     assert "byte n-grams" not in {f.name for f in shown}
     shown = (
         board([of_run, *find([(tmp_path / "floors", "committed"), (tmp_path / "runs", "yours")])]).tables[0].baselines
     )
-    assert {f.name: f.accuracies for f in shown}["byte n-grams"] == (new["test"]["accuracy"],)
+    assert {f.name: f.accuracies for f in shown}["byte n-grams"] == (new.test.accuracy,)
 
 
 def test_committed_floors_of_older_rules_are_told_to_be_retired() -> None:

@@ -17,25 +17,16 @@ from lra.api import make_record, summary
 from lra.errors import RecordError
 from lra.provenance.code import Code
 from lra.provenance.sessions import continued
-from lra.record.files import (
-    at_chance,
-    chance,
-    find,
-    is_at_chance,
-    largest_share,
-    pack,
-    predicts_one_class,
-    read,
-    scores,
-    unpack,
-    write,
-)
+from lra.record.build import largest_share, result_of
+from lra.record.files import find, pack, read, unpack, write
+from lra.record.schema import RunRecord, at_chance
 from lra.training.evaluation import Evaluation
 from lra.training.history import History
 from lra.training.trainer import Outcome
 from tasks import listops
 from tasks.core import SPLITS, Prepared, Split
 from tests.lra.conftest import tiny_config
+from tests.lra.edited import edited
 from tests.lra.record import test_validation
 
 
@@ -54,11 +45,11 @@ def test_packing_loses_nothing(values):
 def test_scores_agree_with_each_other():
     labels = np.array([0, 1, 2, 2, 1, 0, 2], np.uint8)
     predictions = np.array([0, 1, 2, 0, 0, 0, 2], np.uint8)
-    said = scores(predictions, labels, 3)
-    assert (said["correct"], said["count"], said["accuracy"]) == (5, 7, 5 / 7)
-    assert said["confusion"] == [[2, 0, 0], [1, 1, 0], [1, 0, 2]]
-    np.testing.assert_array_equal(unpack(said["predictions"], 7), predictions)
-    bits = np.unpackbits(unpack(said["correct_bits"], 1))[:7]
+    said = result_of(predictions, labels, 3)
+    assert (said.correct, said.count, said.accuracy) == (5, 7, 5 / 7)
+    assert said.confusion == [[2, 0, 0], [1, 1, 0], [1, 0, 2]]
+    np.testing.assert_array_equal(unpack(said.predictions, 7), predictions)
+    bits = np.unpackbits(unpack(said.correct_bits, 1))[:7]
     np.testing.assert_array_equal(bits, predictions == labels)
 
 
@@ -70,11 +61,11 @@ def test_chance():
 
 def test_chance_and_one_class_come_from_the_confusion():
     labels = np.array([0] * 3 + [1] * 5 + [2] * 2, np.uint8)
-    constant, mixed = scores(np.full(10, 2), labels, 3), scores(labels, labels, 3)
-    assert (chance(constant), chance(mixed)) == (0.5, 0.5)
+    constant, mixed = result_of(np.full(10, 2), labels, 3), result_of(labels, labels, 3)
+    assert (constant.chance, mixed.chance) == (0.5, 0.5)
     assert largest_share(labels) == 0.5
-    assert (predicts_one_class(constant), predicts_one_class(mixed)) == (True, False)
-    assert (is_at_chance(constant), is_at_chance(mixed)) == (True, False)
+    assert (constant.predicts_one_class, mixed.predicts_one_class) == (True, False)
+    assert (constant.is_at_chance, mixed.is_at_chance) == (True, False)
 
 
 def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
@@ -86,36 +77,40 @@ def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
     sessions = continued((), 0)
     outcome = Outcome("complete", 12, History(12), 1, 2.5, 7, test=evaluation, sessions=sessions)
     made = make_record("a", tiny_config(), listops.CARD, data, Code({}), outcome, mixer_version=1)
-    assert (made["chance"], made["majority_accuracy"], made["test"]["at_chance"]) == (0.55, 0.45, True)
-    assert (made["steps_per_second"], made["peak_bytes"]) == (2.5, 7)
+    assert (made.chance, made.majority_accuracy, made.test.at_chance) == (0.55, 0.45, True)
+    assert (made.steps_per_second, made.peak_bytes) == (2.5, 7)
     said = summary(made)
     assert "This is chance: the largest class has 55.00% of the test labels." in said
     assert "The model predicts the same class for every test example." in said
-    stale = {**made, "test": {**made["test"], "at_chance": False}}
+    stale = edited(made, {"test.at_chance": False})
     assert summary(stale) == said
-    sure = {**made, "test": {**made["test"], **scores(test, test, 10)}}
+    sure = made.model_copy(update={"test": result_of(test, test, 10)})
     assert "chance" not in summary(sure)
     assert "same class" not in summary(sure)
 
 
+def written(steps: int = 1200, status: str = "complete") -> RunRecord:
+    return RunRecord.model_validate(record(steps, status))
+
+
 def test_a_record_is_never_overwritten_and_a_truncated_one_never_in_the_way(tmp_path):
-    short = write(tmp_path, record(4, "truncated"))
-    further = write(tmp_path, record(7, "truncated"))
-    whole = write(tmp_path, record())
+    short = write(tmp_path, written(4, "truncated"))
+    further = write(tmp_path, written(7, "truncated"))
+    whole = write(tmp_path, written())
     assert len({short, further, whole}) == 3
     with pytest.raises(FileExistsError):
-        write(tmp_path, record())
+        write(tmp_path, written())
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
 def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     for steps, status in ((4, "truncated"), (7, "truncated")):
-        write(runs / "a" / "records", record(steps, status))
-    write(results, record())
+        write(runs / "a" / "records", written(steps, status))
+    write(results, written())
     (runs / "a" / "config.json").write_text("{}")
     found = find([(results, "committed"), (runs, "yours")])
-    assert [(f.origin, f.record["steps"]["done"]) for f in found] == [("committed", 1200), ("yours", 7)]
+    assert [(f.origin, f.record.steps.done) for f in found] == [("committed", 1200), ("yours", 7)]
 
 
 @pytest.mark.parametrize(
@@ -123,11 +118,14 @@ def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
     [
         ("{", "not readable as JSON"),
         ("[]", "no object"),
-        ("{}", "schema is missing; kind is missing"),
-        ('{"column": 3}', "column.task is missing"),
+        ("{}", "kind is missing, or is not run, floor or tuning"),
+        (
+            '{"column": 3, "kind": "run"}',
+            "schema is missing; status is missing; id is missing; .*column is 3, not an object",
+        ),
         (json.dumps({**record(), "schema": 99}), "schema is 99, not 1"),
         (json.dumps({**record(), "id": []}), r"id is \[\], not a plain name"),
-        (json.dumps({**record(), "steps": [3]}), "steps.done is missing"),
+        (json.dumps({**record(), "steps": [3]}), r"steps is \[3\], not an object"),
         (json.dumps({**record(), "seconds": math.nan}), "seconds is nan, not a finite number"),
         (json.dumps({**record(), "status": "diverged", "test": {"x": 1}}), "test.accuracy is missing"),
         ("[" * 100_000, "nested deeper than"),
@@ -143,7 +141,7 @@ def test_what_is_not_a_record_is_named(tmp_path, text, told):
 
 def test_a_number_that_is_none_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(tmp_path / "records", record() | {"seconds": math.inf})
+        write(tmp_path / "records", written().model_copy(update={"seconds": math.inf}))
     assert not (tmp_path / "records").exists()
 
 

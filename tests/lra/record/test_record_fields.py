@@ -103,15 +103,16 @@ def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, cor
         "validation": [[30, 1.5, 0.25], [60, 1.25, 0.75], [90, 1.125, 0.5]],
         "curve": [[1, 2.5, 0.125], [90, 1.0, 0.875]],
     }
-    assert {field: made[field] for field in wanted} == wanted
+    fields = made.as_json()
+    assert {field: fields[field] for field in wanted} == wanted
     scores = {"accuracy": correct / 40, "correct": correct, "count": 40, "loss": 1.75, "at_chance": at_chance}
     scores["confusion"] = confusion.tolist()  # rows are the true classes
-    assert {field: made["test"][field] for field in scores} == scores
+    assert {field: fields["test"][field] for field in scores} == scores
     mixer = {"name": "local", "label": "local(window=8)", "options": {"window": 8}, "sha256": None}
-    assert {field: made["mixer"][field] for field in mixer} == mixer
+    assert {field: fields["mixer"][field] for field in mixer} == mixer
     here = environment()
-    assert {field: made["environment"][field] for field in here} == here
-    assert made["parameters"] == 7_777
+    assert {field: fields["environment"][field] for field in here} == here
+    assert made.parameters == 7_777
 
 
 def test_of_a_diverged_run_with_a_mixer_from_a_file(trained: Callable[[Train], None], tmp_path: Path) -> None:
@@ -123,20 +124,20 @@ def test_of_a_diverged_run_with_a_mixer_from_a_file(trained: Callable[[Train], N
         api.run_config(config)
     (found,) = record.find([(tmp_path, "yours")])
     made = found.record
-    assert (made["test"], made["message"], made["steps"]) == ({}, "why", {"done": 31, "planned": 90})
-    assert made["selection"] == {"rule": "validation", "step": None, "best_step": 60}
+    assert (made.test, made.message, made.steps.as_json()) == (None, "why", {"done": 31, "planned": 90})
+    assert made.selection.as_json() == {"rule": "validation", "step": None, "best_step": 60}
     mixer = {"name": recording.SPEC, "options": {}, "sha256": config.mixer_sha256}
-    assert {field: made["mixer"][field] for field in mixer} == mixer
-    assert made["mixer"]["label"] == f"{recording.SPEC}@{str(config.mixer_sha256)[:8]}"
+    assert {field: getattr(made.mixer, field) for field in mixer} == mixer
+    assert made.mixer.label == f"{recording.SPEC}@{str(config.mixer_sha256)[:8]}"
 
 
 def test_of_a_run_that_was_stopped(trained: Callable[[Train], None], tmp_path: Path) -> None:
     trained(lambda config, *_, **__: outcome(config, 23, status="truncated", steps_done=61))
     made = api.run_config(configured())
-    assert (made["status"], made["steps"]) == ("truncated", {"done": 61, "planned": 90})
+    assert (made.status, made.steps.as_json()) == ("truncated", {"done": 61, "planned": 90})
     (path,) = tmp_path.glob("*/records/*.json")
-    assert path.name == f"{made['id']}-truncated-61.json"
+    assert path.name == f"{made.id}-truncated-61.json"
     trained(lambda config, *_, **__: outcome(config, 23, status="interrupted", message="by a signal"))
-    with pytest.raises(Interrupted, match=f"{made['id']}: by a signal; the same command"):
+    with pytest.raises(Interrupted, match=f"{made.id}: by a signal; the same command"):
         api.run_config(configured())
     assert list(tmp_path.glob("*/records/*.json")) == [path]

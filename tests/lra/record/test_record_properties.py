@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lra.errors import RecordError
-from lra.record.files import find, pack, read, scores, unpack, write
+from lra.record.build import result_of
+from lra.record.files import as_text, find, pack, read, unpack, write
+from lra.record.schema import RunRecord
 from tests.lra.record.test_record import record
 
 WHOLE = record()
@@ -61,11 +63,14 @@ def empty(place: Path) -> Path:
 @example(said="\u05d0\u0301 \U0001f600 \u00e9", options={"\u043a": ["\u5024", "\U000e0100"]})
 def test_what_is_written_is_read(place: Path, said: str, options: dict[str, Any]) -> None:
     written = put(("mixer", "options"), options) | {"message": said}
-    path = write(empty(place), written)
-    assert read(path) == written
-    assert [f.record for f in find([(place, "committed")])] == [written]
+    made = RunRecord.model_validate(written)
+    path = write(empty(place), made)
+    assert read(path) == made
+    assert read(path).as_json() == written
+    assert path.read_text() == json.dumps(written, indent=1) + "\n"
+    assert [f.record for f in find([(place, "committed")])] == [made]
     with pytest.raises(FileExistsError):
-        write(place, written)
+        write(place, made)
     assert [p.name for p in place.iterdir()] == [path.name]
 
 
@@ -73,8 +78,8 @@ def test_what_is_written_is_read(place: Path, said: str, options: dict[str, Any]
 def test_a_number_that_is_none_is_neither_written_nor_read(place: Path, where: tuple[str, str], number: float) -> None:
     for value in (number, [number], {"a": [1, number]}):
         changed = put(where, value)
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            write(empty(place), changed)
+        with pytest.raises(ValueError, match=r"not JSON compliant|validation error"):
+            write(empty(place), RunRecord.model_validate(changed))
         assert not place.exists()
         place.mkdir()
         (place / "a.json").write_text(json.dumps(changed))
@@ -88,7 +93,9 @@ def test_a_number_that_is_none_is_neither_written_nor_read(place: Path, where: t
 @example(text="\u202e")
 def test_a_text_that_a_terminal_would_obey_is_not_read(place: Path, text: str) -> None:
     for changed in (put(("message", ""), text), put(("mixer", "options"), {text: 1}), put(("column", "source"), text)):
-        path = write(empty(place), changed)
+        empty(place).mkdir()
+        path = place / "x.json"
+        path.write_text(json.dumps(changed))
         with pytest.raises(RecordError, match="cannot be printed"):
             read(path)
 
@@ -117,9 +124,9 @@ def test_any_value_in_any_place_is_read_or_refused(place: Path, where: tuple[str
         record = read(place / "x.json")
     except RecordError:
         return
-    assert record == changed
+    assert as_text(record) == json.dumps(changed, indent=1) + "\n"
     (found,) = find([(place, "committed")])
-    assert found.record == changed
+    assert found.record == record
     assert write(place / "again", record).suffix == ".json"
 
 
@@ -142,10 +149,10 @@ def test_what_is_not_packed_does_not_unpack(text: str) -> None:
 def test_scores_are_counts_of_the_same_thing(data: st.DataObject, classes: int) -> None:
     pairs = data.draw(st.lists(st.tuples(*[st.integers(0, classes - 1)] * 2), min_size=1, max_size=50))
     labels, predictions = (np.array(side, np.uint8) for side in zip(*pairs, strict=True))
-    said = scores(predictions, labels, classes)
-    assert said["confusion"] == [[pairs.count((a, b)) for b in range(classes)] for a in range(classes)]
-    assert said["correct"] == sum(a == b for a, b in pairs)
-    assert (said["count"], said["accuracy"]) == (len(pairs), said["correct"] / len(pairs))
-    np.testing.assert_array_equal(unpack(said["predictions"], len(pairs)), predictions)
-    bits = np.unpackbits(unpack(said["correct_bits"], -(-len(pairs) // 8)), count=len(pairs))
+    said = result_of(predictions, labels, classes)
+    assert said.confusion == [[pairs.count((a, b)) for b in range(classes)] for a in range(classes)]
+    assert said.correct == sum(a == b for a, b in pairs)
+    assert (said.count, said.accuracy) == (len(pairs), said.correct / len(pairs))
+    np.testing.assert_array_equal(unpack(said.predictions, len(pairs)), predictions)
+    bits = np.unpackbits(unpack(said.correct_bits, -(-len(pairs) // 8)), count=len(pairs))
     assert bits.tolist() == [a == b for a, b in pairs]

@@ -52,8 +52,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begun(runs: Path, seed: int, **fields: Any) -> Path:
     """The directory of a run that has only been planned, as `train` makes it."""
     made = run(0.5, seed=seed, **fields).record
-    directory = runs / made["id"]
-    config = {**made["config"], "mixer": made["mixer"]["name"], "allow_sample": True}
+    directory = runs / made.id
+    config = {**made.config.as_json(), "mixer": made.mixer.name, "allow_sample": True}
     write_atomically(directory / "config.json", json.dumps(config))
     return directory
 

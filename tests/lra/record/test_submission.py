@@ -9,6 +9,7 @@ import pytest
 
 from lra.errors import RecordError, RunError
 from lra.record import files as rec
+from lra.record.schema import Record, RunRecord
 from lra.record.submit import submit
 from tasks.core import Prepared
 from tests.lra.record.test_validation import data, made, prepared, put, set_at
@@ -34,7 +35,7 @@ def test_a_run_is_submitted_once(data: Prepared, tmp_path: Path, capsys: pytest.
     directory = finished(record, tmp_path)
     (path,) = submit(directory.name)
     assert path == tmp_path / "results" / "quick" / f"{record['id']}.json"
-    assert rec.read(path) == record
+    assert rec.read(path).as_json() == record
     before = committed(tmp_path)
     assert "there already" not in capsys.readouterr().err
     assert submit(str(directory)) == [path]  # by its path
@@ -81,9 +82,9 @@ def test_the_newest_record_goes(data: Prepared, tmp_path: Path) -> None:
         return record | course | {"status": "truncated", "steps": {"done": steps, "planned": 1200}}
 
     for steps in (300, 700):
-        rec.write(directory, truncated(steps))
+        rec.write(directory, RunRecord.model_validate(truncated(steps)))
     assert [p.name for p in submit(record["id"])] == [f"{record['id']}-truncated-700.json"]
-    rec.write(directory, record)
+    rec.write(directory, RunRecord.model_validate(record))
     assert [p.name for p in submit(record["id"])] == [f"{record['id']}.json"]
     assert len(committed(tmp_path)) == 2
 
@@ -92,11 +93,11 @@ def test_as_a_whole_or_not_at_all(data: Prepared, tmp_path: Path, monkeypatch: p
     record = made(data)
     directory = finished(record, tmp_path)
     ended = {"status": "diverged", "test": {}, "selection": {"rule": "validation", "step": None, "best_step": 100}}
-    rec.write(directory / "records", record | ended)  # a second record that is as new
+    rec.write(directory / "records", RunRecord.model_validate(record | ended))  # a second record that is as new
     write = rec.write
     written: list[Path] = []
 
-    def full(place: Path, record: dict[str, Any]) -> Path:
+    def full(place: Path, record: Record) -> Path:
         if written:
             raise OSError("no space left")
         written.append(write(place, record))
@@ -110,11 +111,11 @@ def test_as_a_whole_or_not_at_all(data: Prepared, tmp_path: Path, monkeypatch: p
 
 
 def test_a_run_that_is_not_there_or_not_finished(data: Prepared, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no run 'x' in .*there are: none"):
+    with pytest.raises(RunError, match=r"no run 'x' in .*the runs are: none"):
         submit("x")
     (tmp_path / "runs" / "begun").mkdir(parents=True)
     (tmp_path / "runs" / "begun" / "config.json").write_text("{}")
     with pytest.raises(RunError, match="begun has no record yet"):
         submit("begun")
-    with pytest.raises(RunError, match="there are: begun"):
+    with pytest.raises(RunError, match="the runs are: begun"):
         submit("x")

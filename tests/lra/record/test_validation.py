@@ -23,9 +23,12 @@ from lra import config_file
 from lra.errors import RecordError
 from lra.record import files as rec
 from lra.record.baseline_models import rules
-from lra.record.baselines import floor_record
-from lra.record.schema import MAX_BYTES, told
-from lra.record.validate import Report, validate, validation_table
+from lra.record.baselines import baseline_record
+from lra.record.build import result_of
+from lra.record.files import MAX_BYTES
+from lra.record.schema import at_chance
+from lra.record.validate import ValidationReport, validate, validation_table
+from lra.typed_json import short_repr
 from tasks.core import SPLITS, Built, Prepared
 from tasks.listops import CARD
 from tasks.prepared import read_prepared, write_prepared
@@ -66,7 +69,7 @@ def made(
         predictions = np.where(np.arange(len(labels)) % 4, labels, (labels + 1) % 10).astype(np.uint8)
     majority = float((labels == np.bincount(data.splits["train"].labels).argmax()).mean())
     chance = max(Counter(labels.tolist()).values()) / len(labels)
-    test = rec.scores(predictions, labels, 10) | {"loss": 1.0}
+    test = result_of(predictions, labels, 10, loss=1.0)
     return {
         "schema": 1,
         "kind": "run",
@@ -85,7 +88,7 @@ def made(
         "config_sha256": config.sha256,
         "parameters": 1,
         "selection": {"rule": "validation", "step": 100, "best_step": 100},
-        "test": test | {"at_chance": rec.at_chance(test["correct"], test["count"], chance)},
+        "test": test.as_json(),
         "chance": chance,
         "majority_accuracy": majority,
         "validation": [[100, 2.0, 0.5], [steps, 2.0, 0.5]],
@@ -106,7 +109,7 @@ def put(record: dict[str, Any], directory: Path) -> Path:
     return path
 
 
-def judged(record: dict[str, Any], directory: Path) -> Report:
+def judged(record: dict[str, Any], directory: Path) -> ValidationReport:
     (report,) = validate([put(record, directory)])
     return report
 
@@ -144,7 +147,7 @@ def test_an_honest_record_passes_and_without_its_labels_is_not_verified(
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path / "nothing"))
     report = judged(made(data), tmp_path)
     assert report.verdict == "not verified"
-    assert "not at hand" in report.unverified[0]
+    assert "not available" in report.unverified[0]
     assert not (tmp_path / "nothing").exists()  # nothing was prepared for it
 
 
@@ -178,7 +181,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("chance", 0.9, "chance is 0.9, the largest class of test.confusion has a share of"),
         ("chance", 0.001, "chance is 0.001, the largest class of test.confusion has a share of"),
         ("mixer.version", 0, "mixer.version is 0, not a whole number from 1"),
-        ("code.computing", {"sha256": [3]}, "code.computing is {'sha256': [3]}"),
+        ("code.computing", {"sha256": [3]}, "code.computing.sha256 is [3], not a SHA-256"),
         ("steps.done", 3, "steps.done: 3 of 1200 is not complete"),
         ("steps.planned", 1300, "config.train.steps 1200"),
         ("curve", [[2, 1.0, 0.5], [2, 1.0, 0.5]], "growing steps"),
@@ -248,7 +251,7 @@ def test_labels_that_disagree_fail(data: Prepared, tmp_path: Path, monkeypatch: 
     """A test that agrees with itself in everything, on labels that the task does not have."""
     record = made(data)
     labels = np.roll(data.splits["test"].labels, 1)
-    invented = rec.scores(labels, labels, 10) | {"loss": 0.1, "at_chance": False}
+    invented = result_of(labels, labels, 10, loss=0.1).as_json()
     report = judged(record | {"test": invented}, tmp_path)
     assert report.verdict == "FAIL"
     assert "by the labels of the task" in report.problems[0]
@@ -291,7 +294,7 @@ def test_chance_is_the_largest_class_of_test(data: Prepared, tmp_path: Path) -> 
     labels = data.splits["test"].labels
     record = made(data)
     assert record["chance"] > record["majority_accuracy"]  # else nothing would be tested here
-    right = next(n for n in range(40) if rec.at_chance(n, 40, record["chance"]) and not _by_majority(record, n))
+    right = next(n for n in range(40) if at_chance(n, 40, record["chance"]) and not _by_majority(record, n))
     predictions = np.where(np.arange(40) < right, labels, (labels + 1) % 10).astype(np.uint8)
     record = made(data, predictions=predictions)
     assert record["test"]["at_chance"] is True
@@ -305,7 +308,7 @@ def test_chance_is_the_largest_class_of_test(data: Prepared, tmp_path: Path) -> 
 
 
 def _by_majority(record: dict[str, Any], correct: int) -> bool:
-    return rec.at_chance(correct, 40, record["majority_accuracy"])
+    return at_chance(correct, 40, record["majority_accuracy"])
 
 
 def with_options(data: Prepared, options: dict[str, Any], label: str, **mixer: Any) -> dict[str, Any]:
@@ -356,7 +359,7 @@ def test_a_label_of_a_file_of_ones_own_lists_its_options(
     label = f"mine.py:Mine@bbbbbbbb{listed}"
     report = judged(with_options(data, options, label, name="mine.py:Mine", sha256="b" * 64), tmp_path)
     assert [p for p in report.problems if "mixer.label" in p] == (
-        [] if passes else [f"mixer.label is {told(label)}, which does not list mixer.options"]
+        [] if passes else [f"mixer.label is {short_repr(label)}, which does not list mixer.options"]
     )
     assert report.verdict == ("not verified" if passes else "FAIL")
 
@@ -478,8 +481,7 @@ def test_a_record_with_its_code_passes_and_has_it_in_its_id(data: Prepared, tmp_
 @pytest.mark.parametrize("files", [{}, [], None, {"a": "b"}, {"a": None}])
 def test_files_that_are_no_hashes_are_named(data: Prepared, tmp_path: Path, files: Any) -> None:
     (problem,) = judged(coded(made(data), files=files), tmp_path).problems
-    assert "code.computing is" in problem
-    assert problem.endswith("not a SHA-256, and one for each file, or null")
+    assert problem == f"code.computing.files is {files}, not a SHA-256 for each of one or more files"
 
 
 def test_later_sessions_count_as_the_first_does(data: Prepared, tmp_path: Path) -> None:
@@ -489,15 +491,19 @@ def test_later_sessions_count_as_the_first_does(data: Prepared, tmp_path: Path) 
     for code in ({"git_clean": False}, {"git_commit": None, "git_clean": None}):
         report = judged(record | {"later_sessions": [session, session | {"code": CODE | code}]}, tmp_path)
         assert report.unverified == ("code: not a clean commit, so nobody can look up what ran",)
-    for odd in ({"step": -1}, {"started": "today"}, {"code": {}}, {"environment": {}}):
+    for odd, problem in (
+        ({"step": -1}, "step is -1, not a whole number from 0"),
+        ({"started": "today"}, "started is 'today', not a date with its zone"),
+        ({"code": {}}, "code.sha256 is missing"),
+        ({"environment": {}}, "environment.python is missing"),
+    ):
         report = judged(record | {"later_sessions": [session | odd]}, tmp_path)
-        assert "not a list of sessions" in report.problems[0]
+        assert report.problems[0] == f"later_sessions[0].{problem}"
 
 
 def test_floors_and_tunings(data: Prepared, tmp_path: Path) -> None:
-    majority, root, digits = (floor_record(data, CARD, name) for name in rules(CARD))
+    majority, root, digits = (baseline_record(data, CARD, name).as_json() | {"code": CODE} for name in rules(CARD))
     for floor in (majority, root, digits):
-        floor["code"] = CODE
         assert judged(floor, tmp_path).verdict == "PASS"
     predicted = majority["test"] | {"at_chance": root["test"]["at_chance"]}
     assert (

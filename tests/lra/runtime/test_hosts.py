@@ -52,7 +52,7 @@ def both(runs: Path) -> list[subprocess.Popen[str]]:
 
 def only_record(runs: Path) -> dict:
     (path,) = runs.glob("*/records/*.json")
-    return record.read(path)
+    return record.read(path).as_json()
 
 
 @pytest.fixture(scope="module")

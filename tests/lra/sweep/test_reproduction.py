@@ -11,8 +11,9 @@ from lra import config as cfg
 from lra.config import Expected
 from lra.data.prepare import prepare
 from lra.errors import ConfigError
+from lra.record.schema import RunRecord
 from lra.sweep import reproduce as reproduction
-from lra.sweep.reproduce import Verdict, judge, reproduce
+from lra.sweep.reproduce import Verdict, compare_with_expected, reproduce
 from tasks import load_task
 from tasks.core import Prepared, Split
 from tests.lra.leaderboard.test_leaderboard import run
@@ -20,12 +21,12 @@ from tests.lra.leaderboard.test_leaderboard import run
 EXPECTED = Expected(38.0, 1.0, "a paper")
 
 
-def records(*accuracies: float | None, **other: Any) -> list[dict[str, Any]]:
+def records(*accuracies: float | None, **other: Any) -> list[RunRecord]:
     return [run(a, seed=seed, **other).record for seed, a in enumerate(accuracies)]
 
 
 def test_the_mean_over_seeds_is_judged() -> None:
-    verdict = judge(records(0.37, 0.385, 0.40), EXPECTED)
+    verdict = compare_with_expected(records(0.37, 0.385, 0.40), EXPECTED)
     assert verdict.passes
     assert verdict.text().splitlines() == [
         "listops cosformer under quick@1",
@@ -37,24 +38,24 @@ def test_the_mean_over_seeds_is_judged() -> None:
 
 @pytest.mark.parametrize(("accuracy", "reason"), [(0.36, "2.00 below"), (0.395, "1.50 above")])
 def test_too_far_on_either_side_fails(accuracy: float, reason: str) -> None:
-    verdict = judge(records(accuracy), EXPECTED)
+    verdict = compare_with_expected(records(accuracy), EXPECTED)
     assert not verdict.passes
     assert verdict.text().endswith(f"FAIL: {reason} what is expected, where 1 is allowed")
 
 
 def test_a_run_that_is_not_complete_fails_whatever_it_scored() -> None:
     truncated = run(0.38, status="truncated", seed=1).record
-    verdict = judge([*records(0.38), truncated], EXPECTED)
+    verdict = compare_with_expected([*records(0.38), truncated], EXPECTED)
     assert verdict.reasons == ("seed 1 is truncated after 120 of 1,200 steps",)
     assert list(verdict.scores) == [0]
-    (reason,) = judge(records(None), EXPECTED).reasons
+    (reason,) = compare_with_expected(records(None), EXPECTED).reasons
     assert "seed 0 is diverged" in reason
 
 
 def test_what_a_reader_should_know_is_said() -> None:
-    assert "generated sample" in judge(records(0.38, source="sample"), EXPECTED).text()
-    assert "unrecognised" in judge(records(0.38, source="unrecognised copy 1234"), EXPECTED).text()
-    assert "at chance: seed 0" in judge(records(0.21), EXPECTED).text()
+    assert "generated sample" in compare_with_expected(records(0.38, source="sample"), EXPECTED).text()
+    assert "unrecognised" in compare_with_expected(records(0.38, source="unrecognised copy 1234"), EXPECTED).text()
+    assert "at chance: seed 0" in compare_with_expected(records(0.21), EXPECTED).text()
 
 
 @pytest.fixture

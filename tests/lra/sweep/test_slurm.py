@@ -74,7 +74,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
 
 
 def records(runs: Path) -> list[dict[str, Any]]:
-    return sorted((f.record for f in record.find([(runs, "yours")])), key=lambda r: r["seed"])
+    return sorted((f.record.as_json() for f in record.find([(runs, "yours")])), key=lambda r: r["seed"])
 
 
 def test_jobs_write_the_records_that_the_local_launcher_writes(
@@ -250,7 +250,7 @@ def test_what_sbatch_is_asked_for(runs: Path, cluster: Path) -> None:
 
 
 def test_what_the_user_is_told(runs: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
+    monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     told = sweep.submit(Sweep(["listops"], ["cosformer"], "quick", seeds=2), Slurm())
     assert told[:2] == ["4711_0  listops cosformer seed 0", "4711_1  listops cosformer seed 1"]
     assert str(runs / "slurm") in told[2]

@@ -26,6 +26,7 @@ from lra.sweep.job import Job
 from lra.sweep.local import run_jobs
 from lra.sweep.plan import Sweep, make_plan, prepare_data
 from tasks.errors import DataError
+from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import run
 
 # Stands for run_lra.py: `train HOW NAME` says in which place it is, and how many there are at the time.
@@ -143,7 +144,7 @@ def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, numb
 
 
 def test_what_is_complete_is_not_run_again_and_the_rest_waits(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
+    monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     wanted = Sweep(["listops"], ["cosformer", "fnet"], protocol="quick", seeds=2, max_minutes=5)
     data = prepare_data(wanted)
     planned = make_plan(wanted, data)
@@ -156,7 +157,7 @@ def test_what_is_complete_is_not_run_again_and_the_rest_waits(runs: Path, monkey
         (mixer, seed, "waiting") for mixer in ("cosformer", "fnet") for seed in (0, 1)
     ]
     place = planned.jobs[1].directory
-    write(place / "records", {**run(0.5, seed=1).record, "id": place.name})
+    write(place / "records", edited(run(0.5, seed=1).record, {"id": place.name}))
     assert [c.name for c in make_plan(wanted, data).jobs] == [names[0], *names[2:]]
 
 

@@ -14,23 +14,25 @@ from lra.errors import RunError
 from lra.leaderboard.build import board
 from lra.protocols import tuning_grid
 from lra.record.facts import changes
-from lra.record.files import Found, find
+from lra.record.files import RecordFile, find
+from lra.record.schema import RunRecord, TuningRecord
 from lra.sweep import plan as sweep
 from lra.sweep import tuning
 from lra.sweep.job import Job
 from lra.sweep.plan import Sweep
 from tests.lra.leaderboard.test_leaderboard import run
 
+Run = RecordFile[RunRecord]
 RATE = protocol("listops", "quick").train.learning_rate
 
 
-def trial(rate: float, validation: float, test: float | None, seed: int = 0, mixer: str = "cosformer") -> Found:
+def trial(rate: float, validation: float, test: float | None, seed: int = 0, mixer: str = "cosformer") -> Run:
     overrides = {} if rate == RATE else {"train.learning_rate": rate}
     return run(test, mixer=mixer, seed=seed, overrides=overrides, validation=[[10, 2.0, 0.1], [20, 1.5, validation]])
 
 
-def records(*found: Found) -> dict[float, dict[str, Any]]:
-    return {f.record["config"]["train"]["learning_rate"]: f.record for f in found}
+def records(*found: Run) -> dict[float, RunRecord]:
+    return {f.record.config.train.learning_rate: f.record for f in found}
 
 
 def test_the_grid_has_the_protocols_rate() -> None:
@@ -73,7 +75,8 @@ def test_a_choice_is_recorded_once_and_shown(tmp_path: Path, monkeypatch: pytest
     tuning.write_tuning(records(*tried))
     assert [path.read_bytes() for path in sorted(tmp_path.rglob("*.json"))] == before
     (choice,) = find([(tmp_path, "yours")])
-    assert [t["validation"] for t in choice.record["trials"]] == [0.3, 0.2, 0.4]
+    assert isinstance(choice.record, TuningRecord)
+    assert [t.validation for t in choice.record.trials] == [0.3, 0.2, 0.4]
 
     others = [trial(3 * RATE, 0.4, 0.37, seed=1), trial(3 * RATE, 0.4, 0.3, mixer="softmax")]
     made = board([*tried, *others, choice])
@@ -84,7 +87,7 @@ def test_a_choice_is_recorded_once_and_shown(tmp_path: Path, monkeypatch: pytest
     assert row.cells[0] is not None
     assert row.cells[0].accuracies == (0.35, 0.37)
     assert len(tracks["matched"].rows) == 1
-    assert len(made.found) == len(tried) + len(others)  # each record once
+    assert len(made.runs) == len(tried) + len(others)  # each record once
 
 
 def test_a_choice_counts_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +95,7 @@ def test_a_choice_counts_where_it_was_made(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
     tried = [trial(0.3 * RATE, 0.3, 0.39), trial(RATE, 0.2, 0.2), trial(3 * RATE, 0.4, 0.35)]
     tuning.write_tuning(records(*tried))
-    committed = [Found(f.record, "committed", f.path) for f in tried]
+    committed = [dataclasses.replace(f, origin="committed") for f in tried]
     assert [t.track for t in board([*committed, *find([(tmp_path, "yours")])]).tables] == ["matched", "modified"]
 
 
@@ -107,7 +110,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
     monkeypatch.setattr(sweep, "run_jobs", run_jobs)
-    monkeypatch.setattr(sweep, "write_floors", lambda *_: [])
+    monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     return jobs
 
 
@@ -120,7 +123,7 @@ def test_a_suite_continues_with_the_best_rate(started: list[Job], monkeypatch: p
     """The trials of both mixers first; those of fnet are complete, so its seeds run at the same time."""
     reached = dict(zip(tuning_grid(protocol("listops", "quick")), [0.3, 0.2, 0.4], strict=True))
 
-    def run_record(config: RunConfig, _: str) -> dict[str, Any] | None:
+    def run_record(config: RunConfig, _: str) -> RunRecord | None:
         if config.mixer == "cosformer" and not started:
             return None
         return trial(config.train.learning_rate, reached[config.train.learning_rate], 0.1).record
@@ -144,7 +147,7 @@ def test_nothing_is_chosen_from_half_a_grid(started: list[Job], monkeypatch: pyt
 def test_a_mixer_that_diverges_at_every_rate_keeps_no_other_waiting(
     started: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_record(config: RunConfig, _: str) -> dict[str, Any]:
+    def run_record(config: RunConfig, _: str) -> RunRecord:
         return trial(config.train.learning_rate, 0.3, None if config.mixer == "cosformer" else 0.2).record
 
     monkeypatch.setattr(tuning, "run_record", run_record)

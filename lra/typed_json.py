@@ -1,0 +1,90 @@
+"""Strict type checks of dataclasses and their JSON by pydantic, which is imported at the first use.
+
+A value has exactly the type of its field, no field is unknown, and numbers are finite. A whole number in a field of
+type float becomes a float: 1 and 1.0 are one setting and must not lead to two hashes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+short_repr = reprlib.repr  # at most some 40 characters, and none that a terminal would obey
+STRICT: ConfigDict = {
+    "strict": True,
+    "extra": "forbid",
+    "allow_inf_nan": False,
+    "revalidate_instances": "always",
+    "arbitrary_types_allowed": True,
+}
+
+
+def from_json(cls: type[T], text: str | bytes) -> T:
+    """Return the dataclass `cls` that a JSON text states.
+
+    Raises:
+      ValueError: the text is not JSON, or a field is missing, unknown or of another type.
+    """
+    return _validated(cls, lambda adapter: adapter.validate_json(text))
+
+
+def checked(value: T, hint: Any = None) -> T:
+    """Return a value after a type check, with floats where the type wants floats.
+
+    Args:
+      value: a dataclass, or a value of type `hint`
+
+    Raises:
+      ValueError: the value, or a field of it, is of another type.
+    """
+    return _validated(hint or type(value), lambda adapter: adapter.validate_python(value))
+
+
+def problems(error: ValidationError, skip: int = 0) -> list[str]:
+    """Return a line for each refused value: its place, the value, and what is wanted.
+
+    Args:
+      skip: leading parts of each place that are left out
+    """
+    lines = []
+    for e in error.errors(include_url=False, include_context=False):
+        message, place = e["msg"], place_of(e["loc"][skip:])
+        if e["type"] == "missing":
+            message = f"{place} is missing"
+        elif e["type"] in ("model_type", "dict_type", "dataclass_type"):
+            message = f"{place} is {short_repr(e['input'])}, not an object".removeprefix(" is ")
+        elif place:
+            link = ", " if e["type"] == "unwanted" else ": "
+            message = f"{place} is {short_repr(e['input'])}{link}{message[0].lower()}{message[1:]}"
+        lines.append(message)
+    return lines
+
+
+def place_of(names: tuple[int | str, ...]) -> str:
+    """Return names and indices as a path, as in `trials[0].run`. Names that are not plain are quoted."""
+    plain = (n if isinstance(n, int) or (n.isidentifier() and len(n) < 40) else short_repr(n) for n in names)
+    return "".join(f"[{n}]" if isinstance(n, int) else f".{n}" for n in plain).removeprefix(".")
+
+
+@cache
+def _adapter(wanted: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter, with_config
+
+    if dataclasses.is_dataclass(wanted):
+        return TypeAdapter(with_config(STRICT)(wanted))  # dataclasses inside follow the outer one
+    return TypeAdapter(wanted, config=STRICT)
+
+
+def _validated(wanted: Any, validate: Any) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return validate(_adapter(wanted))
+    except ValidationError as error:
+        raise ValueError("; ".join(problems(error))) from None
