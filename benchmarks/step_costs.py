@@ -27,9 +27,9 @@ SIZES = {"model.layers": 1, "train.batch_size": 1}  # one example is computed on
 def subject(name: str, length: int) -> Any:
     """The step of Text under `small`, with one layer and one example of random bytes that fills the length."""
     from lra.api import configure
-    from lra.bench.measure import Subject
+    from lra.bench.measure import BenchCase
 
-    return Subject(configure("text", name, protocol="small", options={}, overrides={**SIZES, "max_len": length}))
+    return BenchCase(configure("text", name, protocol="small", options={}, overrides={**SIZES, "max_len": length}))
 
 
 def operations(name: str) -> float:

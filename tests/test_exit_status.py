@@ -15,7 +15,7 @@ from lra import finished
 from lra.analysis import attention_maps as attention
 from lra.bench import report as bench_report
 from lra.bench import run as bench
-from lra.bench.measure import Cell, Speed
+from lra.bench.measure import BenchResult, Speed
 from lra.bench.roofline import Roofline
 from lra.contract import report as check
 from lra.data import verify
@@ -288,15 +288,15 @@ def test_a_check(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("outcome", "fails"), [("measured", 0), ("oom", 0), ("failed", 1)])
 def test_a_benchmark(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, fails: int) -> None:
-    def measure(config: Any, seconds: float) -> Cell:
+    def measure(config: Any, seconds: float) -> BenchResult:
         speed = Speed(3, (0.5, 1.0, 2.0))
         state = outcome if config.max_len == 64 else "measured"
         timed = {"training": speed, "inference": speed} if state == "measured" else {}
-        return Cell(config.mixer_label, config.max_len, state, "a reason", parameters=7, **timed)
+        return BenchResult(config.mixer_label, config.max_len, state, "a reason", parameters=7, **timed)
 
     here = {"backend": "cpu", "device": "abacus", "device_count": 1, "cores": 2, "jax": "1.2.3"}
     roof = Roofline(flops_per_second=1e9, bytes_per_second=1e9)
-    monkeypatch.setattr(bench, "measured_apart", measure)
+    monkeypatch.setattr(bench, "measure_in_subprocess", measure)
     monkeypatch.setattr(bench, "in_a_process", lambda f, *_: roof if f is bench.bench_roofline.measure else here)
     monkeypatch.setattr(bench_report, "write", lambda *_: "written")
     words = ["bench", "linear", "softmax", "--lengths", "32", "64", "--output", str(tmp_path / "bench")]

@@ -1,17 +1,15 @@
-"""One cell of the efficiency table: a mixer at a length, compiled, held against the memory there is, and timed.
+"""Measure one result of `bench`: compile a mixer at a length, check its memory need against the limit, time it.
 
-What is measured is what trains: the functions of `lra.training.step_functions`, with their micro-batches.
-Every example is random bytes and fills the length, so nothing is saved on padding.
+The measured code is that of the trainer: `lra.training.step_functions` with the trainer's micro-batches.
+Every example is random bytes of the full length, so there is no padding.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -20,44 +18,52 @@ from jax.sharding import NamedSharding
 
 from lra.bench.memory import limit_bytes, needed_bytes
 from lra.config import RunConfig
+from lra.errors import describe
 from lra.runtime.devices import use_every_core
 from lra.runtime.memory import Peak
 from lra.training.batching import stack_micro_batches
 from lra.training.evaluation import evaluate, evaluation_micro_batch
 from lra.training.flops import flops
 from lra.training.step_functions import BATCH_SHARDED, StepFunctions, TrainState
-from lra.training.train_step import micro_batches, step_inputs, train_steps
+from lra.training.train_step import gradient, micro_batches, step_inputs
 from tasks import load_task
 from tasks.core import Split
 
-TRAINING_SHARE = 0.7  # of the time that is left after compiling; the rest is inference
-LEAST_SHARE = 0.05  # of all time, for training and for inference each, however long compiling took
+TRAINING_SHARE = 0.7  # of the time that is left after compiling; inference gets the rest
+LEAST_SHARE = 0.05  # of the whole time, for training and for inference each, however long compiling took
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """Single steps of one batch each. seconds: first quartile, median, third quartile."""
+    """Times of single steps of one batch.
+
+    Attributes:
+      steps: number of steps measured
+      seconds: first quartile, median, third quartile
+    """
 
     steps: int
     seconds: tuple[float, float, float]
 
     @property
     def per_second(self) -> float:
+        """Steps per second, by the median."""
         return 1 / self.seconds[1]
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """A mixer at a length.
+class BenchResult:
+    """The figures of a mixer at a length.
 
-    status:           measured; oom = needs more memory than there is, and was not run; failed, see `reason`
-    micro_batch:      examples that are computed together in training, on all devices
-    compile_seconds:  tracing and compiling all functions of training and inference, nothing cached
-    flops:            of a training step of one batch
-    moved_bytes:      read and written by a training step, by the compiler, which counts the body of a loop once
-    needed_bytes:     by the compiler, see `lra.bench.memory.needed_bytes`
-    limit_bytes:      what there was
-    peak_bytes:       measured, see `lra.runtime.memory.Peak`
+    Attributes:
+      status: oom: needs more memory than the limit and was not run, or an allocation failed; failed: see `reason`
+      micro_batch: examples computed together in training, on all devices
+      compile_seconds: to trace and compile all functions of training and inference, without a cache
+      flops: of a training step of one batch
+      moved_bytes: read and written by a training step, by the compiler, which counts the body of a loop once
+      needed_bytes: by the compiler, see `lra.bench.memory.needed_bytes`
+      limit_bytes: memory available to programs
+      peak_bytes: measured, see `lra.runtime.memory.Peak`
     """
 
     mixer: str
@@ -78,21 +84,27 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A jitted function of a step, with the arguments that it is called with, or their shapes."""
+    """A jitted function of a step, with the arguments of its call, or their shapes."""
 
     jitted: Any
     arguments: tuple[Any, ...]
     keywords: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def compile(self) -> Any:
+        """Return the executable."""
         return self.jitted.lower(*self.arguments, **self.keywords).compile()
 
     def flops(self) -> float:
+        """Return the counted operations of one call."""
         return flops(partial(self.jitted.__wrapped__, **self.keywords), *self.arguments)
 
 
-class Subject:
-    """The compiled steps of a configuration, one batch that fills its length, and the functions of its steps."""
+class BenchCase:
+    """The step functions of a configuration, and one batch whose examples fill its length.
+
+    Attributes:
+      functions: the jitted functions of a training step and of inference, by name
+    """
 
     def __init__(self, config: RunConfig) -> None:
         card, size, length = load_task(config.task).CARD, config.train.batch_size, config.max_len
@@ -118,93 +130,91 @@ class Subject:
         batch = micro_batches(step_functions, 0, self.batch)
         stack = stack_micro_batches(batch, step_functions.micro_batches_per_step)
         inputs = step_inputs(step_functions, state, self.batch)
+        prediction = (state.params, state.buffers, self.batch.arrays, np.zeros(self.evaluation_micro, np.int32))
         bucket = {"bucket": length}
-        indices = np.zeros(self.evaluation_micro, np.int32)
         self.functions = {
             "zero gradients": Function(step_functions.zero_gradients, (state.params,)),
             "gradient": Function(step_functions.add_gradients, (accumulator, inputs, stack), bucket),
             "update": Function(step_functions.update, (state.params, state.opt_state, accumulator)),
-            "predict": Function(
-                step_functions.predict, (state.params, state.buffers, self.batch.arrays, indices), bucket
-            ),
+            "predict": Function(step_functions.predict, prediction, bucket),
         }
+        # A counted or compiled gradient is one micro-batch of one device.
+        self._gradients_per_step = step_functions.micro_batches_per_step * devices
 
     def flops(self) -> float:
-        """Of a training step. Of the loop over micro-batches one is counted, for one device."""
-        return self._parts * self.functions["gradient"].flops() + self.functions["update"].flops()
+        """Return the operations of a training step on all devices."""
+        return self._gradients_per_step * self.functions["gradient"].flops() + self.functions["update"].flops()
 
-    def moved_bytes(self, compiled: Mapping[str, Any]) -> float:
-        """Of a training step, on all devices."""
-        of = {name: float(program.cost_analysis()["bytes accessed"]) for name, program in compiled.items()}
-        return self._parts * of["gradient"] + self.step_functions.mesh.size * (of["update"] + of["zero gradients"])
-
-    @property
-    def _parts(self) -> int:
-        """Micro-batches of a step, on all devices."""
-        return self.step_functions.micro_batches_per_step * self.step_functions.devices
+    def moved_bytes(self, executables: Mapping[str, Any]) -> float:
+        """Return the bytes that a training step reads and writes on all devices."""
+        accessed = {name: float(program.cost_analysis()["bytes accessed"]) for name, program in executables.items()}
+        once = accessed["update"] + accessed["zero gradients"]
+        return self._gradients_per_step * accessed["gradient"] + self.step_functions.mesh.size * once
 
     def train(self, state: TrainState) -> TrainState:
-        state, metrics = train_steps(self.step_functions, state, self.batch, 1)
-        jax.block_until_ready((state.params, state.opt_state, metrics))
-        return state
+        """Make one training step and wait for its result."""
+        accumulator = gradient(self.step_functions, state, self.batch)
+        params, opt_state, metrics = self.step_functions.update(state.params, state.opt_state, accumulator)
+        jax.block_until_ready((params, opt_state, metrics))
+        return TrainState(state.step + 1, params, state.buffers, opt_state)
 
     def infer(self, state: TrainState) -> None:
+        """Evaluate the batch."""
         evaluate(self.step_functions, state, self.batch, self.evaluation_micro)
 
 
-def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Cell:
-    """The cell of a configuration, measured in this process, which should be its own. Raises nothing.
+def measure(config: RunConfig, seconds: float, limit: int | None = None) -> BenchResult:
+    """Return the result of a configuration, measured in this process, which should run nothing else. Raises nothing.
 
     Args:
-      seconds: for all of it. It takes longer if compiling does, or a single step of training or of inference
-      limit: bytes there are; None: as `limit_bytes` finds
+      seconds: for everything; it takes longer if compiling does, or a single step of training or of inference
+      limit: available bytes; None: `limit_bytes`
     """
     deadline = time.monotonic() + seconds
-    cell = Cell(config.mixer_label, config.max_len, "failed")
+    result = BenchResult(config.mixer_label, config.max_len, "failed")
     use_every_core()
-    jax.config.update("jax_enable_compilation_cache", False)  # what was compiled before would seem to cost nothing
+    jax.config.update("jax_enable_compilation_cache", False)  # compile_seconds are those without a cache
     try:
-        subject = Subject(config)
+        case = BenchCase(config)
         begin = time.perf_counter()
-        compiled = {name: function.compile() for name, function in subject.functions.items()}
-        devices = subject.step_functions.mesh.size
-        cell = dataclasses.replace(
-            cell,
-            compile_seconds=time.perf_counter() - begin,
-            parameters=subject.step_functions.parameters,
-            micro_batch=subject.step_functions.micro_batch,
-            flops=subject.flops(),
-            moved_bytes=subject.moved_bytes(compiled),
-            needed_bytes=(needed := needed_bytes(compiled, subject.opt_state, devices)),
-            limit_bytes=(limit := limit_bytes() if limit is None else limit),
+        executables = {name: function.compile() for name, function in case.functions.items()}
+        compile_seconds = time.perf_counter() - begin
+        needed = needed_bytes(executables, case.opt_state, case.step_functions.mesh.size)
+        limit = limit_bytes() if limit is None else limit
+        result = dataclasses.replace(
+            result,
+            compile_seconds=compile_seconds,
+            parameters=case.step_functions.parameters,
+            micro_batch=case.step_functions.micro_batch,
+            flops=case.flops(),
+            moved_bytes=case.moved_bytes(executables),
+            needed_bytes=needed,
+            limit_bytes=limit,
         )
         if limit is not None and needed > limit:
-            return dataclasses.replace(cell, status="oom", reason="needs more memory than there is; not run")
-        return dataclasses.replace(cell, status="measured", **_run(subject, deadline, LEAST_SHARE * seconds))
+            return dataclasses.replace(result, status="oom", reason="needs more memory than is available; not run")
+        return dataclasses.replace(result, status="measured", **_run(case, deadline, LEAST_SHARE * seconds))
     except Exception as error:
-        if _out_of_memory(error):
-            return dataclasses.replace(cell, status="oom", reason="an allocation failed")
-        return dataclasses.replace(cell, reason=told(error))
+        if isinstance(error, MemoryError) or any(t in str(error) for t in ("RESOURCE_EXHAUSTED", "Out of memory")):
+            return dataclasses.replace(result, status="oom", reason="an allocation failed")
+        return dataclasses.replace(result, reason=describe(error))
 
 
-def _run(subject: Subject, deadline: float, least: float) -> dict[str, Any]:
-    state = subject.step_functions.init()
-    peak = Peak((state[1:], subject.batch.arrays))
+def _run(case: BenchCase, deadline: float, least: float) -> dict[str, Any]:
+    state = case.step_functions.init()
+    peak = Peak((state[1:], case.batch.arrays))
 
     def train() -> None:
         nonlocal state
-        state = subject.train(state)
+        state = case.train(state)
 
     training = timed(train, max(TRAINING_SHARE * (deadline - time.monotonic()), least))
-    inference = timed(lambda: subject.infer(state), max(deadline - time.monotonic(), least))
+    inference = timed(lambda: case.infer(state), max(deadline - time.monotonic(), least))
     return {"training": training, "inference": inference, "peak_bytes": peak.bytes()}
 
 
 def timed(step: Callable[[], None], budget: float) -> Speed:
-    """Steps for as many seconds as the budget has, at least one.
-
-    The first one warms up, and counts only if it is the only one.
-    """
+    """Time steps for `budget` seconds, but at least one. The first is not counted, unless it is the only one."""
     deadline = time.monotonic() + budget
     seconds: list[float] = []
     while not seconds or time.monotonic() + seconds[-1] < deadline:
@@ -214,14 +224,3 @@ def timed(step: Callable[[], None], budget: float) -> Speed:
     counted = seconds[1:] or seconds
     low, median, high = np.percentile(counted, [25, 50, 75]).tolist()
     return Speed(len(counted), (low, median, high))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
-
-
-def told(error: Exception) -> str:
-    """An error in one line: the place that raised it, by the file's name alone, and its message."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} raised " if frames else ""
-    return f"{place}{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

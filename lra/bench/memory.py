@@ -1,4 +1,4 @@
-"""Memory of a benchmark's cell: what the machine has, and what compiled programs need."""
+"""Memory that a machine has, and that compiled programs need."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from lra.runtime.memory import kilobytes
 
 
 def limit_bytes() -> int | None:
-    """Memory that programs may have: of a device where it is counted, on a CPU what the system calls available.
+    """Return the memory that programs may use: the device's limit, on a CPU what the system calls available.
 
-    None: neither is known here.
+    None: unknown.
     """
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    if jax.default_backend() != "cpu":
-        return None
-    return kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    return kilobytes(Path("/proc/meminfo"), "MemAvailable") if jax.default_backend() == "cpu" else None
 
 
-def needed_bytes(compiled: Mapping[str, Any], beside: Any, devices: int) -> int:
-    """Memory of a training loop that holds what `compiled["gradient"]` is given and `beside`, at its largest program.
+def needed_bytes(compiled: Mapping[str, Any], resident: Any, devices: int) -> int:
+    """Return the memory of a training loop while its largest program runs.
 
-    A program's memory is its arguments, temporaries and results, less the results that take an argument's place.
-    The compiler counts for one device: on a CPU all devices share the memory.
+    The loop holds the arguments of `compiled["gradient"]` and `resident`. A program needs its temporaries and results,
+    less the results that reuse the memory of an argument. The compiler counts for one device; on a CPU all devices
+    share the memory.
 
     Args:
-      compiled: executables by name; "gradient" takes all that is held but `beside`
-      beside: arrays, or their shapes, that are held too
-      devices: how many run each program
+      compiled: executables by name
+      resident: arrays, or their shapes
+      devices: number of devices that run each program
     """
     memory: dict[str, Any] = {name: program.memory_analysis() for name, program in compiled.items()}
-    held = memory["gradient"].argument_size_in_bytes + sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(beside))
+    arrays = memory["gradient"].argument_size_in_bytes + sum(
+        a.size * a.dtype.itemsize for a in jax.tree.leaves(resident)
+    )
     largest = max(m.temp_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes for m in memory.values())
-    return (held + largest) * (devices if jax.default_backend() == "cpu" else 1)
+    return (arrays + largest) * (devices if jax.default_backend() == "cpu" else 1)

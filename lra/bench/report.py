@@ -1,4 +1,4 @@
-"""What a benchmark leaves beside `bench.json`: the page `bench.md` and the figure `bench.png`."""
+"""The page `bench.md` and the figure `bench.png` of a benchmark."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from lra.record.schema import Record
 
 
 def write(results: Results, found: Iterable[RecordFile[Record]], directory: Path) -> str:
-    """Writes page and figure; returns a line that says where they are, or why there is no figure.
+    """Write page and figure; return a line with their paths, or with the reason why there is no figure.
 
-    found: records, for the accuracies of the figure
+    Args:
+      found: records, for the accuracies of the figure
     """
-    picture = directory / "bench.png"
+    page, picture = directory / "bench.md", directory / "bench.png"
     try:
-        drawn = chart(results, found)
+        content = chart(results, found)
     except NoChart as missing:
         picture.unlink(missing_ok=True)  # of an earlier run
-        shown = said = str(missing)
+        figure = line = str(missing)
     else:
-        draw(drawn, results, picture)
-        shown = f"![Accuracy, training speed and peak memory of {len(drawn.bubbles)} mixers](bench.png)"
-        said = str(picture)
-    page = directory / "bench.md"
-    page.write_text(as_markdown(results, efficiency(), shown))
-    return f"{page}; {said}"
+        draw(content, results, picture)
+        figure = f"![Accuracy, training speed and peak memory of {len(content.bubbles)} mixers](bench.png)"
+        line = str(picture)
+    page.write_text(as_markdown(results, efficiency(), figure))
+    return f"{page}; {line}"

@@ -1,19 +1,18 @@
-"""`run_lra.py bench`: speed and memory of mixers at several lengths, as in the efficiency tables of LRA's papers.
+"""Measure speed and memory of mixers at several lengths (`run_lra.py bench`), as in the efficiency tables of LRA.
 
-Each cell is measured in a process of its own (`lra.bench.measure`), so a peak of memory is its own and a cell that dies
-takes no other with it. This process never starts JAX, for an accelerator may be had by one process only. `bench.json`
-is written after every cell: what was measured by the same code, under the same protocol, in the same environment is
-not measured again.
+Each mixer at each length is measured in its own process (`lra.bench.measure`), so that peak memory is its own and a
+crash affects no other result. This process never starts JAX, because only one process can use an accelerator.
+`bench.json` is written after every result. Results of the same code, protocol and environment are not measured again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from loky.process_executor import TerminatedWorkerError
 from lra import config as cfg
 from lra.api import configure, find_mixer
 from lra.bench import roofline as bench_roofline
-from lra.bench.measure import Cell, Speed, measure
+from lra.bench.measure import BenchResult, measure
 from lra.bench.roofline import Roofline
 from lra.config import RunConfig
 from lra.errors import ConfigError, Interrupted
+from lra.paths import write_atomically
 from lra.provenance.environment import code_state, environment, now
 from lra.runtime.devices import use_every_core
-from lra.typed import mistyped
 from models import mixers
 from tasks.core import in_a_process
 
@@ -37,12 +36,13 @@ SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
-    """What cells of one table have in common.
+class BenchSetting:
+    """What the results of one table have in common.
 
-    protocol: `lra@1`: that of Text, with the length of the cell
-    dtype:    of the computation; parameters are float32
-    command:  the last one
+    Attributes:
+      command: the last one
+      protocol: name and version, as in `lra@1`, of the task Text
+      dtype: of the computation; parameters are float32
     """
 
     created: str
@@ -54,58 +54,51 @@ class Setting:
     environment: dict[str, Any]
     code: dict[str, Any]
 
-    def same_as(self, other: Setting) -> bool:
-        """Whether cells of both may stand in one table."""
-
-        def meaning(s: Setting) -> tuple[Any, ...]:
-            return s.protocol, s.batch_size, s.dtype, s.environment, s.code["sha256"]
-
-        return meaning(self) == meaning(other)
+    def comparable(self, other: BenchSetting) -> bool:
+        """Return whether results of both settings can be listed in one table."""
+        fields = attrgetter("protocol", "batch_size", "dtype", "environment")
+        return fields(self) == fields(other) and self.code["sha256"] == other.code["sha256"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What `bench.json` holds: a cell for each (mixer, length), in the order of measuring."""
+    """The content of `bench.json`: one result for each (mixer, length), in the order of measurement."""
 
-    setting: Setting
-    cells: tuple[Cell, ...] = ()
+    setting: BenchSetting
+    cells: tuple[BenchResult, ...] = ()
 
-    def with_cell(self, cell: Cell) -> Results:
+    def with_cell(self, cell: BenchResult) -> Results:
+        """Return these results with that of `cell.mixer` and `cell.length` added or replaced."""
         others = (c for c in self.cells if (c.mixer, c.length) != (cell.mixer, cell.length))
         return dataclasses.replace(self, cells=(*others, cell))
 
     def write(self, path: Path) -> None:
-        """As a whole or not at all."""
-        said = {"schema": SCHEMA, "kind": "bench", **dataclasses.asdict(self.setting)}
-        said["cells"] = [dataclasses.asdict(c) for c in self.cells]
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        scratch.write_text(json.dumps(said, indent=1) + "\n")
-        scratch.replace(path)
+        """Write the results as JSON."""
+        fields = {"schema": SCHEMA, "kind": "bench", **dataclasses.asdict(self.setting)}
+        fields["cells"] = [dataclasses.asdict(c) for c in self.cells]
+        write_atomically(path, json.dumps(fields, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Raises ConfigError: the file is not what `write` writes."""
+        """Read what `write` wrote.
+
+        Raises:
+          ConfigError: the file has another schema or a field of the wrong type
+        """
+        from pydantic import TypeAdapter, ValidationError
+
         try:
-            said = json.loads(path.read_text())
-            if (said.pop("schema"), said.pop("kind")) != (SCHEMA, "bench"):
+            fields = json.loads(path.read_text())
+            if (fields.pop("schema"), fields.pop("kind")) != (SCHEMA, "bench"):
                 raise ValueError("another kind or schema")
-            cells = tuple(map(_cell, said.pop("cells")))
-            said["roofline"] = Roofline(**said["roofline"])
-            found = cls(Setting(**said), cells)
-            if wrong := mistyped(found, cls):
-                raise ValueError(wrong)
-            return found
+            nested = json.dumps({"cells": fields.pop("cells"), "setting": fields})
+            return TypeAdapter(cls).validate_json(nested, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ConfigError(f"{path} is not a benchmark of this version ({error}); give another --output") from error
-
-
-def _cell(fields: dict[str, Any]) -> Cell:
-    speeds = {
-        name: Speed(fields[name]["steps"], tuple(fields[name]["seconds"]))
-        for name in ("training", "inference")
-        if fields[name] is not None
-    }
-    return Cell(**{**fields, **speeds})
+            reason = repr(error)
+        raise ConfigError(f"{path} is not a benchmark of this version ({reason}); give another --output")
 
 
 def bench(
@@ -118,89 +111,85 @@ def bench(
     seconds: float,
     directory: Path,
 ) -> Results:
-    """Measures what `directory/bench.json` does not hold yet; cells that failed are tried again.
+    """Measure what `directory/bench.json` does not contain yet, or contains as failed.
 
     Args:
       names: of mixers, see `models.mixers`; none: all of the project
       protocol: gives the sizes; None: `lra` on an accelerator, `small` on a CPU
       dtype: float32 or bfloat16, of the computation
-      seconds: of a cell, see `lra.bench.measure.measure`
+      seconds: for each result, see `lra.bench.measure.measure`
 
     Raises:
-      ConfigError: there is no such mixer or protocol, or a length or the batch cannot be; nothing was run.
-      Interrupted: by Ctrl-C; the cells that were done are kept.
+      ConfigError: a mixer or protocol is unknown, or a length or the batch is invalid; nothing was run.
+      Interrupted: by Ctrl-C; finished results are kept.
     """
     names = tuple(names) or mixers.available()
     _check(lengths, batch_size, seconds)
     for name in names:
         find_mixer(name)
-    here: dict[str, Any] = in_a_process(_environment)
-    protocol = protocol or ("small" if here["backend"] == "cpu" else "lra")
+    current: dict[str, Any] = in_a_process(_environment)
+    protocol = protocol or ("small" if current["backend"] == "cpu" else "lra")
     overrides = {"train.batch_size": batch_size, "model.dtype": dtype}
-    configs = {
-        (name, length): configure(
-            "text", name, protocol=protocol, options={}, overrides={**overrides, "max_len": length}
-        )
-        for length in sorted(set(lengths))  # mixers of one length one after another: a slow hour falls on all alike
+    configs = [
+        configure("text", name, protocol=protocol, options={}, overrides={**overrides, "max_len": length})
+        for length in sorted(set(lengths))  # all mixers of one length in turn: load on the machine affects them all
         for name in dict.fromkeys(names)
-    }
+    ]
     words = [*names, "--lengths", *map(str, lengths), "--protocol", protocol]
     words += ["--batch-size", str(batch_size), "--dtype", dtype, "--seconds", f"{seconds:g}"]
-    setting = Setting(
+    setting = BenchSetting(
         created=now(),
         command=f"python run_lra.py bench {shlex.join(Path(w).name if '.py' in w else w for w in words)}",
         protocol=f"{protocol}@{cfg.protocol('text', protocol).version}",
         batch_size=batch_size,
         dtype=dtype,
         roofline=in_a_process(bench_roofline.measure, dtype),
-        environment=here,
+        environment=current,
         code=code_state(),
     )
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / "bench.json"
-    results = go_on(path, setting)
+    results = resume(path, setting)
     results.write(path)
     done = {(c.mixer, c.length) for c in results.cells if c.status != "failed"}
-    for number, ((name, length), config) in enumerate(configs.items(), 1):
-        if (config.mixer_label, length) in done:
+    for number, config in enumerate(configs, 1):
+        if (config.mixer_label, config.max_len) in done:
             continue
-        place = f"[{number}/{len(configs)}] {name} {length:,}"
+        title = f"[{number}/{len(configs)}] {config.mixer_label} {config.max_len:,}"
         try:
-            cell = measured_apart(config, seconds)
+            cell = measure_in_subprocess(config, seconds)
         except KeyboardInterrupt:
-            raise Interrupted(f"bench: stopped in {place}; the same command resumes it") from None
+            raise Interrupted(f"bench: stopped in {title}; the same command resumes it") from None
         results = results.with_cell(cell)
         results.write(path)
-        print(f"{place}: {summary(cell)}", file=sys.stderr, flush=True)
+        print(f"{title}: {summary(cell)}", file=sys.stderr, flush=True)
     return results
 
 
-def go_on(path: Path, setting: Setting) -> Results:
-    """The results at `path` if they are of the same setting. Others are set aside under a name with their date."""
+def resume(path: Path, setting: BenchSetting) -> Results:
+    """Return the results at `path` if their setting is comparable; else rename the file and return empty results."""
     if not path.exists():
         return Results(setting)
     earlier = Results.read(path)
-    if earlier.setting.same_as(setting):
+    if earlier.setting.comparable(setting):
         kept = dataclasses.replace(setting, created=earlier.setting.created, roofline=earlier.setting.roofline)
         return Results(kept, earlier.cells)
-    aside = path.with_name(f"bench-{earlier.setting.created.translate({ord(c): None for c in '-:+'})}.json")
-    path.replace(aside)
-    print(f"{path}: of other code, protocol, batch, dtype or environment; now {aside.name}", file=sys.stderr)
+    renamed = path.replace(path.with_name(f"bench-{earlier.setting.created.replace('-', '').replace(':', '')}.json"))
+    print(f"{path}: of other code, protocol, batch, dtype or environment; renamed {renamed.name}", file=sys.stderr)
     return Results(setting)
 
 
-def measured_apart(config: RunConfig, seconds: float) -> Cell:
-    """The cell, measured in a process of its own; one that failed if that process dies."""
+def measure_in_subprocess(config: RunConfig, seconds: float) -> BenchResult:
+    """Return `measure` of a process of its own; a failed result if that process dies."""
     try:
         return in_a_process(measure, config, seconds)
     except TerminatedWorkerError as error:
         killed = "SIGKILL" in str(error)
-        reason = "its process was killed; for memory, most likely" if killed else f"its process died: {error}"
-        return Cell(config.mixer_label, config.max_len, "failed", " ".join(reason.split()))
+        reason = "its process was killed, probably for lack of memory" if killed else f"its process died: {error}"
+        return BenchResult(config.mixer_label, config.max_len, "failed", " ".join(reason.split()))
 
 
-def summary(cell: Cell) -> str:
-    """One line about a cell."""
+def summary(cell: BenchResult) -> str:
+    """Return a result in one line."""
     if cell.status == "oom" and cell.needed_bytes and cell.limit_bytes:
         return f"OOM: needs {cell.needed_bytes / 2**30:.1f} GiB of {cell.limit_bytes / 2**30:.1f}"
     if cell.training is None or cell.inference is None:
@@ -215,12 +204,12 @@ def _environment() -> dict[str, Any]:
 
 
 def _check(lengths: Sequence[int], batch_size: int, seconds: float) -> None:
+    if not lengths:
+        raise ConfigError("--lengths: at least one is needed")
     for length in lengths:
         if not 1 <= length <= LONGEST:
             raise ConfigError(f"--lengths {length}: a length is 1 to {LONGEST:,}")
-    if not lengths:
-        raise ConfigError("--lengths: at least one")
     if batch_size < 1:
-        raise ConfigError(f"--batch-size {batch_size}: at least 1")
+        raise ConfigError(f"--batch-size {batch_size}: must be at least 1")
     if not seconds > 0:
-        raise ConfigError(f"--seconds {seconds:g}: more than 0")
+        raise ConfigError(f"--seconds {seconds:g}: must be more than 0")

@@ -1,4 +1,4 @@
-"""The benchmark: what a cell says, what takes no other with it, what goes on."""
+"""`bench`: what a result contains, results that fail, and resuming."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 
 import run_lra
 from lra.api import configure
-from lra.bench import measure as bench_cell
+from lra.bench import measure as bench_measure
 from lra.bench import roofline as bench_roofline
 from lra.bench import run as bench
-from lra.bench.measure import Cell, Speed, Subject, measure, timed
+from lra.bench.measure import BenchCase, BenchResult, Speed, measure, timed
 from lra.bench.roofline import Roofline
 from lra.bench.run import Results
 from lra.config import RunConfig
@@ -56,18 +56,18 @@ def tiny(mixer: str = "linear", length: int = 32, batch_size: int = 4, **overrid
 
 @pytest.fixture(autouse=True)
 def cached() -> Iterator[None]:
-    """A cell compiles everything anew; the tests after it do not."""
+    """Restore the compilation cache, which `measure` turns off, for the tests that follow."""
     before = jax.config.jax_enable_compilation_cache
     yield
     jax.config.update("jax_enable_compilation_cache", before)
 
 
-# ---- one cell
+# ---- one result
 
 
-def test_a_cell_measures_steps_and_nothing_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_measured_without_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
-    real = bench_cell.timed
+    real = bench_measure.timed
 
     def counting(*arguments: Any) -> Speed:
         before = len(events)
@@ -80,7 +80,7 @@ def test_a_cell_measures_steps_and_nothing_that_compiles(monkeypatch: pytest.Mon
     def listen(name: str, *_: Any, **__: Any) -> None:
         events.append(name) if name == COMPILED else None
 
-    monkeypatch.setattr(bench_cell, "timed", counting)
+    monkeypatch.setattr(bench_measure, "timed", counting)
     jax.monitoring.register_event_duration_secs_listener(listen)
     cell = measure(tiny(), seconds=0.01)
     assert cell.status == "measured", cell.reason
@@ -91,16 +91,16 @@ def test_a_cell_measures_steps_and_nothing_that_compiles(monkeypatch: pytest.Mon
     assert cell.training.steps >= 1
     low, median, high = cell.training.seconds
     assert 0 < low <= median <= high
-    assert cell.parameters == sum(p.size for p in jax.tree.leaves(Subject(tiny()).program.init().params))
+    assert cell.parameters == sum(p.size for p in jax.tree.leaves(BenchCase(tiny()).step_functions.init().params))
     assert cell.needed_bytes
     assert cell.needed_bytes > 4 * 4 * cell.parameters  # parameters, gradients and two moments in float32
 
 
-def test_what_does_not_fit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_cell.Function, "compile", lambda _: None)
-    monkeypatch.setattr(bench_cell, "needed_bytes", lambda *_: 1000)
-    monkeypatch.setattr(bench_cell.Subject, "moved_bytes", lambda *_: 1e6)
-    monkeypatch.setattr(bench_cell, "_run", lambda *_: {"peak_bytes": 1})
+def test_a_case_above_the_memory_limit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_measure.Function, "compile", lambda _: None)
+    monkeypatch.setattr(bench_measure, "needed_bytes", lambda *_: 1000)
+    monkeypatch.setattr(bench_measure.BenchCase, "moved_bytes", lambda *_: 1e6)
+    monkeypatch.setattr(bench_measure, "_run", lambda *_: {"peak_bytes": 1})
     fits = measure(tiny(), 1, limit=1000)
     assert (fits.status, fits.peak_bytes) == ("measured", 1)
     cell = measure(tiny(), 1, limit=999)
@@ -115,11 +115,11 @@ def test_what_does_not_fit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
         (TypeError("unsupported"), "failed"),
     ],
 )
-def test_an_error_while_compiling_is_a_status(monkeypatch: pytest.MonkeyPatch, error: Exception, status: str) -> None:
+def test_a_compile_error_becomes_a_status(monkeypatch: pytest.MonkeyPatch, error: Exception, status: str) -> None:
     def compile(self: object) -> None:
         raise error
 
-    monkeypatch.setattr(bench_cell.Function, "compile", compile)
+    monkeypatch.setattr(bench_measure.Function, "compile", compile)
     cell = measure(tiny(), 1)
     assert cell.status == status
     assert status == "oom" or "TypeError: unsupported" in cell.reason
@@ -131,52 +131,52 @@ def test_memory_of_a_quadratic_mixer_is_counted() -> None:
 
     needed = {}
     for mixer in ("linear", "polynomial"):
-        subject = Subject(tiny(mixer, 1024, 1))
+        subject = BenchCase(tiny(mixer, 1024, 1))
         compiled = {"gradient": subject.functions["gradient"].compile()}
-        needed[mixer] = needed_bytes(compiled, subject.opt, 1)
-        assert needed_bytes(compiled, (subject.opt, np.zeros(1000, np.float32)), 1) == needed[mixer] + 4000
+        needed[mixer] = needed_bytes(compiled, subject.opt_state, 1)
+        assert needed_bytes(compiled, (subject.opt_state, np.zeros(1000, np.float32)), 1) == needed[mixer] + 4000
     assert needed["polynomial"] - needed["linear"] > 2 * 4 * 2**20
 
 
-def test_operations_do_not_depend_on_how_a_batch_is_cut() -> None:
+def test_operations_do_not_depend_on_the_micro_batch() -> None:
     def gradient(**changes: object) -> float:
-        subject = Subject(tiny(length=256, batch_size=4, **changes))
+        subject = BenchCase(tiny(length=256, batch_size=4, **changes))
         return subject.flops() - subject.functions["update"].flops()
 
     assert gradient(**{"train.micro_batch": 1}) == pytest.approx(gradient(**{"train.micro_batch": 4}), rel=0.05)
 
 
-def test_bytes_of_a_step_are_those_of_all_its_programs() -> None:
-    """Longer examples move more; as many programs of a micro-batch as there are, and the update once."""
+def test_moved_bytes_are_those_of_all_programs_of_a_step() -> None:
+    """Longer examples move more bytes; all micro-batches count, and the update once."""
     moved = {}
     for length in (64, 256):
-        subject = Subject(tiny(length=length, batch_size=4, **{"train.micro_batch": 2}))
+        subject = BenchCase(tiny(length=length, batch_size=4, **{"train.micro_batch": 2}))
         compiled = {name: function.compile() for name, function in subject.functions.items()}
         moved[length] = subject.moved_bytes(compiled)
         one = compiled["gradient"].cost_analysis()["bytes accessed"]
-        assert moved[length] > 2 * one + 7 * 4 * subject.program.parameters  # adamw reads 4 arrays and writes 3
+        assert moved[length] > 2 * one + 7 * 4 * subject.step_functions.parameters  # adamw reads 4 arrays and writes 3
     assert moved[256] > 2 * moved[64]
 
 
-def test_a_step_is_bound_by_one_of_two_roofs() -> None:
+def test_roofline_bound_is_the_longer_of_two_times() -> None:
     roof = Roofline(flops_per_second=8.0, bytes_per_second=2.0)
     assert roof.bound(flops=16, moved=1) == 2
     assert roof.bound(flops=16, moved=10) == 5
 
 
-def test_the_first_step_warms_up_unless_it_is_alone() -> None:
+def test_the_first_step_is_not_counted_unless_it_is_the_only_one() -> None:
     calls: list[int] = []
     assert timed(lambda: calls.append(1), 0).steps == len(calls) == 1
     calls.clear()
     assert timed(lambda: calls.append(1), 0.05).steps == len(calls) - 1 > 1
 
 
-# ---- many cells
+# ---- many results
 
 
-def test_a_mixer_that_fails_or_dies_takes_no_other_with_it(tmp_path: Path) -> None:
+def test_a_mixer_that_raises_or_is_killed_gives_a_failed_result(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
-    cells = [bench.measured_apart(tiny(f"{tmp_path}/broken.py:{name}"), 1) for name in ("Raises", "Dies")]
+    cells = [bench.measure_in_subprocess(tiny(f"{tmp_path}/broken.py:{name}"), 1) for name in ("Raises", "Dies")]
     assert [c.status for c in cells] == ["failed", "failed"]
     assert cells[0].reason == "broken.py:10 raised ValueError: not today"
     assert "killed" in cells[1].reason
@@ -186,14 +186,14 @@ def test_a_mixer_that_fails_or_dies_takes_no_other_with_it(tmp_path: Path) -> No
 
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The cells that were measured, in a benchmark that only pretends."""
+    """Replace measuring by a stub; return the (mixer, length) pairs that were measured."""
     done: list[tuple[str, int]] = []
 
-    def pretend(config: RunConfig, seconds: float) -> Cell:
+    def pretend(config: RunConfig, seconds: float) -> BenchResult:
         done.append((config.mixer_label, config.max_len))
-        return Cell(config.mixer_label, config.max_len, "measured", training=SPEED, inference=SPEED)
+        return BenchResult(config.mixer_label, config.max_len, "measured", training=SPEED, inference=SPEED)
 
-    monkeypatch.setattr(bench, "measured_apart", pretend)
+    monkeypatch.setattr(bench, "measure_in_subprocess", pretend)
     pretend_to_be(ENVIRONMENT, monkeypatch)
     return done
 
@@ -214,34 +214,34 @@ def run(directory: Path, **changes: Any) -> Results:
     return bench.bench(("cosformer", "softmax"), (128, 64), **{**given, **changes})
 
 
-def test_an_interrupted_benchmark_goes_on(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend = bench.measured_apart
+def test_an_interrupted_benchmark_resumes(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend = bench.measure_in_subprocess
 
-    def interrupting(config: RunConfig, seconds: float) -> Cell:
+    def interrupting(config: RunConfig, seconds: float) -> BenchResult:
         if len(faked) == 2:
             raise KeyboardInterrupt
         if not faked:
             return dataclasses.replace(pretend(config, seconds), status="failed")
         return pretend(config, seconds)
 
-    monkeypatch.setattr(bench, "measured_apart", interrupting)
+    monkeypatch.setattr(bench, "measure_in_subprocess", interrupting)
     with pytest.raises(Interrupted, match=r"\[3/4\] cosformer 128"):
         run(tmp_path)
     assert faked == [("cosformer", 64), ("softmax", 64)]
-    monkeypatch.setattr(bench, "measured_apart", pretend)
+    monkeypatch.setattr(bench, "measure_in_subprocess", pretend)
     faked.clear()
     results = run(tmp_path)
-    assert faked == [("cosformer", 64), ("cosformer", 128), ("softmax", 128)]  # what failed is tried again
+    assert faked == [("cosformer", 64), ("cosformer", 128), ("softmax", 128)]  # failed results are measured again
     assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
     assert Results.read(tmp_path / "bench.json") == results
     assert len(results.cells) == 4
     assert results.setting.protocol == "small@2"  # of a CPU
-    said = json.loads((tmp_path / "bench.json").read_text())
-    assert said["kind"] == "bench"
-    assert said["command"].startswith("python run_lra.py bench cosformer softmax --lengths 128 64 --protocol small")
+    fields = json.loads((tmp_path / "bench.json").read_text())
+    assert fields["kind"] == "bench"
+    assert fields["command"].startswith("python run_lra.py bench cosformer softmax --lengths 128 64 --protocol small")
 
 
-def test_nothing_of_another_setting_is_kept(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_another_setting_are_renamed(tmp_path: Path, faked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
     for change in ({"batch_size": 8}, {"dtype": "bfloat16"}, {"protocol": "lra"}):
         faked.clear()
@@ -253,13 +253,23 @@ def test_nothing_of_another_setting_is_kept(tmp_path: Path, faked: list, monkeyp
     pretend_to_be({**ENVIRONMENT, "backend": "gpu", "device": "another"}, monkeypatch)
     assert run(tmp_path).setting.protocol == "lra@2"  # of an accelerator
     assert len(faked) == 8
-    assert len(list(tmp_path.glob("bench-*.json"))) >= 1  # set aside, not lost
+    assert len(list(tmp_path.glob("bench-*.json"))) >= 1  # renamed, not lost
     (tmp_path / "bench.json").write_text("{}")
     with pytest.raises(ConfigError, match="another --output"):
         run(tmp_path)
 
 
-def test_a_path_of_ones_own_is_not_recorded(tmp_path: Path, faked: list) -> None:
+def test_a_field_of_the_wrong_type_is_named(tmp_path: Path, faked: list) -> None:
+    run(tmp_path)
+    path = tmp_path / "bench.json"
+    fields = json.loads(path.read_text())
+    fields["cells"][1]["training"]["seconds"] = [1, 2]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ConfigError, match=r"cells\.1\.training\.seconds"):
+        Results.read(path)
+
+
+def test_the_path_of_a_user_file_is_not_recorded(tmp_path: Path, faked: list) -> None:
     (tmp_path / "mine.py").write_text(BROKEN)
     bench.bench(
         [f"{tmp_path}/mine.py:Raises"],
@@ -270,13 +280,13 @@ def test_a_path_of_ones_own_is_not_recorded(tmp_path: Path, faked: list) -> None
         seconds=1,
         directory=tmp_path / "out",
     )
-    said = (tmp_path / "out" / "bench.json").read_text()
-    assert "mine.py:Raises@" in said
-    assert str(tmp_path) not in said
+    text = (tmp_path / "out" / "bench.json").read_text()
+    assert "mine.py:Raises@" in text
+    assert str(tmp_path) not in text
 
 
-def test_the_benchmark_itself_never_starts_jax(tmp_path: Path) -> None:
-    """A process that holds the accelerator would keep it from the cells."""
+def test_the_parent_process_never_starts_jax(tmp_path: Path) -> None:
+    """Otherwise the parent would block the accelerator for the processes that measure."""
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -284,9 +294,9 @@ from pathlib import Path
 from jax._src import xla_bridge
 from lra.bench import roofline as bench_roofline
 from lra.bench import run as bench
-from lra.bench import measure as bench_cell
+from lra.bench.measure import BenchResult
 bench.in_a_process = lambda *_: {ENVIRONMENT!r}
-bench.measured_apart = lambda config, seconds: bench_cell.Cell(config.mixer_label, config.max_len, "failed")
+bench.measure_in_subprocess = lambda config, seconds: BenchResult(config.mixer_label, config.max_len, "failed")
 bench.bench((), (64,), protocol=None, batch_size=4, dtype="float32", seconds=1, directory=Path({str(tmp_path)!r}))
 print(xla_bridge.backends_are_initialized())
 """
@@ -295,7 +305,7 @@ print(xla_bridge.backends_are_initialized())
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["nope"], "a mixer is one of"),
         (["softmax", "--lengths", "70000"], "a length is 1 to 65,536"),
@@ -304,11 +314,11 @@ print(xla_bridge.backends_are_initialized())
         (["softmax", "--protocol", "quick"], "small"),
     ],
 )
-def test_errors_name_what_is_valid(capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+def test_errors_list_valid_values(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     try:
         status: Any = run_lra.main(["bench", *words])
     except SystemExit as stop:  # tyro's own errors
         status = stop.code
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert status
-    assert told in said.err + said.out
+    assert message in output.err + output.out

@@ -1,4 +1,4 @@
-"""What a benchmark's results tell: ratios, figures, the page, the chart, and published tables beside them."""
+"""Tables, page and figure of a benchmark, and published tables."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lra.bench import chart as bench_chart
 from lra.bench import report as bench_report
 from lra.bench import tables as bench_tables
-from lra.bench.measure import Cell, Speed
+from lra.bench.measure import BenchResult, Speed
 from lra.bench.roofline import Roofline
-from lra.bench.run import Results, Setting
+from lra.bench.run import BenchSetting, Results
 from lra.leaderboard import published
 from lra.paths import results_directory
 from lra.provenance.environment import now
@@ -24,16 +23,16 @@ from lra.record.facts import retired
 ENVIRONMENT = {"backend": "cpu", "device": "abacus", "device_count": 1, "cores": 2, "jax": "1.2.3"}
 
 
-def cell(mixer: str, length: int, seconds: float = 1.0, peak: int = 2**20, **changes: Any) -> Cell:
+def cell(mixer: str, length: int, seconds: float = 1.0, peak: int = 2**20, **changes: Any) -> BenchResult:
     speed = Speed(7, (0.9 * seconds, seconds, 1.25 * seconds))
-    made = Cell(mixer, length, "measured", "", 10, 1, 2.0, 4e9, 1e9, 3 * 2**20, 2**30, peak, speed, speed)
+    made = BenchResult(mixer, length, "measured", "", 10, 1, 2.0, 4e9, 1e9, 3 * 2**20, 2**30, peak, speed, speed)
     return dataclasses.replace(made, **changes)
 
 
-def results(*cells: Cell) -> Results:
+def results(*cells: BenchResult) -> Results:
     roof = Roofline(flops_per_second=16e9, bytes_per_second=8e9)
     words = (now(), "python run_lra.py bench", "small@1", 32, "float32")
-    setting = Setting(*words, roof, dict(ENVIRONMENT), {"sha256": "f" * 64})
+    setting = BenchSetting(*words, roof, dict(ENVIRONMENT), {"sha256": "f" * 64})
     return Results(setting, cells)
 
 
@@ -48,13 +47,13 @@ SOME = results(
 )
 
 
-def rows(block: bench_tables.Block) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(texts) for name, *texts in block.rows}
+def rows(table: bench_tables.TextTable) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(texts) for name, *texts in table.rows}
 
 
 def test_ratios_are_to_softmax_at_the_same_length() -> None:
     training, inference, memory = bench_tables.ratios(SOME)
-    assert training.lengths == ("1,024", "2,048", "4,096")
+    assert training.columns == ("1,024", "2,048", "4,096")
     assert rows(training)["cosformer"] == ("2.0x", "4.0x", "–")
     assert rows(training)["softmax"] == ("1.0x", "1.0x", "OOM")
     assert rows(training)["mine"] == ("failed", "–", "–")
@@ -64,11 +63,15 @@ def test_ratios_are_to_softmax_at_the_same_length() -> None:
     assert not bench_tables.ratios(results(*(c for c in SOME.cells if c.mixer != "softmax")))
 
 
-def test_figures_say_how_they_were_found() -> None:
+def test_figures_and_further_tables() -> None:
     training, _, memory = bench_tables.figures(SOME)
     assert rows(training)["cosformer"] == ("4 (3.2–4.44; 7)", "2 (1.6–2.22; 7)", "1 (0.8–1.11; 7)")
     assert rows(memory)["softmax"] == ("1.0 GiB", "4.0 GiB", "OOM, needs 16.0 GiB")
-    needed, flops, achieved, utilisation, distance, compiling = bench_tables.further(SOME)
+    scaling, needed, flops, achieved, utilisation, distance, compiling = bench_tables.further(SOME)
+    assert scaling.title.startswith("Exponents p of cost ~ L^p from 2,048 to 4,096 tokens")
+    assert rows(scaling)["cosformer"] == ("1.00", "0.00", "0.00", "L", "L")
+    assert rows(scaling)["softmax"] == ("–", "–", "–", "L^2", "L")  # not measured at 4,096
+    assert rows(scaling)["mine"] == ("–",) * 5
     assert rows(needed)["cosformer"][0] == "3 MiB"
     assert rows(flops)["cosformer"][0] == "4 G"
     assert rows(achieved)["cosformer"] == ("16 G", "8 G", "4 G")
@@ -102,15 +105,15 @@ def test_page_and_figure(tmp_path: Path) -> None:
     assert "No chart" in (tmp_path / "bench.md").read_text()
 
 
-def test_the_figure_has_speeds_of_one_length_and_accuracies_of_one_table() -> None:
+def test_figure_combines_speeds_of_one_length_with_accuracies_of_one_table() -> None:
     committed = record.find([(results_directory(), "committed")])
     chart = bench_chart.chart(SOME, committed)
     assert chart.length == 2048  # the longest of softmax
     assert "quick@1, mean of 4 tasks: ListOps, Text (sample)," in chart.accuracy
-    found = {b.mixer: b for b in chart.bubbles}
-    assert set(found) == {"softmax", "cosformer"}
-    assert found["cosformer"].speed == 4
-    assert found["cosformer"].peak_bytes == 2**29
+    bubbles = {b.mixer: b for b in chart.bubbles}
+    assert set(bubbles) == {"softmax", "cosformer"}
+    assert bubbles["cosformer"].speed == 4
+    assert bubbles["cosformer"].peak_bytes == 2**29
     accuracies = {
         f.record.column.task: f.record.test.accuracy
         for f in committed
@@ -120,25 +123,12 @@ def test_the_figure_has_speeds_of_one_length_and_accuracies_of_one_table() -> No
         and not retired(f.record)
     }
     assert len(accuracies) == 4
-    assert found["cosformer"].accuracy == pytest.approx(100 * sum(accuracies.values()) / 4)
+    assert bubbles["cosformer"].accuracy == pytest.approx(100 * sum(accuracies.values()) / 4)
     with pytest.raises(bench_chart.NoChart, match="not measured"):
         bench_chart.chart(results(cell("cosformer", 1024)), committed)
 
 
-def test_labels_of_the_figure_lie_apart() -> None:
-    rng = np.random.RandomState(0)
-    names = [f"mixer {i}" for i in range(20)]
-    centres = {name: (float(x), float(y)) for name, x, y in zip(names, *rng.uniform(350, 450, (2, 20)), strict=True)}
-    radii = dict(zip(names, rng.uniform(3, 12, 20).tolist(), strict=True))
-    sizes = dict.fromkeys(names, (80.0, 14.0))
-    spots = bench_chart.arrange(centres, radii, sizes)
-    for i, a in enumerate(names):
-        for b in names[:i]:
-            (ax, ay), (bx, by) = spots[a], spots[b]
-            assert abs(ax - bx) >= 80 or abs(ay - by) >= 14, f"{a} lies on {b}"
-
-
-# ---- what others published
+# ---- published tables
 
 
 def test_published_figures() -> None:
@@ -153,7 +143,7 @@ def test_published_figures() -> None:
     assert "inferred" in training.hardware
     assert len(speed.rows) == len(memory.rows) == 9
     assert len(training.rows) == len(inference.rows) == 12
-    assert rows(bench_tables.published_block(training))["cosFormer"] == (
+    assert rows(bench_tables.published_table(training))["cosFormer"] == (
         "12.27 · 1.8x",
         "5.72 · 2.6x",
         "3.62 · –",
@@ -162,7 +152,7 @@ def test_published_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "message"),
     [
         ("[8.1, 4.9, 2.3, 1.4]", "[8.1, 4.9, 2.3]", "Transformer has 3 figures for 4 lengths"),
         ("[8.1, 4.9, 2.3, 1.4]", '[8.1, 4.9, 2.3, "OOM"]', "'OOM' is neither a positive number nor 'X'"),
@@ -171,9 +161,9 @@ def test_published_figures() -> None:
         ('hardware = "4 x 4 TPU v3"\n', "", "hardware"),
     ],
 )
-def test_a_mistake_in_the_published_tables_is_named(tmp_path: Path, before: str, after: str, told: str) -> None:
+def test_a_mistake_in_the_published_tables_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
     text = published.EFFICIENCY.read_text()
     assert before in text
     (tmp_path / "efficiency.toml").write_text(text.replace(before, after, 1))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         published.efficiency(tmp_path / "efficiency.toml")

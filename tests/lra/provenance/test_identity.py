@@ -31,6 +31,7 @@ from lra.training import trainer
 from tasks.core import Prepared
 from tests.lra.conftest import tiny_config
 from tests.lra.edited import edited as edited_record
+from tests.lra.leaderboard.test_leaderboard import run
 
 FILE = "models/mixers/cosformer.py"
 Edit = Callable[[str], None]

@@ -11,7 +11,7 @@ import run_lra
 from lra import api, config_file
 from lra import config as cfg
 from lra.bench import run as bench
-from lra.bench.measure import Cell as BenchCell
+from lra.bench.measure import BenchResult
 from lra.bench.roofline import Roofline
 from lra.config import RunConfig
 from lra.protocols import tuning_grid
@@ -95,12 +95,12 @@ def test_a_cell_of_the_benchmark_is_the_protocol_of_text_at_its_length(
 ) -> None:
     measured: list[tuple[RunConfig, float]] = []
 
-    def measure(config: RunConfig, seconds: float) -> BenchCell:
+    def measure(config: RunConfig, seconds: float) -> BenchResult:
         measured.append((config, seconds))
-        return BenchCell(config.mixer_label, config.max_len, "failed")
+        return BenchResult(config.mixer_label, config.max_len, "failed")
 
     roof, here = Roofline(flops_per_second=1.0, bytes_per_second=1.0), {"backend": "cpu"}
-    monkeypatch.setattr(bench, "measured_apart", measure)
+    monkeypatch.setattr(bench, "measure_in_subprocess", measure)
     monkeypatch.setattr(bench, "in_a_process", lambda f, *_: roof if f is bench.bench_roofline.measure else here)
     given = {"protocol": protocol, "batch_size": 24, "dtype": "bfloat16", "seconds": 7.5, "directory": tmp_path}
     results = bench.bench(("cosformer", "lru"), (96, 48), **given)
