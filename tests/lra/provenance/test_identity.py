@@ -31,7 +31,7 @@ from lra.training import trainer
 from tasks.core import Prepared
 from tests.lra.conftest import tiny_config
 from tests.lra.edited import edited as edited_record
-from tests.lra.leaderboard.test_leaderboard import run
+from tests.lra.leaderboard.test_leaderboard import run as recorded
 
 FILE = "models/mixers/cosformer.py"
 Edit = Callable[[str], None]
@@ -309,7 +309,7 @@ def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, m
 
     (other.directory / "records").mkdir()
     name = f"{other.directory.name}.json"
-    monkeypatch.setattr(tuning.files, "read", lambda path: edited_record(run(0.5).record, {"message": path.name}))
+    monkeypatch.setattr(tuning.files, "read", lambda path: edited_record(recorded(0.5).record, {"message": path.name}))
     (other.directory / "records" / name).write_text("")
     found = tuning.run_record(config, data["listops"])
     assert found is not None
