@@ -1,1 +1,1 @@
-"""What is compared: one encoder, and the mixers that take the place of its attention."""
+"""One encoder for all protocols, and the mixers that replace its attention layer."""

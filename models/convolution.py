@@ -1,6 +1,6 @@
-"""What mixers share whose kernel is as long as the sequence: sums of exponentials, and convolution by FFT.
+"""Convolutions with kernels as long as the sequence: sums of exponentials, and convolution by FFT.
 
-Dimensions beside those of `models.core`: N exponentials, G kernels of one channel, T taps.
+Array dimensions in addition to those of `models.core`: N exponentials, G kernels per channel, T taps.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from scipy.fft import next_fast_len
 
 
-def exponential_kernel(weights: jax.Array, rates: jax.Array, length: int) -> jax.Array:
-    """k_l = Re sum_n weights_n exp(l rates_n) for l = 0 .. length - 1.
+def exponential_kernel(weights: Array, rates: Array, length: int) -> Array:
+    """Compute k_l = Re sum_n weights_n exp(l rates_n) for l = 0 .. length - 1.
 
-    With l = S i + j and S about sqrt(L), exp(l r) = exp(S i r) exp(j r): one real matrix product instead of
-    the table [D, N, L]; memory is D N sqrt(L) + D G L. S is a power of two, so that k_l hardly ever depends on L;
-    whole turns of a step's phase leave before l multiplies what they cost in digits.
+    With l = S i + j, exp(l r) = exp(S i r) exp(j r). S is about sqrt(L), so one real matrix product replaces a table
+    [D, N, L], and memory is D N sqrt(L) + D G L. S is a power of two, so that k_l rarely depends on L. Multiples of
+    2 pi are subtracted from the phase of a step before l multiplies it, which would amplify their rounding error.
 
     Args:
       weights: [D, G, N], real or complex
@@ -24,12 +26,12 @@ def exponential_kernel(weights: jax.Array, rates: jax.Array, length: int) -> jax
       length:  L, at least 1
 
     Returns:
-      [D, G, L], real.
+      [D, G, L], real
     """
     d, g, _ = weights.shape
     if jnp.iscomplexobj(rates):
-        turns = 2 * math.pi * jnp.round(jax.lax.stop_gradient(rates.imag) / (2 * math.pi))
-        rates = jax.lax.complex(rates.real, rates.imag - turns)
+        full_turns = 2 * math.pi * jnp.round(jax.lax.stop_gradient(rates.imag) / (2 * math.pi))
+        rates = jax.lax.complex(rates.real, rates.imag - full_turns)
     size = 1 << ((length - 1).bit_length() + 1) // 2
     steps = jnp.arange(size, dtype=rates.real.dtype)[None, None, :]
     fine = jnp.exp(rates[..., None] * steps)  # [D, N, S]
@@ -42,40 +44,30 @@ def exponential_kernel(weights: jax.Array, rates: jax.Array, length: int) -> jax
     return kernel.reshape(d, g, -1)[..., :length]
 
 
-def long_convolution(x: jax.Array, forward: jax.Array, backward: jax.Array | None = None) -> jax.Array:
-    """y_i = sum_{j <= i} forward_{i-j} x_j + sum_{j > i} backward_{j-i-1} x_j, channel by channel.
+def long_convolution(x: Array, forward: Array, backward: Array | None = None) -> Array:
+    """Compute y_i = sum_{j <= i} forward_{i-j} x_j + sum_{j > i} backward_{j-i-1} x_j for each channel.
 
-    Whoever pads x masks it: what lies beyond the real tokens is summed as it is. The transform's length
-    follows that of x, which changes the result by its rounding only. Both directions cost one transform.
+    The caller sets x to zero at padding. Both directions share one FFT. Its length depends on L, which changes the
+    result only by rounding.
 
     Args:
       x:        [B, L, D]
-      forward:  [D, T], T <= L; lags 0, 1, ...
-      backward: [D, T'], T' < L; lags -1, -2, ...; None: the convolution is causal
+      forward:  [D, T], T <= L, for lags 0, 1, ...
+      backward: [D, T'], T' < L, for lags -1, -2, ...; None: the convolution is causal
 
     Returns:
-      [B, L, D], at least float32.
+      [B, L, D], at least float32
     """
     accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
     length, taps = x.shape[1], forward.shape[1]
     backward = forward[:, :0] if backward is None else backward
-    size = fast_length(length - 1 + max(taps, backward.shape[1]))  # no lag meets another one round the circle
+    size = fast_fft_length(length - 1 + max(taps, backward.shape[1]))  # long enough that no lag wraps around
     gap = jnp.zeros((len(forward), size - taps - backward.shape[1]), accum_dtype)
     kernel = jnp.concatenate([forward.astype(accum_dtype), gap, backward[:, ::-1].astype(accum_dtype)], 1)
     spectrum = jnp.fft.rfft(x.astype(accum_dtype).swapaxes(1, 2), size) * jnp.fft.rfft(kernel, size)[None]
     return jnp.fft.irfft(spectrum, size)[..., :length].swapaxes(1, 2)
 
 
-def fast_length(length: int) -> int:
-    """The least even number >= length without a prime factor above 5: FFTs of such lengths are fast."""
-    size = length + length % 2
-    while _rest(size) > 1:
-        size += 2
-    return size
-
-
-def _rest(size: int) -> int:
-    for prime in (2, 3, 5):
-        while size % prime == 0:
-            size //= prime
-    return size
+def fast_fft_length(length: int) -> int:
+    """Return the smallest even number >= length without a prime factor above 5, for which FFTs are fast."""
+    return 2 * next_fast_len(-(-length // 2), real=True)

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 Init = Literal["xavier", "lecun", "torch"]
 
@@ -64,7 +65,7 @@ class Mixer(Protocol):
     outputs there must be finite.
     """
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         """Mix information between positions.
 
         Args:
@@ -85,7 +86,7 @@ class Block(nnx.Module):
     contains its own norms, dropout, MLP and residual connections. The leaderboard marks such rows.
     """
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         raise NotImplementedError(f"{type(self).__name__} has no __call__(x, mask, *, rng_keys=None)")
 
 
@@ -104,7 +105,7 @@ def linear_layer(
         +-1 / sqrt(d_in), the default of torch.nn.Linear
     """
 
-    def uniform(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+    def uniform(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
         limit = 1 / math.sqrt(d_in)
         return jax.random.uniform(key, shape, dtype, -limit, limit)
 
@@ -122,7 +123,7 @@ def projection(dims: Dims, d_in: int, d_out: int, *, bias: bool, rngs: nnx.Rngs)
     return linear_layer(d_in, d_out, init=dims.init, bias=bias, dtype=dims.dtype, rngs=rngs)
 
 
-def project(x: jax.Array, *layers: nnx.Linear) -> list[jax.Array]:
+def project(x: Array, *layers: nnx.Linear) -> list[Array]:
     """Apply several linear layers to the same x [B, L, D] in one matrix product, so that x is read once."""
     dtype = layers[0].dtype
     y = x.astype(dtype) @ jnp.concatenate([layer.kernel[...] for layer in layers], 1).astype(dtype)
@@ -142,14 +143,12 @@ class QKVAttention(nnx.Module):
         )
         self.output = projection(dims, dims.qkv_dim, dims.d_model, bias=dims.bias, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         q, k, v = (y.reshape(heads) for y in project(x, self.query, self.key, self.value))  # [B, L, H, K]
         return self.output(self.attend(q, k, v, mask, rng_keys).reshape(*x.shape[:2], self.dims.qkv_dim))
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
         """Compute attention; a subclass implements this and masks padded keys itself.
 
         Args:

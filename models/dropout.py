@@ -11,16 +11,17 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 GOLDEN_RATIO_32 = 0x9E3779B9  # 2^32 / golden ratio: step of the hash from one position to the next
 
 
-def fold_in_keys(rng_keys: jax.Array | None, site: int) -> jax.Array | None:
+def fold_in_keys(rng_keys: Array | None, site: int) -> Array | None:
     """Return the PRNG keys [B] of a dropout site or layer, or None if `rng_keys` is None."""
     return None if rng_keys is None else jax.vmap(jax.random.fold_in, (0, None))(rng_keys, site)
 
 
-def dropout(x: jax.Array, rate: float, rng_keys: jax.Array | None) -> jax.Array:
+def dropout(x: Array, rate: float, rng_keys: Array | None) -> Array:
     """Apply dropout to x [B, L, ...] with PRNG keys [B]; return x unchanged if `rng_keys` is None."""
     if rng_keys is None or not rate:
         return x
@@ -28,7 +29,7 @@ def dropout(x: jax.Array, rate: float, rng_keys: jax.Array | None) -> jax.Array:
     return hash_dropout(x.reshape(*x.shape[:2], -1), rate, seeds, axis=2).reshape(x.shape)
 
 
-def attention_dropout(weights: jax.Array, rate: float, rng_keys: jax.Array | None) -> jax.Array:
+def attention_dropout(weights: Array, rate: float, rng_keys: Array | None) -> Array:
     """Apply dropout to attention weights [B, H, Lq, Lk], independently of the padding of both lengths."""
     if rng_keys is None or not rate:
         return weights
@@ -37,7 +38,7 @@ def attention_dropout(weights: jax.Array, rate: float, rng_keys: jax.Array | Non
 
 
 @partial(jax.jit, static_argnums=(1, 2))  # traced once per size: saves most of the tracing time of a model
-def row_dropout_seeds(rng_keys: jax.Array, heads: int, rows: int) -> tuple[jax.Array, jax.Array]:
+def row_dropout_seeds(rng_keys: Array, heads: int, rows: int) -> tuple[Array, Array]:
     """Return the two seeds of `hash_dropout`, uint32 [B, H, L], from an example's key, the head and the row."""
     words = jax.random.key_data(rng_keys).reshape(len(rng_keys), 1, 1, -1)
     row = jnp.arange(rows, dtype=jnp.uint32)[None, None, :]
@@ -46,7 +47,7 @@ def row_dropout_seeds(rng_keys: jax.Array, heads: int, rows: int) -> tuple[jax.A
 
 
 @partial(jax.jit, static_argnums=(1, 3))
-def hash_dropout(x: jax.Array, rate: float, seeds: Sequence[jax.Array], axis: int) -> jax.Array:
+def hash_dropout(x: Array, rate: float, seeds: Sequence[Array], axis: int) -> Array:
     """Set elements of x to zero with probability `rate` and divide the others by 1 - rate.
 
     An element is dropped by a hash of two seeds and of its index along `axis`. The seeds of a row come from threefry
@@ -67,7 +68,7 @@ def hash_dropout(x: jax.Array, rate: float, seeds: Sequence[jax.Array], axis: in
     return jnp.where(keep, x * (1 / (1 - rate)), 0)
 
 
-def threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
+def threefry(key0: Array, key1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     """Compute Threefry-2x32 with 20 rounds (Salmon et al., 2011), the hash behind `jax.random`.
 
     Args:

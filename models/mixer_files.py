@@ -1,4 +1,4 @@
-"""Names and versions of the mixers, read from the files of `models/mixers/` without importing them."""
+"""Names and versions of the mixers, read from the files in `models/mixers/` without importing them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ FOLDER = Path(__file__).parent / "mixers"
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of the mixers, sorted."""
+    """Return the sorted names of the mixers."""
     return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_")))
 
 
 def version_of(name: str) -> int:
-    """Return the version of a mixer: `VERSION` of its file, 1 without one.
+    """Return the version of a mixer: `VERSION` in its file, or 1 if the file has none.
 
     Raises:
-      ValueError: there is no such mixer, or its VERSION is not a whole number from 1, written as such.
+      ValueError: the mixer does not exist, or its VERSION is not an integer literal of at least 1.
     """
     if name not in available():
         raise ValueError(f"unknown mixer {name!r}; the mixers are {', '.join(available())}")
@@ -30,7 +30,7 @@ def version_of(name: str) -> int:
 
 
 def checked_version(version: Any, file: str) -> int:
-    """Return a VERSION; raise ValueError if it is not a whole number from 1."""
+    """Return a VERSION; raise ValueError if it is not an integer of at least 1."""
     if type(version) is not int or version < 1:
-        raise ValueError(f"{file}: VERSION must be a whole number from 1, as in VERSION = 2")
+        raise ValueError(f"{file}: VERSION must be an integer of at least 1, as in VERSION = 2")
     return version

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 
-def boolean_mask(mask: jax.Array) -> jax.Array:
+def boolean_mask(mask: Array) -> Array:
     """Return a mask of any shape as booleans.
 
     Args:
@@ -31,13 +32,13 @@ def boolean_mask(mask: jax.Array) -> jax.Array:
     return mask.astype(bool)
 
 
-def scores(equation: str, q: jax.Array, k: jax.Array) -> jax.Array:
+def scores(equation: str, q: Array, k: Array) -> Array:
     """Compute q . k / sqrt(K) by an einsum, where K is the last axis of q; accumulate in at least float32."""
     accum_dtype = jnp.promote_types(q.dtype, jnp.float32)
     return jnp.einsum(equation, q, k, preferred_element_type=accum_dtype) / math.sqrt(q.shape[-1])
 
 
-def masked_softmax(logits: jax.Array, mask: jax.Array, axis: int = -1) -> jax.Array:
+def masked_softmax(logits: Array, mask: Array, axis: int = -1) -> Array:
     """Compute softmax over the entries where `mask` is True, in at least float32.
 
     Args:
@@ -62,7 +63,7 @@ def matmul_precision() -> Any:
     return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined, unused-ignore]
 
 
-def kv_state(k: jax.Array, v: jax.Array) -> jax.Array:
+def kv_state(k: Array, v: Array) -> Array:
     """Compute sum_j k_j v_j^T, the state of linear attention.
 
     The custom gradient avoids an intermediate array [B, H, K, L], whose transposition costs more than the product
@@ -79,17 +80,15 @@ def kv_state(k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _kv_state(precision: Any, k: jax.Array, v: jax.Array) -> jax.Array:
+def _kv_state(precision: Any, k: Array, v: Array) -> Array:
     return jnp.einsum("bhjk,bhjv->bhkv", k, v, precision=precision)
 
 
-def _kv_state_forward(precision: Any, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _kv_state_forward(precision: Any, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
     return _kv_state(precision, k, v), (k, v)
 
 
-def _kv_state_backward(
-    precision: Any, residuals: tuple[jax.Array, jax.Array], d_state: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _kv_state_backward(precision: Any, residuals: tuple[Array, Array], d_state: Array) -> tuple[Array, Array]:
     k, v = residuals
     return (
         jnp.einsum("bhjv,bhkv->bhjk", v, d_state, precision=precision),
@@ -100,7 +99,7 @@ def _kv_state_backward(
 _kv_state.defvjp(_kv_state_forward, _kv_state_backward)
 
 
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Array) -> Array:
     """Compute the exact GELU by erf in at least float32, within 1e-6.
 
     `jax.nn.gelu` uses erfc, which takes twice as long on a CPU; it is more precise only where GELU tends to zero.

@@ -1,18 +1,18 @@
-"""Mixers, one file each. The file's name is the mixer's name; there is no other list.
+"""Mixers, one file each. The name of the file is the name of the mixer; there is no other list.
 
-A mixer is named in one of three ways:
+A mixer is specified in one of three forms:
 
-    cosformer                  a file of this folder
-    package.module:MyMixer     a class that can be imported
-    path/my_file.py:MyMixer    a class in a file of yours, from any directory
+    cosformer                  a file in this directory
+    package.module:MyMixer     an importable class
+    path/my_file.py:MyMixer    a class in a file anywhere
 
-Without `:MyMixer` the class is found by convention: the one public class defined in the module that has `__call__`.
+Without `:MyMixer`, the class is the only public class with `__call__` that the module defines.
 
-A module may state two facts about itself:
+A module may define two constants:
 
-    COMPLEXITY = ("L", "L")    how its time and memory grow with the length
-    VERSION = 2                to be raised when the same name and options compute something else than before: results
-                               of different versions are not compared. A module without it has version 1.
+    COMPLEXITY = ("L", "L")    growth of time and memory with the sequence length
+    VERSION = 2                version of what the mixer computes, 1 by default. Raise it when the same options compute
+                               something else; results of different versions are not compared.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """A mixer's class and what a record says about it.
+    """A mixer's class and the facts that a record stores about it.
 
-    name:       as rows name it: `cosformer`, `package.module:Class` or `my_file.py:Class`
-    spec:       what finds it from any directory: a file of yours by its whole path
-    complexity: growth of time and memory that its file claims, None if it claims nothing
-    sha256:     of its file, where it is not a file of this folder
-    version:    of what it computes, 1 if its file says nothing
+    name:       display name: `cosformer`, `package.module:Class` or `my_file.py:Class`
+    spec:       specification that finds the mixer from any directory, with absolute paths
+    cls:        the class
+    complexity: claimed growth of time and memory, None if not claimed
+    sha256:     hash of its file, None for the mixers of this directory
+    version:    its VERSION
     """
 
     name: str
@@ -59,47 +60,47 @@ class Resolved:
 
 
 class Option(typing.NamedTuple):
+    """Annotation and default value of an option."""
+
     annotation: Any
     default: Any
 
 
 def resolve(spec: str) -> Resolved:
-    """Finds a mixer by name.
+    """Find a mixer by its specification.
 
     Raises:
-      ValueError: there is no such mixer, file, module or class; the message lists what there is.
+      ValueError: the mixer, file, module or class does not exist, or its `__call__` has the parameter `keys` of
+        earlier versions instead of `rng_keys`.
     """
     if spec in available():
         module = importlib.import_module(f"{__name__}.{spec}")
-        return _of_this_folder(spec, module, _mixer_class(module, "", spec))
-    place, _, class_name = spec.rpartition(":") if ":" in spec else (spec, "", "")
+        return _project_mixer(spec, module, _mixer_class(module, "", spec))
+    location, _, class_name = spec.rpartition(":") if ":" in spec else (spec, "", "")
     forms = FORMS.format(names=", ".join(available()))
-    if place.endswith(".py"):
-        path = Path(place).expanduser()
+    if location.endswith(".py"):
+        path = Path(location).expanduser()
         if not path.is_file():
             raise ValueError(f"mixer {spec!r}: there is no file {path.absolute()}; {forms}")
         module = _load(path)
-        place, name = str(path.resolve()), path.name
+        location, name = str(path.resolve()), path.name
     elif class_name:
         try:
-            module = importlib.import_module(place)
+            module = importlib.import_module(location)
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-                raise  # the module is there; something that it imports is not
-            raise ValueError(f"mixer {spec!r}: there is no module {place}; {forms}") from error
-        name = place
+            if error.name is None or not f"{location}.".startswith(f"{error.name}."):
+                raise  # the module exists, but an import inside it fails
+            raise ValueError(f"mixer {spec!r}: there is no module {location}; {forms}") from error
+        name = location
     else:
         raise ValueError(f"unknown mixer {spec!r}; {forms}")
     cls = _mixer_class(module, class_name, spec)
-    parameters = inspect.signature(cls.__call__).parameters
-    if "keys" in parameters and "rng_keys" not in parameters:
-        raise ValueError(f"mixer {spec!r}: rename the parameter keys of {cls.__name__}.__call__ to rng_keys")
     source = Path(str(module.__file__))
     if source.resolve().parent == Path(__file__).resolve().parent:
-        return _of_this_folder(source.stem, module, cls)
+        return _project_mixer(source.stem, module, cls)
     return Resolved(
         name=f"{name}:{cls.__name__}",
-        spec=f"{place}:{cls.__name__}",
+        spec=f"{location}:{cls.__name__}",
         cls=cls,
         complexity=getattr(module, "COMPLEXITY", None),
         sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
@@ -107,37 +108,41 @@ def resolve(spec: str) -> Resolved:
     )
 
 
-def _of_this_folder(name: str, module: types.ModuleType, cls: type) -> Resolved:
+def _project_mixer(name: str, module: types.ModuleType, cls: type) -> Resolved:
     return Resolved(name, name, cls, getattr(module, "COMPLEXITY", None), None, version_of(name))
 
 
 def options(cls: type) -> dict[str, Option]:
-    """The options of a mixer: its constructor's keywords but `dims` and `rngs`."""
+    """Return the options of a mixer: all keywords of its constructor except `dims` and `rngs`."""
     hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    found = {}
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    valid = {}
+    for name, parameter in parameters.items():
         if name in ("self", "dims", "rngs"):
             continue
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.default is parameter.empty:
             raise TypeError(f"{cls.__name__}: constructor argument {name} must be a keyword with a default")
-        found[name] = Option(hints.get(name, type(parameter.default)), parameter.default)
-    return found
+        valid[name] = Option(hints.get(name, type(parameter.default)), parameter.default)
+    return valid
 
 
 def check_options(cls: type, given: Mapping[str, Any]) -> None:
-    """Raises ValueError for an option that the constructor does not have, listing those that it has."""
+    """Raise ValueError for an unknown option, or for a value that is not among the choices of a `Literal` option."""
     valid = options(cls)
-    for name in given:
+    for name, value in given.items():
         if name not in valid:
             listed = ", ".join(f"{n}={o.default}" for n, o in valid.items()) or "none"
             raise ValueError(f"{cls.__name__} has no option {name!r}; its options: {listed}")
+        choices = typing.get_args(valid[name].annotation)
+        if typing.get_origin(valid[name].annotation) is typing.Literal and value not in choices:
+            raise ValueError(f"{cls.__name__}: option {name}={value}: not one of {', '.join(map(str, choices))}")
 
 
 def parse_options(cls: type, texts: Sequence[str]) -> dict[str, Any]:
-    """["window=64", ...] of the command line, converted by the annotations of the constructor.
+    """Convert command-line options such as ["window=64"] by the annotations of the constructor.
 
     Raises:
-      ValueError: not of the form name=value, an unknown name, or a value of another type.
+      ValueError: a text is not of the form name=value, the option does not exist, or the value has another type.
     """
     valid = options(cls)
     parsed: dict[str, Any] = {}
@@ -145,7 +150,8 @@ def parse_options(cls: type, texts: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"{text!r} is not an option of the form name=value")
-        check_options(cls, {name: value})
+        if name not in valid:
+            check_options(cls, {name: value})
         try:
             parsed[name] = _convert(value, valid[name].annotation)
         except ValueError as error:
@@ -154,19 +160,16 @@ def parse_options(cls: type, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def build(cls: type, dims: Dims, given: Mapping[str, Any], rngs: nnx.Rngs) -> Mixer:
-    """One mixer with these options.
-
-    Raises:
-      ValueError: an option that the constructor does not have.
-    """
+    """Construct a mixer with these options; raise ValueError as `check_options` does."""
     check_options(cls, given)
     return cls(dims, **given, rngs=rngs)
 
 
 def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
-    """The name of a row: the mixer, its non-default options, and eight digits of the file's hash when it is yours.
+    """Return the label of a leaderboard row: `cosformer`, `local(window=64)`, `mega [block]`, `my.py:Mine@1a2b3c4d`.
 
-    What stands in the place of the encoder's whole block says so.
+    It contains the mixer's name, the first eight digits of its file's hash if it is not one of this directory, its
+    non-default options, and a mark for a mixer that replaces the whole block.
     """
     mixer = resolve(spec) if isinstance(spec, str) else spec
     check_options(mixer.cls, given)
@@ -178,18 +181,18 @@ def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
 
 
 def _load(path: Path) -> types.ModuleType:
-    """Runs a file once per content; its name among the modules is the hash of both."""
+    """Execute a Python file once per content; the module's name contains a hash of path and content."""
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
     name = f"mixer_{path.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    found = importlib.util.spec_from_file_location(name, path.resolve())
-    if found is None or found.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -197,27 +200,29 @@ def _load(path: Path) -> types.ModuleType:
 
 
 def _mixer_class(module: types.ModuleType, name: str, spec: str) -> type:
-    here = {
+    """Return the class of this name in a module, or its only mixer class if the name is empty."""
+    classes = {
         n: c
         for n, c in vars(module).items()
         if inspect.isclass(c) and c.__module__ == module.__name__ and "__call__" in dir(c) and not n.startswith("_")
     }
-    if name:
-        found = getattr(module, name, None)
-        if inspect.isclass(found) and callable(getattr(found, "__call__", None)):  # noqa: B004
-            return found
-        raise ValueError(f"mixer {spec!r}: {module.__file__} has no mixer {name}; it has {', '.join(here) or 'none'}")
-    if len(here) != 1:
-        listed = ", ".join(here) or "none"
+    listed = ", ".join(classes) or "none"
+    if not name and len(classes) != 1:
         raise ValueError(f"mixer {spec!r}: name the class, {spec}:Class; {module.__file__} has {listed}")
-    return next(iter(here.values()))
+    cls = getattr(module, name, None) if name else next(iter(classes.values()))
+    if not (inspect.isclass(cls) and callable(getattr(cls, "__call__", None))):  # noqa: B004
+        raise ValueError(f"mixer {spec!r}: {module.__file__} has no mixer {name}; it has {listed}")
+    parameters = inspect.signature(cls.__call__).parameters
+    if "keys" in parameters and "rng_keys" not in parameters:
+        raise ValueError(f"mixer {spec!r}: rename the parameter keys of {cls.__name__}.__call__ to rng_keys")
+    return cls
 
 
 def _convert(text: str, annotation: Any) -> Any:
-    """The value that a text means for an annotation: int, float, bool, str, None, Literal, tuple[T, ...], a union."""
+    """Convert a text by an annotation: int, float, bool, str, None, Literal, tuple[T, ...] or a union of these."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        for arg in sorted(args, key=lambda a: a is str):  # str takes everything: last
+        for arg in sorted(args, key=lambda a: a is str):  # str accepts every text, so it is tried last
             try:
                 return _convert(text, arg)
             except ValueError:

@@ -2,9 +2,10 @@
 
     y_i = phi(q_i) . S / (phi(q_i) . z + eps),    S = sum_j phi(k_j) v_j^T,    z = sum_j phi(k_j),    phi = elu + 1
 
-The sums go over the real keys: phi(0) = 1, so the mask is applied after phi. There is no 1/sqrt(K), and
-no L x L matrix whose entries could be dropped: the protocol's attention dropout does not exist here.
-The reference suite ignores the padding mask.
+The sums run over the real keys. phi(0) is 1, so the mask is applied after phi. There is no factor 1/sqrt(K). No L x L
+matrix of attention weights exists, so the protocol's attention dropout does not apply.
+
+Deviation from the reference suite (google-research/long-range-arena): it ignores the padding mask.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from models.core import Dims, QKVAttention
 from models.ops import boolean_mask, kv_state
@@ -19,8 +21,19 @@ from models.ops import boolean_mask, kv_state
 COMPLEXITY = ("L", "L")
 
 
-def linear_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """q [B, Lq, H, K], k [B, Lk, H, K], v [B, Lk, H, V], mask [B, Lk] -> [B, Lq, H, V]; sums in float32."""
+def linear_attention(q: Array, k: Array, v: Array, mask: Array, eps: float = 1e-6) -> Array:
+    """Compute linear attention; sums are in at least float32.
+
+    Args:
+      q:    [B, Lq, H, K]
+      k:    [B, Lk, H, K]
+      v:    [B, Lk, H, V]
+      mask: [B, Lk] bool, True = real key
+      eps:  added to the denominator
+
+    Returns:
+      [B, Lq, H, V], dtype of v
+    """
     mask = boolean_mask(mask)
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
@@ -39,7 +52,5 @@ class Linear(QKVAttention):
         super().__init__(dims, rngs=rngs)
         self.eps = eps
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
         return linear_attention(q, k, v, mask, self.eps)

@@ -2,22 +2,23 @@
 
     x_t = lambda x_{t-1} + gamma (B u_t),    y_t = Re(C x_t) + d u_t,    lambda = exp(-exp(nu) + i exp(theta))
 
-lambda is diagonal and complex, with |lambda| < 1 by construction. At the start its squared modulus is uniform between
-r_min^2 and r_max^2 and its phase uniform between 0 and max_phase. gamma starts as sqrt(1 - |lambda|^2), which keeps x
-at the size of its input. The block is LRU, GELU, dropout, GLU; norm and residual are the encoder's.
+lambda is diagonal and complex, and |lambda| < 1 by construction. At initialisation its squared modulus is uniform
+between r_min^2 and r_max^2, and its phase uniform between 0 and max_phase. gamma is initialised as
+sqrt(1 - |lambda|^2), which keeps x at the size of its input. The block is LRU, GELU, dropout, GLU. Norm and residual
+connection are the encoder's.
 
-lambda, gamma and B learn at the fraction `lr_scale` of the protocol's rate, without weight decay. It is a fraction, not
-an absolute rate as in S4D, because the paper gives one: 0.1 to 0.5, by task.
+The learning rate of lambda, gamma and B is the fraction `lr_scale` of the protocol's rate, without weight decay. It is
+a fraction, not an absolute rate as in S4D, because the paper states one: 0.1 to 0.5, depending on the task.
 
-The paper is bidirectional on Pathfinder and Path-X and unidirectional elsewhere. Here bidirectional is the default,
-because it suits every task and every pooling: in one direction position 0, which the poolings `cls` and `first` read,
+The paper is bidirectional on Pathfinder and Path-X and unidirectional on other tasks. Here bidirectional is the default
+because it suits every task and every pooling: in one direction, position 0, which the poolings `cls` and `first` read,
 sees only itself. The published rows of ListOps, Text, Retrieval and Image have bidirectional=false. Both directions
-share lambda, gamma and B, as in S5, and each has a C of its own. Per task (r_min, r_max) are 0, 0.99 for ListOps, 0.5,
-0.9 for Text and Retrieval, 0.9, 0.999 for Image and Pathfinder; N is 0.75 to 2 D.
+share lambda, gamma and B, as in S5, and each has its own C. The paper's (r_min, r_max) are (0, 0.99) for ListOps,
+(0.5, 0.9) for Text and Retrieval, and (0.9, 0.999) for Image and Pathfinder; N is 0.75 D to 2 D.
 
-Deviations: there is no BatchNorm, by which examples would depend on one another; the encoder's MLP follows, which the
-paper does not have. u is zeroed at padding. That is exact: the backward direction then reaches the last real token in a
-zero state.
+Deviations: there is no BatchNorm, by which examples would depend on each other. The encoder's MLP follows, which the
+paper does not have. u is set to zero at padding, which is exact: the backward direction then reaches the last real
+token with a zero state.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from models.core import Dims, projection
 from models.dropout import dropout, fold_in_keys
@@ -37,50 +39,64 @@ COMPLEXITY = ("L", "L")
 
 
 @jax.custom_vjp
-def linear_recurrence(decay: jax.Array, inputs: jax.Array) -> jax.Array:
-    """x_t = decay x_{t-1} + inputs_t, x_{-1} = 0. decay [N], inputs [B, L, N], both real or both complex -> [B, L, N].
+def linear_recurrence(decay: Array, inputs: Array) -> Array:
+    """Compute x_t = decay x_{t-1} + inputs_t with x_{-1} = 0.
 
-    L is cut into about sqrt(L) blocks: a loop over the places of a block, all blocks at once, then one over
-    the blocks, which hands on their last states. Twice the work of a loop over L, and sqrt(L) steps.
+    L is split into about sqrt(L) blocks. One loop runs over the positions of a block, for all blocks in parallel, and
+    a second one over the last states of the blocks. This needs 2 sqrt(L) steps and twice the operations of one loop.
+
+    Args:
+      decay:  [N], real or complex
+      inputs: [B, L, N], real or complex like decay
+
+    Returns:
+      [B, L, N]
     """
     b, length, n = inputs.shape
     size = math.isqrt(length - 1) + 1
     count = -(-length // size)
     blocks = jnp.pad(inputs, ((0, 0), (0, count * size - length), (0, 0))).reshape(b, count, size, n)
 
-    def within(carry: tuple[jax.Array, jax.Array], u: jax.Array) -> tuple[Any, Any]:
+    def within_block(carry: tuple[Array, Array], u: Array) -> tuple[Any, Any]:
         x, power = decay * carry[0] + u, decay * carry[1]
         return (x, power), (x, power)
 
     decay = decay[None, None]
-    start = (jnp.zeros((b, count, n), inputs.dtype), jnp.ones_like(decay))
-    (last, power), (x, powers) = jax.lax.scan(within, start, blocks.transpose(2, 0, 1, 3))
+    init = (jnp.zeros((b, count, n), inputs.dtype), jnp.ones_like(decay))
+    (last, power), (x, powers) = jax.lax.scan(within_block, init, blocks.transpose(2, 0, 1, 3))
 
-    def across(state: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def across_blocks(state: Array, last: Array) -> tuple[Array, Array]:
         return power[0] * state + last, state
 
-    _, states = jax.lax.scan(across, jnp.zeros((b, n), inputs.dtype), last.swapaxes(0, 1))  # [count, B, N]
+    _, states = jax.lax.scan(across_blocks, jnp.zeros((b, n), inputs.dtype), last.swapaxes(0, 1))  # [count, B, N]
     x = x + powers * states.swapaxes(0, 1)[None]  # [size, B, count, N]
     return x.transpose(1, 2, 0, 3).reshape(b, count * size, n)[:, :length]
 
 
-def _forward(decay: jax.Array, inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(decay: Array, inputs: Array) -> tuple[Array, tuple[Array, Array]]:
     x = linear_recurrence(decay, inputs)
     return x, (decay, x)
 
 
-def _backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same recurrence from the right: a fraction of what the derivative of the loops takes and keeps."""
+def _backward(residuals: tuple[Array, Array], dx: Array) -> tuple[Array, Array]:
+    """Run the recurrence from the right, which needs less time and memory than the gradient of the loops."""
     decay, x = residuals
-    of_inputs = linear_recurrence(decay, cotangent[:, ::-1])[:, ::-1]
-    return (x[:, :-1] * of_inputs[:, 1:]).sum((0, 1)), of_inputs
+    d_inputs = linear_recurrence(decay, dx[:, ::-1])[:, ::-1]
+    return (x[:, :-1] * d_inputs[:, 1:]).sum((0, 1)), d_inputs
 
 
 linear_recurrence.defvjp(_forward, _backward)
 
 
 class LRU(nnx.Module):
-    """LRU with its GLU. `state` is N, None: d_model; `bidirectional` adds the opposite direction."""
+    """LRU with its GLU.
+
+    state:         N; None: d_model
+    r_min, r_max:  bounds of the initial |lambda|
+    max_phase:     upper bound of the initial phase of lambda
+    bidirectional: add the recurrence from the right
+    lr_scale:      learning rate of lambda, gamma and B as a fraction of the protocol's
+    """
 
     def __init__(
         self,
@@ -97,30 +113,32 @@ class LRU(nnx.Module):
         width = dims.d_model
         state = width if state is None else state
         if state < 1:
-            raise ValueError(f"lru: state {state} is less than 1; None takes d_model {width}")
+            raise ValueError(f"LRU: state {state} must be at least 1; None means d_model {width}")
         if not (0 <= r_min <= r_max <= 1 and r_min < 1 and r_max > 0):
-            raise ValueError(f"lru: r_min {r_min} and r_max {r_max} are no part of (0, 1): 0 <= r_min <= r_max <= 1")
+            raise ValueError(
+                f"LRU: r_min {r_min} and r_max {r_max} must satisfy 0 <= r_min <= r_max <= 1, and not both 0 or 1"
+            )
         if not 0 < max_phase <= 2 * math.pi:
-            raise ValueError(f"lru: max_phase {max_phase} is not in (0, 2 pi]")
+            raise ValueError(f"LRU: max_phase {max_phase} must be in (0, 2 pi]")
 
-        def slow(value: jax.Array) -> nnx.Param:
+        def slow_param(value: Array) -> nnx.Param:
             return nnx.Param(value, lr_scale=lr_scale, decay=False)
 
-        def normal(*shape: int) -> jax.Array:
+        def normal(*shape: int) -> Array:
             return jax.random.normal(rngs.params(), shape)
 
-        u, phase = jax.random.uniform(rngs.params(), (2, state), minval=1e-6)  # not 0: its logarithm is taken
+        u, phase = jax.random.uniform(rngs.params(), (2, state), minval=1e-6)  # not 0, because of the logarithm
         nu = jnp.log(-0.5 * jnp.log(jnp.minimum(u * (r_max**2 - r_min**2) + r_min**2, 1 - 1e-7)))
         self.dims = dims
-        self.nu = slow(nu)
-        self.theta = slow(jnp.log(max_phase * phase))
-        self.log_gamma = slow(0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu))))
-        self.b = slow(normal(2, width, state) / math.sqrt(2 * width))  # real, imaginary part
+        self.nu = slow_param(nu)
+        self.theta = slow_param(jnp.log(max_phase * phase))
+        self.log_gamma = slow_param(0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu))))
+        self.b = slow_param(normal(2, width, state) / math.sqrt(2 * width))  # real and imaginary part
         self.c = nnx.Param(normal(1 + bidirectional, 2, state, width) / math.sqrt(state))
         self.d = nnx.Param(normal(width))
         self.output = projection(dims, width, 2 * width, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
         nu, theta, log_gamma, b, c = (
             p[...].astype(accum_dtype) for p in (self.nu, self.theta, self.log_gamma, self.b, self.c)
@@ -129,13 +147,13 @@ class LRU(nnx.Module):
         decay = jnp.exp(jax.lax.complex(-jnp.exp(nu), jnp.exp(theta)))
         b = b * jnp.exp(log_gamma)[None, None]
         inputs = jax.lax.complex(u @ b[0], u @ b[1])  # [B, L, N]
-        y = self.d[...][None, None] * u + _read(linear_recurrence(decay, inputs), c[0])
+        y = self.d[...][None, None] * u + _output(linear_recurrence(decay, inputs), c[0])
         if len(c) == 2:
-            y = y + _read(linear_recurrence(decay, inputs[:, ::-1])[:, ::-1], c[1])
+            y = y + _output(linear_recurrence(decay, inputs[:, ::-1])[:, ::-1], c[1])
         y = gelu(y).astype(self.dims.dtype)
         return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold_in_keys(rng_keys, 0))))
 
 
-def _read(x: jax.Array, c: jax.Array) -> jax.Array:
-    """Re(C x): x [B, L, N] complex, c [2, N, D] -> [B, L, D]."""
+def _output(x: Array, c: Array) -> Array:
+    """Compute Re(C x) of complex x [B, L, N] and c [2, N, D], real and imaginary part -> [B, L, D]."""
     return x.real @ c[0] - x.imag @ c[1]

@@ -1,22 +1,23 @@
-"""Mega, moving average equipped gated attention (Ma et al., 2022, arXiv:2209.10655): it is the whole block.
+"""Mega, moving average equipped gated attention (Ma et al., 2022, arXiv:2209.10655); it replaces the whole block.
 
     X' = EMA(X),    Z, G = silu(X' [Wz, Wg]),    U = sigmoid(X' Wu),    V = silu(X Wv)
     Q, K = k1 Z + m1, k2 Z + m2,    O = f(Q K^T / t + b_{i-j}) V
-    Y = U silu(X' Wh + (G O) Uh) + (1 - U) X,    then an MLP with residual
+    Y = U silu(X' Wh + (G O) Uh) + (1 - U) X,    then an MLP with residual connection
 
-EMA is h damped averages per channel and direction, x_t = (1 - alpha delta) x_{t-1} + alpha beta u_t, read by eta: a
-convolution with a sum of exponentials. f and t: softmax, sqrt(z); or laplace, (1 + erf((x - sqrt(1/2)) / (sqrt(2)
-sigma))) / 2 with sigma^2 = 1/(4 pi), and t the number of real keys in sight. Softmax is blind to m2, which is left out.
+EMA is h damped averages per channel and direction, x_t = (1 - alpha delta) x_{t-1} + alpha beta u_t, combined by eta: a
+convolution with a sum of exponentials. `attention` selects f and t. softmax has t = sqrt(z). laplace is
+f(x) = (1 + erf((x - sqrt(1/2)) / (sqrt(2) sigma))) / 2 with sigma^2 = 1/(4 pi), where t is the number of real keys that
+a query sees. Softmax does not depend on m2, which is omitted for it.
 
-`chunk` bounds attention to chunks from position 0 (Mega-chunk: 128), which makes time and memory linear but for EMA's
-FFT. `norm`: the paper normalises after the residual for text, with softmax, and before it for images, with laplace.
-"pre" is the default for it is what the encoder's last norm is made for, and what all other rows have.
-`ema="code"` is the authors' (facebookresearch/mega): eta / sqrt(h), a skip with weights omega, SiLU after; their runs
-cut the kernel at `taps` of 1024. z and v are D/2 and 2D as in most of the paper's rows (z 0.8 D on ListOps, 0.6 D on
-Image); the MLP's width and all rates of dropout are the protocol's.
+`chunk` limits attention to chunks that start at position 0 (Mega-chunk: 128), so that time and memory are linear except
+for the FFT of the EMA. `norm`: the paper normalises after the residual connection for text, with softmax, and before
+it for images, with laplace. "pre" is the default because the encoder's last norm expects it and all other rows have
+it. `ema="code"` is the form of the authors' code (facebookresearch/mega): eta / sqrt(h), a skip connection with
+weights omega, and SiLU; their runs cut the kernel at `taps` of 1024. z and v are D/2 and 2D as in most of the paper's
+rows (z is 0.8 D on ListOps, 0.6 D on Image). The MLP's width and all dropout rates are the protocol's.
 
-Deviations: LayerNorm, where Text and Retrieval had ScaleNorm and images BatchNorm; the house's xavier-uniform
-kernels, not N(0, 0.02^2).
+Deviations: LayerNorm is used, where the paper has ScaleNorm for Text and Retrieval and BatchNorm for images. Linear
+layers have the protocol's initialisation instead of N(0, 0.02^2).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
-from models.block_attention import cut, join
+from models.block_attention import merge_blocks, split_blocks
 from models.convolution import exponential_kernel, long_convolution
 from models.core import Block, Dims, projection
 from models.dropout import dropout, fold_in_keys
@@ -37,46 +39,72 @@ from models.ops import boolean_mask, masked_softmax
 COMPLEXITY = ("L^2", "L^2")
 
 
-def damped_ema(
-    x: jax.Array, alpha: jax.Array, delta: jax.Array, beta: jax.Array, eta: jax.Array, taps: int
-) -> jax.Array:
-    """Sum of a moving average from the left and one from the right; both count the present. N of each per channel.
+def damped_ema(x: Array, alpha: Array, delta: Array, beta: Array, eta: Array, taps: int) -> Array:
+    """Compute the sum of N damped moving averages per channel from the left and N from the right.
 
-    x [B, L, D], zero at padding; alpha, delta in (0, 1), beta, eta [2, D, N]; taps <= L -> [B, L, D].
+    Both directions include the current position.
+
+    Args:
+      x:                       [B, L, D], zero at padding
+      alpha, delta, beta, eta: [2, D, N], alpha and delta in (0, 1)
+      taps:                    length of the kernels, at most L
+
+    Returns:
+      [B, L, D], at least float32
     """
     weights, rates = (eta * alpha * beta), jnp.log1p(-jnp.minimum(alpha * delta, 1 - 1e-6))
     _, d, n = weights.shape
     left, right = exponential_kernel(weights.reshape(2 * d, 1, n), rates.reshape(2 * d, n), taps).reshape(2, d, taps)
-    present = left[:, :1] + right[:, :1]
-    return long_convolution(x, jnp.concatenate([present, left[:, 1:]], 1), right[:, 1:])
+    current = left[:, :1] + right[:, :1]
+    return long_convolution(x, jnp.concatenate([current, left[:, 1:]], 1), right[:, 1:])
 
 
-def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array, mask: jax.Array, kind: str) -> jax.Array:
-    """q, k [B, N, S, Z] of N chunks, bias [S, S], mask [B, N, S] -> weights [B, N, S, S], float32, 0 at padded keys."""
+def attention_weights(q: Array, k: Array, bias: Array, mask: Array, kind: str) -> Array:
+    """Compute attention weights within N chunks.
+
+    Args:
+      q, k: [B, N, S, Z]
+      bias: [S, S]
+      mask: [B, N, S] bool, True = real token
+      kind: softmax or laplace
+
+    Returns:
+      [B, N, S, S], at least float32, zero at padded keys
+    """
     mask = boolean_mask(mask)
     accum_dtype = jnp.promote_types(q.dtype, jnp.float32)
     logits = jnp.einsum("bniz,bnjz->bnij", q, k, preferred_element_type=accum_dtype)
-    bias, seen = bias.astype(accum_dtype)[None, None], mask[:, :, None, :]
+    bias, visible = bias.astype(accum_dtype)[None, None], mask[:, :, None, :]
     if kind == "softmax":
-        return masked_softmax(logits / math.sqrt(q.shape[-1]) + bias, seen)
-    return jnp.where(seen, laplace(logits / jnp.maximum(seen.sum(-1, keepdims=True), 1) + bias), 0)
+        return masked_softmax(logits / math.sqrt(q.shape[-1]) + bias, visible)
+    return jnp.where(visible, laplace(logits / jnp.maximum(visible.sum(-1, keepdims=True), 1) + bias), 0)
 
 
-def laplace(x: jax.Array) -> jax.Array:
-    """The normal distribution's cumulative function at mean sqrt(1/2) and variance 1/(4 pi)."""
+def laplace(x: Array) -> Array:
+    """Compute the cumulative distribution function of N(sqrt(1/2), 1/(4 pi))."""
     return 0.5 * (1 + jax.lax.erf((x - math.sqrt(0.5)) * math.sqrt(2 * math.pi)))
 
 
-def toeplitz(table: jax.Array, size: int) -> jax.Array:
-    """table [2M - 1] of lags 1 - M .. M - 1 -> [S, S] with the value of lag i - j at (i, j); S <= M."""
+def toeplitz(table: Array, size: int) -> Array:
+    """Return [S, S] with the value of lag i - j at (i, j), from a table [2M - 1] of lags 1 - M .. M - 1; S <= M."""
     zero = len(table) // 2
     ring = [table[zero - size + 1 : zero + 1][::-1], table[:1], table[zero + 1 : zero + size][::-1]]
-    rows = jnp.broadcast_to(jnp.concatenate(ring)[None], (size, 2 * size))  # reading on shifts each row by one
+    rows = jnp.broadcast_to(jnp.concatenate(ring)[None], (size, 2 * size))  # the reshape shifts each row by one
     return rows.reshape(-1)[: size * (2 * size - 1)].reshape(size, 2 * size - 1)[:, :size]
 
 
 class Mega(Block):
-    """Mega with its MLP. `chunk` None: the whole sequence; `taps` None: the whole kernel; `ema_dim` is h."""
+    """Mega with its MLP.
+
+    attention: softmax or laplace
+    chunk:     positions per attention chunk; None: the whole sequence
+    norm:      pre = before each sub-layer; post = after its residual connection
+    z_dim:     width of queries and keys; None: d_model / 2
+    v_dim:     width of values; None: 2 d_model
+    ema_dim:   h
+    ema:       paper, or code = the form of the authors' code
+    taps:      length of the EMA kernel; None: the whole sequence
+    """
 
     def __init__(
         self,
@@ -95,13 +123,9 @@ class Mega(Block):
         d = dims.d_model
         z = max(d // 2, 1) if z_dim is None else z_dim
         v = 2 * d if v_dim is None else v_dim
-        choices = {"attention": (attention, ("softmax", "laplace")), "norm": (norm, ("pre", "post"))}
-        for name, (value, valid) in {**choices, "ema": (ema, ("paper", "code"))}.items():
-            if value not in valid:
-                raise ValueError(f"mega: {name} {value!r} is not one of {', '.join(valid)}")
         for name, size in {"chunk": chunk, "z_dim": z, "v_dim": v, "ema_dim": ema_dim, "taps": taps}.items():
             if size is not None and size < 1:
-                raise ValueError(f"mega: {name} {size} is less than 1; leave it out for the default")
+                raise ValueError(f"Mega: {name} {size} must be at least 1; omit it for the default")
 
         def normal(std: float, *shape: int) -> nnx.Param:
             return nnx.Param(std * jax.random.normal(rngs.params(), shape))
@@ -125,7 +149,7 @@ class Mega(Block):
             nnx.LayerNorm(d, epsilon=dims.norm_eps, dtype=dims.dtype, rngs=rngs) for _ in range(2)
         )
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         rate, pre = self.dims.hidden_dropout, self.norm == "pre"
         x = self.gated(self.attention_norm(x) if pre else x, x, mask, rng_keys)
         x = x if pre else self.attention_norm(x)
@@ -133,22 +157,22 @@ class Mega(Block):
         x = x + dropout(self.contract(dropout(y, rate, fold_in_keys(rng_keys, 3))), rate, fold_in_keys(rng_keys, 4))
         return x if pre else self.mlp_norm(x)
 
-    def gated(self, x: jax.Array, residual: jax.Array, mask: jax.Array, rng_keys: jax.Array | None) -> jax.Array:
-        """x [B, L, D] of the norm, residual [B, L, D] -> [B, L, D]."""
+    def gated(self, x: Array, residual: Array, mask: Array, rng_keys: Array | None) -> Array:
+        """Apply the gated attention to x [B, L, D] and combine it with residual [B, L, D] -> [B, L, D]."""
         rate, dtype = self.dims.hidden_dropout, self.dims.dtype
         smooth = dropout(self.average(x, mask).astype(dtype), rate, fold_in_keys(rng_keys, 0))
-        parts = [sum(self.widths[:i]) for i in (1, 2, 3)]
-        update, z, gate, hidden = jnp.split(self.gates(smooth), parts, -1)
+        ends = [sum(self.widths[:i]) for i in (1, 2, 3)]
+        update, z, gate, hidden = jnp.split(self.gates(smooth), ends, -1)
         update, z, gate = jax.nn.sigmoid(update), jax.nn.silu(z), jax.nn.silu(gate)
         kappa, mu = self.kappa[...].astype(dtype), self.mu[...].astype(dtype)
         q, k = z * kappa[0][None, None] + mu[0][None, None], z * kappa[1][None, None]
         k = k + mu[1][None, None] if len(mu) == 2 else k
-        read = self.attend(q, k, jax.nn.silu(self.value(x)), mask, fold_in_keys(rng_keys, 1))
-        hidden = dropout(jax.nn.silu(hidden + self.hidden(gate * read)), rate, fold_in_keys(rng_keys, 2))
+        attended = self.attend(q, k, jax.nn.silu(self.value(x)), mask, fold_in_keys(rng_keys, 1))
+        hidden = dropout(jax.nn.silu(hidden + self.hidden(gate * attended)), rate, fold_in_keys(rng_keys, 2))
         return residual + update * (hidden - residual)
 
-    def average(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """X' [B, L, D], at least float32."""
+    def average(self, x: Array, mask: Array) -> Array:
+        """Compute X' = EMA(x) of x [B, L, D], at least float32."""
         accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
         x = jnp.where(mask[..., None], x, 0).astype(accum_dtype)
         alpha, delta, beta, eta = (p[...].astype(accum_dtype) for p in (self.alpha, self.delta, self.beta, self.eta))
@@ -156,15 +180,12 @@ class Mega(Block):
         y = damped_ema(x, jax.nn.sigmoid(alpha), jax.nn.sigmoid(delta), beta, self.ema_scale * eta, taps)
         return y if self.omega is None else jax.nn.silu(y + self.omega[...].astype(accum_dtype)[None, None] * x)
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
-        """q, k [B, L, Z], v [B, L, V] -> [B, L, V], chunk by chunk."""
-        size = min(self.chunk, q.shape[1])
-        q, k, chunks, seen = cut(q, size), cut(k, size), cut(v, size), cut(mask, size)
-        weights = attention_weights(q, k, toeplitz(self.bias[...], size), seen, self.attention)
-        rows = dropout(
-            weights.reshape(len(v), -1, size), self.dims.dropout, rng_keys
-        )  # by (position, slot of the chunk)
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
+        """Attend within chunks: q, k [B, L, Z], v [B, L, V], mask [B, L] -> [B, L, V]."""
+        length, size = v.shape[1], min(self.chunk, q.shape[1])
+        q, k, v, mask = (split_blocks(x, size) for x in (q, k, v, mask))
+        weights = attention_weights(q, k, toeplitz(self.bias[...], size), mask, self.attention)
+        # Dropout depends on the query's position and the key's index in the chunk.
+        rows = dropout(weights.reshape(len(v), -1, size), self.dims.dropout, rng_keys)
         weights = rows.reshape(weights.shape).astype(v.dtype)
-        return join(jnp.einsum("bnij,bnjv->bniv", weights, chunks), v.shape[1])
+        return merge_blocks(jnp.einsum("bnij,bnjv->bniv", weights, v), length)

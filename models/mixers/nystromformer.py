@@ -2,17 +2,19 @@
 
     y = F A^+ (G v) + conv(v),    F = softmax(q k'^T),  A = softmax(q' k'^T),  G = softmax(q' k^T),    logits / sqrt(K)
 
-q', k' are M landmarks, the means of M segments; A^+ is `models.newton_schulz`, six steps; conv is one filter per
-head along the length, without bias, and takes an FFT: time is L M + L log L, memory L M; no L x L array exists.
+q', k' are M landmarks, the means of M segments. A^+ is the pseudo-inverse of `models.newton_schulz` with six steps.
+conv is a convolution along the length with one filter per head, without bias, computed by an FFT. Time is
+O(L M + L log L), memory O(L M); no L x L array exists.
 
-Segments divide the example's own length n: token t belongs to segment floor(t M / n). Where n < M, some
-landmarks are empty: no query sees them, and in A they are rows and columns of the identity, so they change nothing.
-The protocol's dropout of attention weights applies to F and G, softmaxes both; A is inverted as it is.
+Segments divide the example's own length n: token t belongs to segment floor(t M / n). If n < M, some landmarks are
+empty. No query sees them, and in A they are rows and columns of the identity, so they do not change the result. The
+protocol's attention dropout applies to both softmaxes F and G, and not to A.
 
-The authors' code (mlpen/Nystromformer, LRA) cuts the padded length, so that means count zeros and queries see
-segments of padding, has 35 taps and 32 to 256 landmarks, and drops no weights: `segments="padded"`, `taps=35`,
-`drop_weights=False`. Not reproduced: plain softmax where landmarks are as many as tokens, and an inverse that
-starts from the largest column sum of the whole batch, which ties examples together.
+The options `segments=padded taps=35 drop_weights=false` reproduce the authors' code (mlpen/Nystromformer, LRA). It
+divides the padded length, so that means include zeros and queries see segments of padding, has 35 taps and 32 to 256
+landmarks, and does not drop weights. Not reproduced: it computes plain softmax if there are as many landmarks as
+tokens, and its inverse starts from the largest column sum of the whole batch, which makes examples depend on each
+other.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from models.convolution import long_convolution
 from models.core import Dims, QKVAttention
@@ -33,52 +36,63 @@ from models.ops import boolean_mask, masked_softmax
 COMPLEXITY = ("L log L", "L")
 
 
-def segments_of(mask: jax.Array, count: int, width: int | None = None) -> tuple[jax.Array, jax.Array]:
-    """M = count segments of mask [B, L]: of each example's own length, or of `width` places whatever they hold.
+def segments_of(mask: Array, count: int, width: int | None = None) -> tuple[Array, Array]:
+    """Divide positions into M = count segments.
+
+    Args:
+      mask:  [B, L] bool, True = real token
+      count: M
+      width: positions per segment, padding included; None: segments divide each example's own length
 
     Returns:
-      belongs [B, L, M], True where a real token is in a segment; size [B, M], what its sum is divided by,
-      0 for a segment that does not exist
+      members: bool [B, L, M], True where a real token belongs to a segment
+      size: [B, M], the divisor of a segment's mean, 0 for an empty segment
     """
     mask = boolean_mask(mask)
-    place = jnp.arange(mask.shape[1])[None, :]
-    own = place // width if width else place * count // jnp.maximum(mask.sum(1, keepdims=True), 1)
-    belongs = (own[..., None] == jnp.arange(count)[None, None, :]) & mask[..., None]
-    return belongs, jnp.full((len(mask), count), width) if width else belongs.sum(1)
+    positions = jnp.arange(mask.shape[1])[None, :]
+    segment = positions // width if width else positions * count // jnp.maximum(mask.sum(1, keepdims=True), 1)
+    members = (segment[..., None] == jnp.arange(count)[None, None, :]) & mask[..., None]
+    return members, jnp.full((len(mask), count), width) if width else members.sum(1)
 
 
 def nystrom_factors(
-    q: jax.Array, k: jax.Array, mask: jax.Array, count: int, width: int | None = None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """q, k [B, H, L, K] float32 or wider, mask [B, L] -> F [B, H, L, M], A [B, H, M, M], G [B, H, M, L]."""
+    q: Array, k: Array, mask: Array, count: int, width: int | None = None
+) -> tuple[Array, Array, Array]:
+    """Compute F [B, H, L, M], A [B, H, M, M] and G [B, H, M, L].
+
+    Args:
+      q, k:         [B, H, L, K], at least float32
+      mask:         [B, L] bool, True = real token
+      count, width: number and width of segments, as in `segments_of`
+    """
     mask = boolean_mask(mask)
-    belongs, size = segments_of(mask, count, width)
-    exists, mean = size > 0, belongs / jnp.maximum(size, 1)[:, None, :].astype(q.dtype)
+    members, size = segments_of(mask, count, width)
+    exists, mean = size > 0, members / jnp.maximum(size, 1)[:, None, :].astype(q.dtype)
     q = q / math.sqrt(q.shape[-1])
-    near_q, near_k = (jnp.einsum("blm,bhlk->bhmk", mean, x) for x in (q, k))
-    f = masked_softmax(jnp.einsum("bhlk,bhmk->bhlm", q, near_k), exists[:, None, None, :])
-    a = masked_softmax(jnp.einsum("bhmk,bhnk->bhmn", near_q, near_k), exists[:, None, None, :])
+    q_landmarks, k_landmarks = (jnp.einsum("blm,bhlk->bhmk", mean, x) for x in (q, k))
+    f = masked_softmax(jnp.einsum("bhlk,bhmk->bhlm", q, k_landmarks), exists[:, None, None, :])
+    a = masked_softmax(jnp.einsum("bhmk,bhnk->bhmn", q_landmarks, k_landmarks), exists[:, None, None, :])
     a = jnp.where(exists[:, None, :, None], a, jnp.eye(count, dtype=a.dtype)[None, None])
-    g = masked_softmax(jnp.einsum("bhmk,bhlk->bhml", near_q, k), mask[:, None, None, :])
+    g = masked_softmax(jnp.einsum("bhmk,bhlk->bhml", q_landmarks, k), mask[:, None, None, :])
     return f, a, g
 
 
-def nystrom_product(f: jax.Array, a: jax.Array, g: jax.Array, v: jax.Array, steps: int = 6) -> jax.Array:
-    """F A^+ (G v): factors as above, v [B, H, L, V] -> [B, H, L, V]."""
-    seen = jnp.einsum("bhml,bhlv->bhmv", g, v)
-    return jnp.einsum("bhlm,bhmv->bhlv", f, jnp.einsum("bhmn,bhnv->bhmv", iterative_inverse(a, steps), seen))
+def nystrom_product(f: Array, a: Array, g: Array, v: Array, steps: int = 6) -> Array:
+    """Compute F A^+ (G v) [B, H, L, V] from the factors of `nystrom_factors` and v [B, H, L, V]."""
+    y = jnp.einsum("bhml,bhlv->bhmv", g, v)
+    return jnp.einsum("bhlm,bhmv->bhlv", f, jnp.einsum("bhmn,bhnv->bhmv", iterative_inverse(a, steps), y))
 
 
-def depthwise(x: jax.Array, taps: jax.Array) -> jax.Array:
-    """Correlation along the length, one filter per head: x [B, L, H, K], taps [H, S], S odd -> [B, L, H, K].
+def depthwise(x: Array, taps: Array) -> Array:
+    """Correlate x [B, L, H, K] along the length with one filter per head, taps [H, S], S odd -> [B, L, H, K].
 
-    By FFT: on a CPU many times faster than XLA's convolution with groups.
+    The FFT is many times faster on a CPU than a grouped convolution of XLA.
     """
     length, width = x.shape[1], x.shape[3]
     middle = taps.shape[1] // 2
-    taps = jnp.repeat(taps, width, 0)  # the filter of each channel
-    behind, ahead = taps[:, middle::-1], taps[:, middle + 1 :]
-    y = long_convolution(x.reshape(*x.shape[:2], -1), behind[:, :length], ahead[:, : length - 1])
+    taps = jnp.repeat(taps, width, 0)  # one filter per channel
+    forward, backward = taps[:, middle::-1], taps[:, middle + 1 :]
+    y = long_convolution(x.reshape(*x.shape[:2], -1), forward[:, :length], backward[:, : length - 1])
     return y.reshape(x.shape)
 
 
@@ -86,10 +100,10 @@ class Nystromformer(QKVAttention):
     """Attention through landmarks.
 
     landmarks:    M, at most dims.max_len
-    taps:         of the filter over v, odd; None: no filter
-    steps:        of the iteration for the inverse
-    segments:     own = of the example's length; padded = of dims.max_len
-    drop_weights: the protocol's dropout of attention weights applies
+    taps:         size of the filter over v, odd; None: no filter
+    steps:        iterations of the inverse
+    segments:     own = segments of the example's length; padded = segments of dims.max_len
+    drop_weights: apply the protocol's attention dropout
     """
 
     def __init__(
@@ -104,11 +118,9 @@ class Nystromformer(QKVAttention):
         rngs: nnx.Rngs,
     ) -> None:
         if landmarks < 1 or steps < 1:
-            raise ValueError(f"nystromformer: landmarks {landmarks} and steps {steps} must be at least 1")
+            raise ValueError(f"Nystromformer: landmarks {landmarks} and steps {steps} must be at least 1")
         if taps is not None and (taps < 1 or taps % 2 == 0):
-            raise ValueError(f"nystromformer: taps {taps} must be odd, to have a middle; None for no filter")
-        if segments not in ("own", "padded"):
-            raise ValueError(f"nystromformer: segments {segments!r} is neither own nor padded")
+            raise ValueError(f"Nystromformer: taps {taps} must be odd and positive; None for no filter")
         super().__init__(dims, rngs=rngs)
         self.landmarks, self.steps = min(landmarks, dims.max_len), steps
         self.width = -(-dims.max_len // self.landmarks) if segments == "padded" else None
@@ -116,12 +128,10 @@ class Nystromformer(QKVAttention):
         if taps is None:
             self.taps = None
         else:
-            shape, bound = (dims.num_heads, taps), 1 / math.sqrt(taps)  # as torch starts a convolution
+            shape, bound = (dims.num_heads, taps), 1 / math.sqrt(taps)  # the initialisation of convolutions in torch
             self.taps = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
         dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
         q, k, v = (jnp.where(mask[:, None, :, None], x.swapaxes(1, 2), 0).astype(accum_dtype) for x in (q, k, v))
         f, a, g = nystrom_factors(q, k, mask, self.landmarks, self.width)

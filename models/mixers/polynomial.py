@@ -2,21 +2,22 @@
 
     y_i = sum_j phi(q_i . k_j / sqrt(K)) v_j,    phi(x) = x^p / sqrt(N)
 
-Weights are neither positive nor normalised; 1 / sqrt(N) keeps the Frobenius norm of their matrix at the sqrt(N) that
-bounds softmax's. N is the number of the example's real tokens, where the paper has the one length of its inputs,
-and padded keys have weight zero. The first version was called "Rethinking Softmax: Self-Attention with Polynomial
-Activations", the later ones "Rethinking Attention: Polynomial Alternatives to Softmax in Transformers".
+The weights may be negative and are not normalised. The factor 1 / sqrt(N) keeps the Frobenius norm of their matrix at
+O(sqrt(N)), which also bounds that of softmax. N is the example's number of real tokens; in the paper all inputs have
+the same length. Padded keys have weight zero. The first version of the paper is titled "Rethinking Softmax:
+Self-Attention with Polynomial Activations", later versions "Rethinking Attention: Polynomial Alternatives to Softmax
+in Transformers".
 
-The paper's experiments are about p = 2 and 3, with the scale fixed or learned; no code of theirs was found, nor which
-p they took on this suite's tasks. The default 3, which keeps the sign of a score, is this file's choice. Weights
-grow without bound with p, q and k: clip gradients.
+The paper studies p = 2 and p = 3 with a fixed or a learned scale. No code of the authors is known, and the paper does
+not state p for the tasks of this suite. The default is p = 3, which preserves the sign of a score. The weights grow
+without bound with q and k, so gradients should be clipped.
 """
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from models.core import Dims, QKVAttention
 from models.dropout import attention_dropout
@@ -25,31 +26,39 @@ from models.ops import boolean_mask, scores
 COMPLEXITY = ("L^2", "L^2")
 
 
-def polynomial_weights(q: jax.Array, k: jax.Array, mask: jax.Array, degree: int) -> jax.Array:
-    """q [B, Lq, H, K], k [B, Lk, H, K], mask [B, Lk] -> phi [B, H, Lq, Lk], at least float32; N = mask.sum(1)."""
+def polynomial_weights(q: Array, k: Array, mask: Array, degree: int) -> Array:
+    """Compute the weights phi(q_i . k_j / sqrt(K)) with N = mask.sum(1).
+
+    Args:
+      q:      [B, Lq, H, K]
+      k:      [B, Lk, H, K]
+      mask:   [B, Lk] bool, True = real key
+      degree: p
+
+    Returns:
+      [B, H, Lq, Lk], at least float32
+    """
     mask = boolean_mask(mask)
-    k = jnp.where(mask[:, :, None, None], k, 0)  # phi(0) = 0: this masks the weights, and no power of padding overflows
+    k = jnp.where(mask[:, :, None, None], k, 0)  # phi(0) = 0 masks the weights, and padding cannot overflow
     x = scores("bihk,bjhk->bhij", q, k)
     n = jnp.maximum(mask.sum(1), 1).astype(x.dtype)
     return x**degree / jnp.sqrt(n)[:, None, None, None]
 
 
 class Polynomial(QKVAttention):
-    """Attention with the power `degree` in softmax's place, and dropout of the weights.
+    """Attention with the power `degree` instead of softmax, and dropout of the weights.
 
-    `learned_scale` multiplies phi by a parameter, one for the layer, that starts at 1.
+    `learned_scale` multiplies phi by one trained parameter per layer, which starts at 1.
     """
 
     def __init__(self, dims: Dims, *, degree: int = 3, learned_scale: bool = False, rngs: nnx.Rngs) -> None:
         super().__init__(dims, rngs=rngs)
         if degree < 1:
-            raise ValueError(f"Polynomial: degree {degree} is not at least 1; the paper takes 2 or 3")
+            raise ValueError(f"Polynomial: degree {degree} must be at least 1; the paper uses 2 and 3")
         self.degree = degree
         self.scale = nnx.Param(jnp.ones(())) if learned_scale else None
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
         weights = polynomial_weights(q, k, mask, self.degree)
         if self.scale is not None:
             weights = weights * self.scale[...]

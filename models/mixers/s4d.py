@@ -2,10 +2,10 @@
 
     y = k * u + k' *' u + d u,    k_l = 2 Re sum_n c_n b_n (exp(dt a_n) - 1) / a_n exp(l dt a_n)
 
-There is one system per channel. It has N/2 complex modes, each of which stands for a conjugate pair, and it is
-discretised by zero-order hold (ZOH). *' is the convolution from the right, which begins at lag 1 as in S4's code; its
-kernel k' has a c of its own and shares a, b and dt. The block is convolution, GELU, dropout, Linear D -> 2D, GLU; norm
-and residual are the encoder's. Re a = -exp(.) and dt = exp(.), so every mode decays.
+Each channel has one system of N/2 complex modes. A mode stands for a conjugate pair and is discretised by zero-order
+hold (ZOH). *' is the convolution from the right, which starts at lag 1 as in S4's code; its kernel k' has its own c and
+shares a, b and dt. The block is convolution, GELU, dropout, Linear D -> 2D, GLU; norm and residual connection are the
+encoder's. Re a = -exp(.) and dt = exp(.), so every mode decays.
 
 Initial values by `init`, with n = 0 .. N/2 - 1:
 
@@ -17,22 +17,24 @@ Initial values by `init`, with n = 0 .. N/2 - 1:
 
 c is complex normal, d normal, and dt log-uniform between `dt_min` and `dt_max` (Path-X: 1e-4 to 1e-1).
 
-S4's code is github.com/state-spaces/s4 at commit e757cef; file names below are from there. b of legs follows `nplr` in
-src/models/hippo/hippo.py and `dplr` in src/models/sequence/kernels/dplr.py. The clip acts on the imaginary part, so the
-phase of each eigenvector counts: there, as in LAPACK, its first component is real, and here it is real and positive.
-(S4 keeps the modes with negative imaginary part; these are their conjugates. Neither changes the distribution of k.)
+S4's code is github.com/state-spaces/s4 at commit e757cef, to which the following file names refer. b of legs follows
+`nplr` in src/models/hippo/hippo.py and `dplr` in src/models/sequence/kernels/dplr.py. The clip acts on the imaginary
+part, so the phase of each eigenvector matters: there, as in LAPACK, its first component is real; here it is real and
+positive. S4 keeps the modes with negative imaginary part; these are their conjugates. Neither difference changes the
+distribution of k.
 
-Learning rates: a, b and dt have the absolute peak rate `lr`, without weight decay, as in configs/experiment/lra, where
-it is 1e-3 and the other parameters have 1e-3 to 1e-2. ListOps, Text and Retrieval give it to a and b only; there, dt
-learns like all others. Where the base rate is below 1e-3, S4's code (`configure_optimizers` in train.py) gives a, b and
-dt the higher rate all the same; here no parameter learns faster than the protocol's own peak.
+Learning rates: a, b and dt have the absolute peak rate `lr` without weight decay, as in configs/experiment/lra, where
+it is 1e-3 and other parameters have 1e-3 to 1e-2. ListOps, Text and Retrieval use it for a and b only; their dt has the
+rate of the other parameters. If the base rate is below 1e-3, S4's code (`configure_optimizers` in train.py) still gives
+a, b and dt the higher rate; here the rate of no parameter exceeds the protocol's peak.
 
-Published rows: S4's Long Range Arena runs are bidirectional, hence the default; those of ListOps, Text and Retrieval
+Published rows: S4's runs on Long Range Arena are bidirectional, hence the default. Those of ListOps, Text and Retrieval
 have state=4 and systems=1.
 
-Deviations from S4's code: the kernel is not built as a table [D, N/2, L] but as products of two tables of length
-sqrt(L); the published blocks have BatchNorm, by which examples depend on one another, and no MLP between the mixers,
-as the encoder has. u is zeroed at padding. That is exact: the backward direction, too, then starts from a zero state.
+Deviations from S4's code: the kernel is not computed as a table [D, N/2, L] but as a product of two tables of length
+sqrt(L). The published blocks have BatchNorm, by which examples depend on each other, and no MLP between the mixers,
+which the encoder has. u is set to zero at padding, which is exact: the backward direction also starts from a zero
+state.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from models.convolution import exponential_kernel, long_convolution
 from models.core import Dims, projection
@@ -51,10 +54,10 @@ from models.dropout import dropout, fold_in_keys
 from models.ops import gelu
 
 COMPLEXITY = ("L log L", "L")
-VERSION = 2  # 1 began with b = 1 for legs too, and a, b, dt learned at a tenth of the protocol's rate
+VERSION = 2  # version 1: b = 1 for legs too, and a tenth of the protocol's learning rate for a, b and dt
 
 
-def s4d_kernel(dt: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array, length: int) -> jax.Array:
+def s4d_kernel(dt: Array, a: Array, b: Array, c: Array, length: int) -> Array:
     """Compute the kernels of diagonal systems, with M = N/2 modes and G kernels per channel.
 
     Args:
@@ -72,7 +75,7 @@ def s4d_kernel(dt: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array, length: 
 
 
 def initial_system(init: str, state: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the initial a and b of a state of size N, complex [N/2]: the modes with imaginary part >= 0."""
+    """Return the initial a and b of a state of size N, complex [N/2], for the modes with imaginary part >= 0."""
     n = np.arange(state // 2)
     ones = np.ones(state // 2, complex)
     if init == "lin":
@@ -80,7 +83,7 @@ def initial_system(init: str, state: int) -> tuple[np.ndarray, np.ndarray]:
     if init == "inv":
         return -0.5 + 1j * state / np.pi * (state / (2 * n + 1) - 1), ones
     hippo_b = np.sqrt(2 * np.arange(state) + 1)
-    below = np.tril(np.outer(hippo_b, hippo_b), -1)  # A + p p^T = -1/2 + (below^T - below) / 2, the latter is normal
+    below = np.tril(np.outer(hippo_b, hippo_b), -1)  # A + p p^T = -1/2 + (below^T - below) / 2, which is normal
     frequencies, vectors = np.linalg.eigh(0.5j * (below - below.T))
     vectors = vectors * (vectors[0].conj() / np.abs(vectors[0]))
     b = (vectors.conj().T @ hippo_b)[state // 2 :]
@@ -90,11 +93,11 @@ def initial_system(init: str, state: int) -> tuple[np.ndarray, np.ndarray]:
 class S4D(nnx.Module):
     """S4D with its GLU.
 
-    init:           of a and b
+    init:           initial values of a and b
     state:          N, even
-    systems:        sets of a and b, shared by the channels; None: each channel has its own
+    systems:        number of sets of a and b, which channels share; None: each channel has its own
     dt_min, dt_max: bounds of the initial dt
-    bidirectional:  there is a second kernel, from the right
+    bidirectional:  add a second kernel from the right
     lr:             peak learning rate of a, b and dt, at most the protocol's
     """
 
@@ -113,18 +116,16 @@ class S4D(nnx.Module):
     ) -> None:
         width = dims.d_model
         systems = width if systems is None else systems
-        if init not in ("lin", "inv", "legs"):
-            raise ValueError(f"s4d: init {init!r} is not one of lin, inv, legs")
         if state < 2 or state % 2:
-            raise ValueError(f"s4d: state {state} is not an even number >= 2: modes come in conjugate pairs")
+            raise ValueError(f"S4D: state {state} must be an even number >= 2, because modes are conjugate pairs")
         if systems < 1 or width % systems:
-            raise ValueError(f"s4d: systems {systems} does not divide d_model {width}; None gives each channel its own")
+            raise ValueError(f"S4D: systems {systems} must divide d_model {width}; None gives each channel its own")
         if not 0 < dt_min <= dt_max:
-            raise ValueError(f"s4d: dt_min {dt_min} and dt_max {dt_max} are not 0 < dt_min <= dt_max")
+            raise ValueError(f"S4D: dt_min {dt_min} and dt_max {dt_max} must satisfy 0 < dt_min <= dt_max")
         if not lr > 0:
-            raise ValueError(f"s4d: lr {lr} is not positive")
+            raise ValueError(f"S4D: lr {lr} must be positive")
 
-        def of_state(value: jax.Array) -> nnx.Param:
+        def state_param(value: Array) -> nnx.Param:
             return nnx.Param(value, lr=lr, decay=False)
 
         self.dims = dims
@@ -133,15 +134,15 @@ class S4D(nnx.Module):
             for x in initial_system(init, state)
         )
         uniform = jax.random.uniform(rngs.params(), (width,))
-        self.log_dt = of_state(math.log(dt_min) + uniform * math.log(dt_max / dt_min))
-        self.log_decay = of_state(jnp.log(-a.real))
-        self.frequency = of_state(a.imag)
-        self.b = of_state(jnp.stack([b.real, b.imag]))  # real, imaginary part
+        self.log_dt = state_param(math.log(dt_min) + uniform * math.log(dt_max / dt_min))
+        self.log_decay = state_param(jnp.log(-a.real))
+        self.frequency = state_param(a.imag)
+        self.b = state_param(jnp.stack([b.real, b.imag]))  # real and imaginary part
         self.c = nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (2, width, 1 + bidirectional, state // 2)))
         self.d = nnx.Param(jax.random.normal(rngs.params(), (width,)))
         self.output = projection(dims, width, 2 * width, bias=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         accum_dtype = jnp.promote_types(x.dtype, jnp.float32)
         u = jnp.where(mask[..., None], x, 0).astype(accum_dtype)
         kernel = self.kernel(x.shape[1], accum_dtype)
@@ -150,10 +151,10 @@ class S4D(nnx.Module):
         y = gelu(y).astype(self.dims.dtype)
         return jax.nn.glu(self.output(dropout(y, self.dims.hidden_dropout, fold_in_keys(rng_keys, 0))))
 
-    def kernel(self, length: int, dtype: jnp.dtype) -> jax.Array:
-        """Kernels [D, 1 or 2, L] of the forward and the backward direction."""
+    def kernel(self, length: int, dtype: jnp.dtype) -> Array:
+        """Compute the kernels of the forward and, if bidirectional, the backward direction, [D, 1 or 2, L]."""
         decay, frequency, b, c = (p[...].astype(dtype) for p in (self.log_decay, self.frequency, self.b, self.c))
-        copies = (self.dims.d_model // len(decay), 1)  # channel i has the system i mod `systems`
+        copies = (self.dims.d_model // len(decay), 1)  # channel i has system i mod `systems`
         a = jnp.tile(jax.lax.complex(-jnp.exp(decay), frequency), copies)
         b = jnp.tile(jax.lax.complex(b[0], b[1]), copies)
         return s4d_kernel(jnp.exp(self.log_dt[...].astype(dtype)), a, b, jax.lax.complex(c[0], c[1]), length)

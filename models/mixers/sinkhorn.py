@@ -4,23 +4,24 @@
 
     S = sinkhorn((R + Gumbel noise) / tau),    R_u = P(sum of the keys of block u)
 
-Sinkhorn's balancing subtracts, in the log domain, the logsumexp of rows and of columns in turn, so S comes near to a
-permutation of the blocks. Noise is added in training only. Blocks have near sqrt(L) positions by default,
-so time grows as L^1.5 (gathering L sqrt(L), as the attention) and so does memory.
+Sinkhorn balancing subtracts, in the log domain, the logsumexp of rows and of columns in turn, so that S approaches a
+permutation of the blocks. Noise is added in training only. By default blocks have about sqrt(L) positions, so time and
+memory are O(L^1.5).
 
-Padding: a block without real tokens has -inf in its row and column of R, off the diagonal; a sorted key is the mean
-of the real ones alone, and its logit gains the logarithm of their share of the mass, so padding inside a block weighs
-nothing. Without padding both are the identity. P has one output for each block of `dims.max_len`.
-The paper's P reads the sum of the block's inputs; here it is the suite's, one linear map of the sum of the block's
-keys, shared by the heads. tau = 0.75 and 7 iterations are those of lucidrains/sinkhorn-transformer, and so is
-the one softmax over sorted and own keys.
+Padding: a block without real tokens has -inf in its row and column of R, except on the diagonal. A sorted key is the
+mean of the real keys alone, and its logit gains the logarithm of their share of the weight, so padding inside a block
+has no weight. Without padding neither changes anything. P has one output for each block of `dims.max_len`.
 
-The suite's code (google-research/long-range-arena) differs in more than that, and `form="lra"` is what it computes:
-its einsum sums the block index of K and that of S apart, so with rows of S summing to 1 every "sorted" block is
-the plain sum of all blocks, and the sort net neither acts nor learns (here it has no parameters then); it
-attends over strided positions, as its local attention does; two softmaxes are added, one over the own block, one
-over those sums. Not kept: it shifts the padding mask as in `local`, and sums padded keys too. Its blocks have 50
-positions, 64 on Image and Pathfinder (`window`).
+Deviations from the paper: its P reads the sum of the block's inputs. Here, as in the reference suite, it is one linear
+map of the sum of the block's keys, shared by the heads. tau = 0.75, 7 iterations, and one softmax over sorted and own
+keys are those of lucidrains/sinkhorn-transformer.
+
+`form="lra"` computes what the code of the reference suite (google-research/long-range-arena) computes. Its einsum sums
+over the block index of K and that of S separately. The rows of S sum to 1, so every "sorted" block is the plain sum of
+all blocks, and the sorting network has no effect and is not trained (here it has no parameters in this form). The code
+attends over strided positions, as its local attention does, and adds the results of two softmaxes, one over the own
+block and one over those sums. Not reproduced: it reshapes the padding mask as described in `local`, and sums padded
+keys too. Its blocks have 50 positions (`window`), or 64 on Image and Pathfinder.
 """
 
 from __future__ import annotations
@@ -31,67 +32,93 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
-from models.block_attention import block_attention, block_weights, cut, join, strided_attention
+from models.block_attention import block_attention, block_weights, merge_blocks, split_blocks, strided_attention
 from models.core import Dims, QKVAttention
 from models.dropout import fold_in_keys
 from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
-FAR = -1e9  # exp(FAR) is 0, yet differences of it are finite
-LEAST = 1e-9  # a sorted slot whose real share is smaller holds padding
+MASKED_LOGIT = -1e9  # its exponential is 0, and differences of such logits are finite
+MIN_SHARE = 1e-9  # a sorted key with a smaller share of real tokens is padding
 
 
-def balance(r: jax.Array, real: jax.Array, iterations: int) -> jax.Array:
-    """r [B, H, N, N], real [B, N] -> S of that shape: rows and columns near 1; the identity where not real."""
+def balance(r: Array, real: Array, iterations: int) -> Array:
+    """Apply Sinkhorn balancing to logits r [B, H, N, N] of blocks with mask real [B, N] -> S [B, H, N, N].
+
+    Rows and columns of S sum to about 1. Blocks without real tokens have the identity.
+    """
     diagonal = jnp.eye(r.shape[-1], dtype=bool)[None, None]
-    both = (real[:, :, None] & real[:, None, :])[:, None]
-    r = jnp.where(both, r, jnp.where(diagonal, 0, FAR))
+    both_real = (real[:, :, None] & real[:, None, :])[:, None]
+    r = jnp.where(both_real, r, jnp.where(diagonal, 0, MASKED_LOGIT))
 
-    def step(_: int, r: jax.Array) -> jax.Array:
+    def step(_: int, r: Array) -> Array:
         r = r - jax.nn.logsumexp(r, -1, keepdims=True)
         return r - jax.nn.logsumexp(r, -2, keepdims=True)
 
     return jnp.exp(jax.lax.fori_loop(0, iterations, step, r))
 
 
-def sorted_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, s: jax.Array, rate: float, rng_keys: jax.Array | None
-) -> jax.Array:
-    """q, k, v [B, N, S, H, K], mask [B, N, S], s [B, H, N, N] -> [B, N, S, H, K]: own keys beside the sorted ones."""
+def sorted_attention(q: Array, k: Array, v: Array, mask: Array, s: Array, rate: float, rng_keys: Array | None) -> Array:
+    """Attend to the sorted block and to the own block.
+
+    Args:
+      q, k, v:  [B, N, S, H, K]
+      mask:     [B, N, S] bool, True = real token
+      s:        [B, H, N, N], the sorting matrix
+      rate:     dropout rate of the weights
+      rng_keys: [B], or None for no dropout
+
+    Returns:
+      [B, N, S, H, K], dtype of v
+    """
     mask = boolean_mask(mask)
     share = jnp.einsum("bhuw,bws->bush", s, mask.astype(s.dtype)) / s.sum(-1).swapaxes(1, 2)[:, :, None]
-    there = share > LEAST
-    share = jnp.where(there, share, 1)
+    sorted_visible = share > MIN_SHARE
+    share = jnp.where(sorted_visible, share, 1)
 
-    def beside(x: jax.Array) -> jax.Array:
-        """The sorted block [B, N, S, H, K], then the own one."""
-        far = jnp.einsum("bhuw,bwshk->bushk", s.astype(x.dtype), jnp.where(mask[..., None, None], x, 0))
-        return jnp.concatenate([far / share[..., None].astype(x.dtype), x], 2)
+    def sorted_and_own(x: Array) -> Array:  # [B, N, S, H, K] -> [B, N, T, H, K], T = 2 S
+        y = jnp.einsum("bhuw,bwshk->bushk", s.astype(x.dtype), jnp.where(mask[..., None, None], x, 0))
+        return jnp.concatenate([y / share[..., None].astype(x.dtype), x], 2)
 
-    bias = jnp.concatenate([jnp.log(share), jnp.zeros_like(share)], 2)  # [B, N, T, H], T = 2 S
-    visible = jnp.concatenate([there, jnp.broadcast_to(mask[..., None], there.shape)], 2)
+    bias = jnp.concatenate([jnp.log(share), jnp.zeros_like(share)], 2)  # [B, N, T, H]
+    visible = jnp.concatenate([sorted_visible, jnp.broadcast_to(mask[..., None], sorted_visible.shape)], 2)
     bias, visible = (x.swapaxes(2, 3)[:, :, :, None] for x in (bias, visible))
-    weights = block_weights(scores("bnshk,bnthk->bnhst", q, beside(k)) + bias, visible, rate, rng_keys)
-    return jnp.einsum("bnhst,bnthv->bnshv", weights.astype(v.dtype), beside(v))
+    weights = block_weights(scores("bnshk,bnthk->bnhst", q, sorted_and_own(k)) + bias, visible, rate, rng_keys)
+    return jnp.einsum("bnhst,bnthv->bnshv", weights.astype(v.dtype), sorted_and_own(v))
 
 
 def summed_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, stride: int, rate: float, rng_keys: jax.Array | None
-) -> jax.Array:
-    """What the suite computes. q, k, v [B, L, H, K], mask [B, L] -> [B, L, H, K]; keys are summed over `stride`."""
+    q: Array, k: Array, v: Array, mask: Array, stride: int, rate: float, rng_keys: Array | None
+) -> Array:
+    """Compute the attention of the reference suite, in which keys are summed over blocks of `stride` positions.
+
+    Args:
+      q, k, v:  [B, L, H, K]
+      mask:     [B, L] bool, True = real token
+      rate:     dropout rate of the weights
+      rng_keys: [B], or None for no dropout
+
+    Returns:
+      [B, L, H, K], dtype of v
+    """
     mask = boolean_mask(mask)
-    k_sum, v_sum = (cut(jnp.where(mask[..., None, None], x, 0), stride).sum(2)[:, None] for x in (k, v))
-    visible = cut(mask, stride).any(2)[:, None, None, None]
-    far = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold_in_keys(rng_keys, 2))[:, 0]
-    return far + strided_attention(q, k, v, mask, stride, rate, fold_in_keys(rng_keys, 1))
+    k_sum, v_sum = (split_blocks(jnp.where(mask[..., None, None], x, 0), stride).sum(2)[:, None] for x in (k, v))
+    visible = split_blocks(mask, stride).any(2)[:, None, None, None]
+    y = block_attention(q[:, None], k_sum, v_sum, visible, rate, fold_in_keys(rng_keys, 2))[:, 0]
+    return y + strided_attention(q, k, v, mask, stride, rate, fold_in_keys(rng_keys, 1))
 
 
 class Sinkhorn(QKVAttention):
-    """Attention within blocks of `window` positions (None: the root of `dims.max_len`) and to one block sorted there.
+    """Attention within blocks and to one block that is sorted to each.
 
-    form: paper, or lra, the suite's; iterations and temperature (tau) are of the balancing, in the paper's form.
-    Where one block takes all of `dims.max_len` there is nothing to sort: this is softmax, and P gets no gradient.
+    If one block covers `dims.max_len`, there is nothing to sort: this is softmax attention, and P gets no gradient.
+
+    window:      positions per block; None: the square root of dims.max_len
+    form:        paper, or lra = that of the reference suite
+    iterations:  of the balancing (form = paper)
+    temperature: tau (form = paper)
     """
 
     def __init__(
@@ -104,11 +131,9 @@ class Sinkhorn(QKVAttention):
         temperature: float = 0.75,
         rngs: nnx.Rngs,
     ) -> None:
-        if form not in ("paper", "lra"):
-            raise ValueError(f"sinkhorn: form={form!r} is not one of paper, lra")
         if (window is not None and window < 1) or iterations < 1 or temperature <= 0:
-            message = "window and iterations must be 1 or more, temperature positive"
-            raise ValueError(f"sinkhorn: {window=}, {iterations=}, {temperature=}: {message}")
+            given = f"{window=}, {iterations=}, {temperature=}"
+            raise ValueError(f"Sinkhorn: {given}: window and iterations must be at least 1, temperature positive")
         super().__init__(dims, rngs=rngs)
         self.size = min(math.ceil(math.sqrt(dims.max_len)) if window is None else window, dims.max_len)
         self.count = math.ceil(dims.max_len / self.size)
@@ -116,23 +141,17 @@ class Sinkhorn(QKVAttention):
         xavier = nnx.initializers.xavier_uniform()
         self.sort = nnx.Param(xavier(rngs.params(), (dims.head_dim, self.count))) if form == "paper" else None
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
         if self.sort is None:
             return summed_attention(q, k, v, mask, self.count, self.dims.dropout, rng_keys)
         length, accum_dtype = q.shape[1], jnp.promote_types(q.dtype, jnp.float32)
-        q, k, v, mask = (cut(x, self.size) for x in (q, k, v, mask))
+        q, k, v, mask = (split_blocks(x, self.size) for x in (q, k, v, mask))
         sums = jnp.where(mask[..., None, None], k, 0).sum(2, dtype=accum_dtype)  # [B, N, H, K]
         n = sums.shape[1]
         r = jnp.einsum("bnhk,km->bhnm", sums, self.sort[...].astype(accum_dtype))[..., :n]
-        if rng_keys is not None:  # drawn for all blocks of max_len, whatever the length
+        if rng_keys is not None:  # drawn for all blocks of max_len, so that it does not depend on the length
             shape = (self.dims.num_heads, self.count, self.count)
-            r = (
-                r
-                + jax.vmap(lambda key: jax.random.gumbel(key, shape, accum_dtype))(fold_in_keys(rng_keys, 0))[
-                    :, :, :n, :n
-                ]
-            )
+            draw = jax.vmap(lambda key: jax.random.gumbel(key, shape, accum_dtype))
+            r = r + draw(fold_in_keys(rng_keys, 0))[:, :, :n, :n]
         s = balance(r / self.temperature, mask.any(2), self.iterations)
-        return join(sorted_attention(q, k, v, mask, s, self.dims.dropout, fold_in_keys(rng_keys, 1)), length)
+        return merge_blocks(sorted_attention(q, k, v, mask, s, self.dims.dropout, fold_in_keys(rng_keys, 1)), length)

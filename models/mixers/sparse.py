@@ -1,20 +1,20 @@
-"""Sparse attention over a fixed pattern (Child et al., 2019, arXiv:1904.10509), two-sided for an encoder.
+"""Sparse attention over a fixed pattern (Child et al., 2019, arXiv:1904.10509), bidirectional for an encoder.
 
     y_i = sum_j a_ij v_j,    a_i = softmax_j(q_i . k_j / sqrt(K)) over the real keys j in F1(i) + F2(i)
 
     fixed:    F1 = {j: floor(j / l) = floor(i / l)},    F2 = {j: j mod l >= l - c}
     strided:  F1 = {j: |i - j| <= l},                   F2 = {j: (i - j) mod l = 0}
 
-The union of both sets in every head is the paper's "merged" form, which it used on EnWik8 (l = 128, c = 32).
-Only keys of the pattern are gathered, a query's own block or neighbourhood and the columns elsewhere, each
-once, under one softmax: l + c L/l or 3 l + L/l logits a query, so L^1.5 in all for l near sqrt(L), the default.
-The paper's sets are causal (j <= i); an encoder need not be. All heads see the same columns; the paper
-finds it preferable that heads see different ones.
+Every head uses the union of both sets, the "merged" form of the paper, which it used on EnWik8 (l = 128, c = 32). Only
+keys of the pattern are gathered: a query's own block or neighbourhood, and columns elsewhere. Each key is counted once
+under one softmax. A query has l + c L/l or 3 l + L/l logits, so time and memory are O(L^1.5) for l near sqrt(L), the
+default. The paper's sets are causal (j <= i), which an encoder does not need. All heads see the same columns; the
+paper prefers different columns per head.
 
-The suite (google-research/long-range-arena) builds a dense L x L mask, which saves nothing; its pattern is causal
-in the encoder too; its F2 also has j mod l = 0; and where it pools by CLS, that vector sees all, is seen by all, and
-the pattern starts after it (without this a causal CLS at place 0 would see itself alone). Its rows are
-`stride=50 columns=10 causal=true`, and `global_first=true` where a protocol pools by CLS.
+Deviations from the reference suite (google-research/long-range-arena): it builds a dense L x L mask. Its pattern is
+causal in the encoder too, and its F2 also contains j mod l = 0. With CLS pooling, the CLS vector sees all positions
+and is seen by all, and the pattern starts after it; a causal CLS at position 0 would otherwise see only itself. The
+options `stride=50 columns=10 causal=true` reproduce its rows, with `global_first=true` for protocols with CLS pooling.
 """
 
 from __future__ import annotations
@@ -23,95 +23,102 @@ import itertools
 import math
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
-from models.block_attention import block_attention, block_weights, cut, join, neighbourhood
+from models.block_attention import block_attention, block_weights, merge_blocks, split_blocks, with_neighbours
 from models.core import Dims, QKVAttention
 from models.dropout import fold_in_keys
 from models.ops import boolean_mask, scores
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 
-Part = tuple[str, jax.Array, jax.Array, jax.Array]  # axes of the keys, the last being the slot; k, v; visible
+KeySet = tuple[str, Array, Array, Array]  # axes of k and v before H (last: key index), k, v, visible [B, N, 1, S, T]
 
 
 def sparse_attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    mask: jax.Array,
-    *,
-    kind: str,
-    stride: int,
-    columns: int,
-    causal: bool = False,
-    global_first: bool = False,
-    rate: float = 0.0,
-    rng_keys: jax.Array | None = None,
-) -> jax.Array:
-    """q, k [B, L, H, K], v [B, L, H, V], mask [B, L], rng_keys [B] or None -> [B, L, H, V]. l = stride, c = columns."""
+    q: Array, k: Array, v: Array, mask: Array, *, kind: str, stride: int, columns: int, causal: bool = False,
+    global_first: bool = False, rate: float = 0.0, rng_keys: Array | None = None,
+) -> Array:  # fmt: skip
+    """Compute sparse attention with l = stride and c = columns.
+
+    Args:
+      q, k:         [B, L, H, K]
+      v:            [B, L, H, V]
+      mask:         [B, L] bool, True = real token
+      kind:         fixed or strided
+      causal:       only keys j <= i, with the F2 of the reference suite
+      global_first: position 0 sees all positions and is seen by all
+      rate:         dropout rate of the weights
+      rng_keys:     [B], or None for no dropout
+
+    Returns:
+      [B, L, H, V], dtype of v
+    """
     mask = boolean_mask(mask)
     start = int(global_first)
-    qs, ks, vs, masks = (cut(x[:, start:], stride) for x in (q, k, v, mask))  # [B, N, S, ...], S = l
-    parts = _strided(ks, vs, masks, causal) if kind == "strided" else _fixed(ks, vs, masks, columns, causal)
-    if global_first:  # before the part whose width grows with L: a slot's dropout must not move
-        parts = [("bj", k[:, :1], v[:, :1], mask[:, :1][:, None, None, None]), *parts]
+    qs, ks, vs, masks = (split_blocks(x[:, start:], stride) for x in (q, k, v, mask))  # [B, N, S, ...], S = l
+    key_sets = _strided(ks, vs, masks, causal) if kind == "strided" else _fixed(ks, vs, masks, columns, causal)
+    if global_first:  # before the set whose size grows with L, so that key indices for dropout stay the same
+        key_sets = [("bj", k[:, :1], v[:, :1], mask[:, :1][:, None, None, None]), *key_sets]
     shape = (*masks.shape[:2], 1, stride)
-    logits = [scores(f"bnshk,{at}hk->bnhs{at[-1]}", qs, k) for at, k, _, _ in parts]
-    visible = [jnp.broadcast_to(seen, (*shape, seen.shape[-1])) for *_, seen in parts]
+    logits = [scores(f"bnshk,{axes}hk->bnhs{axes[-1]}", qs, k) for axes, k, _, _ in key_sets]
+    visible = [jnp.broadcast_to(part, (*shape, part.shape[-1])) for *_, part in key_sets]
     weights = block_weights(jnp.concatenate(logits, -1), jnp.concatenate(visible, -1), rate, fold_in_keys(rng_keys, 0))
-    ends = list(itertools.accumulate(seen.shape[-1] for *_, seen in parts))[:-1]
+    ends = list(itertools.accumulate(part.shape[-1] for *_, part in key_sets))[:-1]
     y = jnp.zeros((), v.dtype)
-    for (at, _, v_of, _), part in zip(parts, jnp.split(weights.astype(v.dtype), ends, -1), strict=True):
-        y = y + jnp.einsum(f"bnhs{at[-1]},{at}hv->bnshv", part, v_of)
-    y = join(y, q.shape[1] - start)
+    for (axes, _, values, _), part in zip(key_sets, jnp.split(weights.astype(v.dtype), ends, -1), strict=True):
+        y = y + jnp.einsum(f"bnhs{axes[-1]},{axes}hv->bnshv", part, values)
+    y = merge_blocks(y, q.shape[1] - start)
     if not global_first:
         return y
-    seen = mask[:, None, None, None, :]
-    first = block_attention(q[:, None, :1], k[:, None], v[:, None], seen, rate, fold_in_keys(rng_keys, 1))
+    visible_first = mask[:, None, None, None, :]
+    first = block_attention(q[:, None, :1], k[:, None], v[:, None], visible_first, rate, fold_in_keys(rng_keys, 1))
     return jnp.concatenate([first[:, 0], y], 1)
 
 
-def _fixed(k: jax.Array, v: jax.Array, mask: jax.Array, columns: int, causal: bool) -> list[Part]:
-    """The block itself, and the last columns of the other blocks (causal: of those before, and their first column)."""
+def _fixed(k: Array, v: Array, mask: Array, columns: int, causal: bool) -> list[KeySet]:
+    """Return the own block and the last columns of other blocks; causal: of earlier blocks, with their first column."""
     b, n, s = mask.shape
-    near = mask[:, :, None, None, :]
+    own_visible = mask[:, :, None, None, :]
     if causal:
-        near = near & jnp.tril(jnp.ones((s, s), bool))[None, None, None]
+        own_visible = own_visible & jnp.tril(jnp.ones((s, s), bool))[None, None, None]
 
-    def summary(x: jax.Array) -> jax.Array:  # [B, N, S, ...] -> [B, J, ...]
+    def select_columns(x: Array) -> Array:  # [B, N, S, ...] -> [B, J, ...]
         x = jnp.concatenate([x[:, :, : int(causal and columns < s)], x[:, :, s - columns :]], 2)
         return x.reshape(b, -1, *x.shape[3:])
 
-    seen = summary(mask)
-    of = jnp.repeat(jnp.arange(n), seen.shape[1] // n if n else 0)[None, :]  # the block of a column
+    column_mask = select_columns(mask)
+    column_block = jnp.repeat(jnp.arange(n), column_mask.shape[1] // n if n else 0)[None, :]
     block = jnp.arange(n)[:, None]
-    other = of < block if causal else of != block
-    far = seen[:, None, None, None, :] & other[None, :, None, None, :]
-    return [("bnt", k, v, near), ("bj", summary(k), summary(v), far)]
+    other = column_block < block if causal else column_block != block
+    column_visible = column_mask[:, None, None, None, :] & other[None, :, None, None, :]
+    return [("bnt", k, v, own_visible), ("bj", select_columns(k), select_columns(v), column_visible)]
 
 
-def _strided(k: jax.Array, v: jax.Array, mask: jax.Array, causal: bool) -> list[Part]:
-    """The blocks around, cut to distance l, and the same place in the blocks beyond them."""
+def _strided(k: Array, v: Array, mask: Array, causal: bool) -> list[KeySet]:
+    """Return the positions within distance l, and the same index in all blocks beyond the neighbouring ones."""
     _, n, s = mask.shape
-    k_near, v_near, real = (neighbourhood(x, 1, 0 if causal else 1) for x in (k, v, mask))
-    distance = jnp.arange(s)[:, None] + s - jnp.arange(real.shape[-1])[None, :]  # i - j
+    k_near, v_near, mask_near = (with_neighbours(x, 1, 0 if causal else 1) for x in (k, v, mask))
+    distance = jnp.arange(s)[:, None] + s - jnp.arange(mask_near.shape[-1])[None, :]  # i - j
     within = (distance <= s) & (distance >= (0 if causal else -s))
     steps = jnp.arange(n)[:, None] - jnp.arange(n)[None, :]
-    beyond = steps > 1 if causal else jnp.abs(steps) > 1  # one step is distance l: among the near
-    near = real[:, :, None, None, :] & within[None, None, None]
-    k, v, mask = (x.swapaxes(1, 2) for x in (k, v, mask))  # [B, S, U, ...]: keys of one place side by side
-    far = mask[:, None, None] & beyond[None, :, None, None, :]
-    return [("bnt", k_near, v_near, near), ("bsu", k, v, far)]
+    beyond = steps > 1 if causal else jnp.abs(steps) > 1  # one block further is distance l, which F1 contains
+    visible_near = mask_near[:, :, None, None, :] & within[None, None, None]
+    k, v, mask = (x.swapaxes(1, 2) for x in (k, v, mask))  # [B, S, U, ...] for U blocks
+    visible_far = mask[:, None, None] & beyond[None, :, None, None, :]
+    return [("bnt", k_near, v_near, visible_near), ("bsu", k, v, visible_far)]
 
 
 class Sparse(QKVAttention):
-    """Sparse Transformer's attention. `stride` is l (None: the root of `dims.max_len`), `columns` is c (fixed only).
+    """Attention of the Sparse Transformer.
 
-    causal: a position sees itself and those before it, with the suite's F2; global_first: position 0, the CLS
-    vector, sees all and is seen by all.
+    kind:         fixed or strided
+    stride:       l; None: the square root of dims.max_len
+    columns:      c, for kind = fixed
+    causal:       a position sees only itself and earlier positions, with the F2 of the reference suite
+    global_first: position 0, the CLS vector, sees all positions and is seen by all
     """
 
     def __init__(
@@ -125,20 +132,16 @@ class Sparse(QKVAttention):
         global_first: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        if kind not in ("fixed", "strided"):
-            raise ValueError(f"sparse: kind={kind!r} is not one of fixed, strided")
         if columns < 1 or (stride is not None and stride < 1):
-            raise ValueError(f"sparse: stride={stride}, columns={columns}: give numbers of positions, 1 or more")
+            raise ValueError(f"Sparse: stride={stride} and columns={columns} must be at least 1")
         if stride is not None and kind == "fixed" and columns > stride:
-            raise ValueError(f"sparse: columns={columns} do not fit into blocks of stride={stride}; give fewer")
+            raise ValueError(f"Sparse: columns={columns} must not exceed stride={stride}, the size of a block")
         super().__init__(dims, rngs=rngs)
         self.stride = min(math.ceil(math.sqrt(dims.max_len)) if stride is None else stride, dims.max_len)
         self.kind, self.columns = kind, min(columns, self.stride)
         self.causal, self.global_first = causal, global_first
 
-    def attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: jax.Array | None
-    ) -> jax.Array:
+    def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:
         return sparse_attention(
             q, k, v, mask, kind=self.kind, stride=self.stride, columns=self.columns, causal=self.causal,
             global_first=self.global_first, rate=self.dims.dropout, rng_keys=rng_keys,

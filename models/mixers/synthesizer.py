@@ -1,26 +1,28 @@
 """Synthesizer (Tay et al., 2020, arXiv:2005.00743): attention logits that do not compare tokens.
 
-    y_i = sum_j a_ij v_j,    a_i = softmax_j(s_ij) over the real keys j,    of every head
+    y_i = sum_j a_ij v_j,    a_i = softmax_j(s_ij) over the real keys j,    for each head
 
-    random             s = R                    a table of max_len x max_len, the same for every input
-    factorized_random  s = R1 R2^T              tables of max_len x rank
-    dense              s_i = W2 relu(W1 x_i + b)                       W2 of max_len columns
+    random             s = R                    a table max_len x max_len, the same for every input
+    factorized_random  s = R1 R2^T              tables max_len x rank
+    dense              s_i = W2 relu(W1 x_i + b)                       W2 with max_len columns
     factorized_dense   s_ij = A_i[j // size] B_i[j % size],    (A_i, B_i) = W2 relu(W1 x_i + b)
 
-Tables and columns are made for max_len and cut to the length, so position j keeps its entry. The paper's best
-models mix s with the dot product, whose projections exist only then: `dot_product` = weighted is its learned
-(1 - alpha) q_i . k_j / sqrt(K) + alpha s_ij, alpha from 1/2; = sum is the plain sum. Mixtures of two
-synthesizers are not expressed. Time and memory are quadratic in all forms, and random has H max_len^2 parameters.
+Tables and columns have the size max_len and are cut to the input length, so the entry of position j does not depend on
+the length. The best models of the paper combine s with the dot product, whose projections exist only in that case:
+`dot_product` = weighted is the learned combination (1 - alpha) q_i . k_j / sqrt(K) + alpha s_ij with alpha initially
+1/2, and sum is the plain sum. Combinations of two synthesizers are not available. Time and memory are quadratic in all
+modes, and random has H max_len^2 parameters.
 
-The default is random, trained, without dot product: what the paper is known for, and the mode that the reference
-suite ran on every task, there with dot_product = sum. (Its settings for other modes never reach the model, and
-without dot product it forgets the mask.) rank = 8 is the paper's; the suite's module has 32. Tables start
-xavier-uniform with heads counted in the fan, as in the suite (the authors' mesh_tensorflow: smaller still), so
-that attention starts all but uniform: with trained = false, the paper's fixed random, it remains nearly a mean.
+The default mode is random, trained, without dot product. It is the best-known form of the paper and the mode that the
+reference suite (google-research/long-range-arena) ran on every task, with dot_product = sum. In that suite the settings
+for other modes never reach the model, and the mode without dot product ignores the mask. rank = 8 is the paper's value;
+the suite's module has 32. Tables are initialised Xavier-uniform with heads counted in the fan, as in the suite (in the
+authors' mesh_tensorflow code they are still smaller). Attention is therefore almost uniform at initialisation, and
+stays close to a mean with trained = false, the fixed random form of the paper.
 
-W2 is each head's own, which gives the paper's D^2 + D max_len parameters; the codes share one among heads. Of the
-paper's tiling, where both A and B are repeated, this file takes the outer product, in which no pair occurs
-twice; size = ceil(max_len / blocks), and blocks = None is ceil(sqrt(max_len)).
+Deviations: each head has its own W2, which gives the paper's D^2 + D max_len parameters; both codes share one among
+heads. In the paper's tiling both A and B are repeated. Here they form an outer product, in which no pair occurs twice,
+with size = ceil(max_len / blocks), where blocks = None means ceil(sqrt(max_len)).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
 from models.core import Buffer, Dims, projection
 from models.dropout import attention_dropout
@@ -39,14 +42,21 @@ from models.ops import masked_softmax, scores
 COMPLEXITY = ("L^2", "L^2")
 
 
-def outer_logits(parts: jax.Array, blocks: int, length: int) -> jax.Array:
-    """parts [..., N + S], A beside B, N = blocks -> [..., length]: A[j // S] * B[j % S]."""
-    a, b = parts[..., :blocks, None], parts[..., None, blocks:]
-    return (a * b).reshape(*parts.shape[:-1], -1)[..., :length]
+def outer_logits(factors: Array, blocks: int, length: int) -> Array:
+    """Compute A[j // S] * B[j % S] from factors [..., N + S], A followed by B, with N = blocks -> [..., length]."""
+    a, b = factors[..., :blocks, None], factors[..., None, blocks:]
+    return (a * b).reshape(*factors.shape[:-1], -1)[..., :length]
 
 
 class Synthesizer(nnx.Module):
-    """Attention by a table or by the query's token alone, with dropout of the weights. Options: see the file's top."""
+    """Attention by a table or by the query's token alone, with dropout of the weights.
+
+    mode:        source of the logits, see the module
+    dot_product: how the logits are combined with those of softmax attention: none, weighted or sum
+    trained:     false: the tables of the random modes are fixed
+    rank:        of factorized_random
+    blocks:      of factorized_dense; None: the square root of dims.max_len
+    """
 
     def __init__(
         self,
@@ -59,28 +69,22 @@ class Synthesizer(nnx.Module):
         blocks: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        for name, value, valid in (
-            ("mode", mode, ("random", "factorized_random", "dense", "factorized_dense")),
-            ("dot_product", dot_product, ("none", "weighted", "sum")),
-        ):
-            if value not in valid:
-                raise ValueError(f"Synthesizer: {name} {value!r} is not one of {', '.join(valid)}")
         for name, size in (("rank", rank), ("blocks", blocks)):
             if size is not None and size < 1:
-                raise ValueError(f"Synthesizer: {name} {size} is not at least 1")
+                raise ValueError(f"Synthesizer: {name} {size} must be at least 1")
         if not trained and mode not in ("random", "factorized_random"):
-            raise ValueError(f"Synthesizer: mode {mode} has no table to fix; trained=false wants a random mode")
+            raise ValueError(f"Synthesizer: mode {mode} has no table; trained=false needs random or factorized_random")
 
         self.dims, self.mode, self.dot_product = dims, mode, dot_product
         length, heads, width = dims.max_len, dims.num_heads, dims.head_dim
         xavier = nnx.initializers.xavier_uniform
-        kind = nnx.Param if trained else Buffer
+        variable = nnx.Param if trained else Buffer
         if mode == "random":
-            self.table = kind(xavier()(rngs.params(), (heads, length, length)))
+            self.table = variable(xavier()(rngs.params(), (heads, length, length)))
         elif mode == "factorized_random":
             rank = min(rank, length)
-            self.left = kind(xavier()(rngs.params(), (heads, length, rank)))
-            self.right = kind(xavier()(rngs.params(), (heads, rank, length)))
+            self.left = variable(xavier()(rngs.params(), (heads, length, rank)))
+            self.right = variable(xavier()(rngs.params(), (heads, rank, length)))
         else:
             self.blocks = min(blocks or math.isqrt(length - 1) + 1, length)
             size = length if mode == "dense" else self.blocks + -(-length // self.blocks)
@@ -91,12 +95,12 @@ class Synthesizer(nnx.Module):
                 projection(dims, dims.d_model, dims.qkv_dim, bias=dims.bias, rngs=rngs) for _ in range(2)
             )
         if dot_product == "weighted":
-            self.alpha = nnx.Param(jnp.zeros(()))  # of a sigmoid, which is a softmax of two weights
+            self.alpha = nnx.Param(jnp.zeros(()))  # before a sigmoid, which equals a softmax of two weights
         self.value = projection(dims, dims.d_model, dims.qkv_dim, bias=dims.bias, rngs=rngs)
         self.output = projection(dims, dims.qkv_dim, dims.d_model, bias=dims.bias, rngs=rngs)
 
-    def synthetic(self, x: jax.Array) -> jax.Array:
-        """Logits of x [B, L, D]: [1 or B, H, L, L], at least float32; 1 where they are the same for every input."""
+    def synthetic(self, x: Array) -> Array:
+        """Compute the logits s for x [B, L, D]: [B, H, L, L], or [1, H, L, L] in random modes; at least float32."""
         length, accum_dtype = x.shape[1], jnp.promote_types(x.dtype, jnp.float32)
         if self.mode == "random":
             return self.table[:, :length, :length].astype(accum_dtype)[None]
@@ -108,7 +112,7 @@ class Synthesizer(nnx.Module):
         logits = jnp.einsum("bihk,hkj->bhij", hidden.astype(accum_dtype), columns.astype(accum_dtype))
         return logits if self.mode == "dense" else outer_logits(logits, self.blocks, length)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         logits = self.synthetic(x)
         if self.dot_product != "none":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.convolution import exponential_kernel, fast_length, long_convolution
+from models.convolution import exponential_kernel, fast_fft_length, long_convolution
 
 
 def dense(x: jax.Array, forward: jax.Array, backward: jax.Array | None) -> jax.Array:
@@ -78,4 +78,4 @@ def test_sums_of_exponentials(length: int, kind: type) -> None:
 def test_fast_lengths() -> None:
     smooth = sorted(2 * 2**i * 3**j * 5**k for i in range(13) for j in range(8) for k in range(6))
     for length in [*range(1, 300), 1999, 2047, 2049, 7999]:
-        assert fast_length(length) == next(s for s in smooth if s >= length)
+        assert fast_fft_length(length) == next(s for s in smooth if s >= length)

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
-from models.mixers import cosformer
+from models.mixers import build, cosformer
 from models.mixers.cosformer import CHUNK, CosFormer
 
 cosformer_attention = jax.jit(cosformer.cosformer_attention, static_argnames=("max_len", "causal", "eps"))
@@ -213,8 +213,8 @@ def test_the_mixers_option_m() -> None:
     assert (jnp.abs(by_option["own"] - by_option["max_len"]).max((1, 2, 3)) > 1e-3).all()
     default = CosFormer(dims, rngs=nnx.Rngs(0)).attend(q, k, v, mask, None)
     np.testing.assert_array_equal(default, by_option["max_len"])
-    with pytest.raises(ValueError, match="m 'padded' is not one of max_len, own"):
-        CosFormer(dims, m="padded", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="CosFormer: option m=padded: not one of max_len, own"):
+        build(CosFormer, dims, {"m": "padded"}, nnx.Rngs(0))
 
 
 def largest_array(jaxpr: Any) -> int:

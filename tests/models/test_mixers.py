@@ -65,7 +65,7 @@ def test_the_version_of_a_file_of_yours(tmp_path: Path) -> None:
         assert resolve(str(file)).version == version
     for wrong in ("0", "'2'", "True", "2.0"):
         file.write_text(f"{MINE}VERSION = {wrong}\n")
-        with pytest.raises(ValueError, match=r"my_file.py: VERSION must be a whole number from 1, as in VERSION = 2"):
+        with pytest.raises(ValueError, match=r"my_file.py: VERSION must be an integer of at least 1"):
             resolve(str(file))
 
 

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from models.core import Buffer, Dims
-from models.mixers.bigbird import BigBird, bigbird_attention, draw_plan
+from models.mixers.bigbird import BigBird, bigbird_attention, draw_random_blocks
 from models.mixers.softmax import Softmax
 from tests.models.mixers.reference import dense, values_and_gradients
 
@@ -38,7 +38,7 @@ def pattern(length: int, real: int, plan: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize(("length", "size", "count", "num_random"), [(45, 3, 20, 3), (45, 3, 15, 0), (37, 4, 10, 2)])
 def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random: int) -> None:
     lengths = (length, length - 8, 20, 14, 7, 2)
-    plan = draw_plan(jax.random.key(3), count, H, num_random, count)
+    plan = draw_random_blocks(jax.random.key(3), count, H, num_random, count)
     with jax.enable_x64(True):
         rng = np.random.default_rng(length)
         q, k, v, cotangent = (jnp.asarray(rng.normal(size=(len(lengths), length, H, K))) for _ in range(4))
@@ -61,22 +61,24 @@ def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random
 
 def test_random_blocks() -> None:
     count, heads = 20, 50
-    plan = np.asarray(draw_plan(jax.random.key(0), count, heads, 3, count))
+    plan = np.asarray(draw_random_blocks(jax.random.key(0), count, heads, 3, count))
     assert plan.shape == (count, heads, 3)
     for u in range(count):
         forbidden = {0, count - 1, u - 1, u, u + 1}
         drawn = plan[u]
         assert all(len(set(row)) == 3 for row in drawn.tolist())  # eight blocks a row, window and ends included
         assert set(drawn.ravel().tolist()) == set(range(count)) - forbidden  # all of them occur
-    np.testing.assert_array_equal(draw_plan(jax.random.key(0), count, heads, 3, count), plan)
+    np.testing.assert_array_equal(draw_random_blocks(jax.random.key(0), count, heads, 3, count), plan)
     with jax.enable_x64(True):
-        wide = draw_plan(jax.random.key(0), count, heads, 3, count)
+        wide = draw_random_blocks(jax.random.key(0), count, heads, 3, count)
         assert wide.dtype == jnp.int32
         np.testing.assert_array_equal(wide, plan)
-    assert draw_plan(jax.random.key(0), count, heads, 3, 8).max() <= count - 1
-    drawn = np.asarray(draw_plan(jax.random.key(0), count, heads, 3, 8))[2:-1]  # of block 1, five are left; of 0, six
+    assert draw_random_blocks(jax.random.key(0), count, heads, 3, 8).max() <= count - 1
+    drawn = np.asarray(draw_random_blocks(jax.random.key(0), count, heads, 3, 8))[
+        2:-1
+    ]  # of block 1, five are left; of 0, six
     assert set(drawn.ravel().tolist()) == set(range(1, 8))
-    few = np.asarray(draw_plan(jax.random.key(0), 5, heads, 3, 5))
+    few = np.asarray(draw_random_blocks(jax.random.key(0), 5, heads, 3, 5))
     assert (few[2] == 2).all()  # none is left
     np.testing.assert_array_equal(np.sort(few[1], -1), np.array([[1, 1, 3]] * heads))
 
@@ -146,6 +148,6 @@ def test_no_array_of_length_by_length() -> None:
 
 
 @pytest.mark.parametrize("options", [{"block": 0}, {"num_random": -1}, {"random_span": 0}])
-def test_senseless_options(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"BigBird: {next(iter(options))} .* is not at least"):
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"BigBird: {next(iter(options))} .* must be at least"):
         BigBird(DIMS, **options, rngs=nnx.Rngs(0))

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
+from models.mixers import build
 from models.mixers.fnet import FNet, fourier, phase
 
 LENGTHS = (40, 37, 12, 1, 0)
@@ -114,7 +115,13 @@ def test_there_are_no_parameters_and_ortho_keeps_the_size() -> None:
     assert 30 < float(jax.jit(FNet(dims(32, 100), norm="backward", rngs=nnx.Rngs(0)))(x, mask).std()) < 50
 
 
-@pytest.mark.parametrize("given", [{"norm": "forward"}, {"length": "longest"}])
-def test_senseless_options_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="is neither"):
-        FNet(dims(6, 40), **given, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "forward"}, "FNet: option norm=forward: not one of ortho, backward"),
+        ({"length": "longest"}, "FNet: option length=longest: not one of own, padded"),
+    ],
+)
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(FNet, dims(6, 40), options, nnx.Rngs(0))

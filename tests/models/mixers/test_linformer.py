@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
-from models.mixers import parse_options
+from models.mixers import build, parse_options
 from models.mixers.linformer import Linformer, linformer_attention, shorten
 
 B, L, H, K, M = 2, 13, 3, 4, 5
@@ -115,9 +115,9 @@ def test_the_two_beginnings() -> None:
     assert official.key_projection.shape == (1000, 16)
 
 
-def test_wrong_options_are_named() -> None:
-    with pytest.raises(ValueError, match="rank 0 is not at least 1"):
-        Linformer(DIMS, rank=0, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="sharing 'layerwise' is not one of none, headwise, key-value"):
-        Linformer(DIMS, sharing="layerwise", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+def test_invalid_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="Linformer: rank 0 must be at least 1"):
+        build(Linformer, DIMS, {"rank": 0}, nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Linformer: option sharing=layerwise: not one of none, headwise, key-value"):
+        build(Linformer, DIMS, {"sharing": "layerwise"}, nnx.Rngs(0))
     assert parse_options(Linformer, ["rank=16", "sharing=key-value", "init=xavier"]) == OFFICIAL

@@ -12,6 +12,7 @@ from flax import nnx
 
 from models.block_attention import strided_attention
 from models.core import Dims
+from models.mixers import build
 from models.mixers.local import Local, local_attention
 
 DIMS = Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=23, mlp_dim=8, dropout=0.4)
@@ -93,8 +94,8 @@ def test_a_dropped_weight_does_not_move_with_padding(layout: Literal["local", "l
     assert (short != results(None)[1]).any()
 
 
-def test_senseless_options() -> None:
-    with pytest.raises(ValueError, match="local: window=0 is no number of positions"):
-        Local(DIMS, window=0, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="layout='ring' is not one of local, lra_strided"):
-        Local(DIMS, layout="ring", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+def test_invalid_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="Local: window 0 must be at least 1"):
+        build(Local, DIMS, {"window": 0}, nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Local: option layout=ring: not one of local, lra_strided"):
+        build(Local, DIMS, {"layout": "ring"}, nnx.Rngs(0))

@@ -146,12 +146,12 @@ def test_rates_sizes_and_dropout() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"state": 0}, "state 0 is less than 1"),
+        ({"state": 0}, "state 0 must be at least 1"),
         ({"r_min": 0.9, "r_max": 0.5}, "r_min 0.9 and r_max 0.5"),
         ({"r_min": 1.0, "r_max": 1.0}, "r_min 1.0 and r_max 1.0"),
-        ({"max_phase": 7.0}, "max_phase 7.0 is not in"),
+        ({"max_phase": 7.0}, "max_phase 7.0 must be in"),
     ],
 )
-def test_senseless_options(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LRU(DIMS, **options, rngs=nnx.Rngs(0))

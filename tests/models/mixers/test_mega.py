@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
+from models.mixers import build
 from models.mixers.mega import Mega, damped_ema, laplace, toeplitz
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=20, mlp_dim=10)
@@ -209,12 +210,15 @@ def test_memory_of_chunks_is_linear() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attention": "relu"}, "attention 'relu' is not one of softmax, laplace"),
-        ({"norm": "none"}, "norm 'none' is not one of pre, post"),
-        ({"ema": "theirs"}, "ema 'theirs' is not one of paper, code"),
-        *(({name: -1}, f"{name} -1 is less than 1") for name in ("chunk", "z_dim", "v_dim", "ema_dim", "taps")),
+        ({"attention": "relu"}, "Mega: option attention=relu: not one of softmax, laplace"),
+        ({"norm": "none"}, "Mega: option norm=none: not one of pre, post"),
+        ({"ema": "exact"}, "Mega: option ema=exact: not one of paper, code"),
+        *(
+            ({name: -1}, f"Mega: {name} -1 must be at least 1")
+            for name in ("chunk", "z_dim", "v_dim", "ema_dim", "taps")
+        ),
     ],
 )
-def test_senseless_options(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Mega(DIMS, **options, rngs=nnx.Rngs(0))
+        build(Mega, DIMS, options, nnx.Rngs(0))

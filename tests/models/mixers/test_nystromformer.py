@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
-from models.mixers import parse_options
+from models.mixers import build, parse_options
 from models.mixers.nystromformer import Nystromformer, depthwise, nystrom_factors, nystrom_product, segments_of
 from tests.models.mixers.reference import dense_weights
 
@@ -173,13 +173,13 @@ def test_nothing_is_quadratic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ({"landmarks": 0}, "landmarks 0 and steps 6 must be at least 1"),
         ({"taps": 34}, "taps 34 must be odd"),
-        ({"segments": "even"}, "'even' is neither own nor padded"),
+        ({"segments": "even"}, "Nystromformer: option segments=even: not one of own, padded"),
     ],
 )
-def test_senseless_options_are_refused(given: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Nystromformer(DIMS, **given, rngs=nnx.Rngs(0))
+        build(Nystromformer, DIMS, options, nnx.Rngs(0))

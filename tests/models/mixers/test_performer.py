@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
+from models.mixers import build
 from models.mixers.performer import Performer, orthogonal_features, performer_attention
 
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=20, mlp_dim=24)
@@ -156,11 +157,11 @@ def test_the_reference_suite_default_has_nothing_random() -> None:
     ],
     ids=str,
 )
-def test_senseless_options(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"performer: kernel=.* are needed"):
-        Performer(DIMS, **options, rngs=nnx.Rngs(0))
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Performer: kernel=.*: set eps >= 0 and features >= 1"):
+        build(Performer, DIMS, options, nnx.Rngs(0))
 
 
-def test_an_unknown_kernel() -> None:
-    with pytest.raises(ValueError, match="kernel 'gelu' is not one of softmax, relu"):
-        Performer(DIMS, kernel="gelu", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+def test_an_unknown_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="Performer: option kernel=gelu: not one of softmax, relu"):
+        build(Performer, DIMS, {"kernel": "gelu"}, nnx.Rngs(0))

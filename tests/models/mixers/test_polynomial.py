@@ -92,6 +92,6 @@ def test_the_learned_scale_multiplies_and_learns() -> None:
     np.testing.assert_allclose(gradient["scale"][...], fixed(x, mask).sum(), rtol=1e-4)
 
 
-def test_a_senseless_degree_is_named() -> None:
-    with pytest.raises(ValueError, match="degree 0 is not at least 1; the paper takes 2 or 3"):
+def test_an_invalid_degree_is_refused() -> None:
+    with pytest.raises(ValueError, match="degree 0 must be at least 1; the paper uses 2 and 3"):
         Polynomial(DIMS, degree=0, rngs=nnx.Rngs(0))

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
+from models.mixers import build
 from models.mixers.s4d import S4D, initial_system, s4d_kernel
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=40, mlp_dim=12)
@@ -206,14 +207,14 @@ def test_no_table_of_modes_by_length() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"init": "hippo"}, "init 'hippo' is not one of lin, inv, legs"),
-        ({"state": 5}, "state 5 is not an even number"),
-        ({"state": 0}, "state 0 is not an even number"),
-        ({"systems": 4}, "systems 4 does not divide d_model 6; None gives"),
-        ({"dt_min": 0.2}, "dt_min 0.2 and dt_max 0.1 are not"),
-        ({"lr": 0.0}, "lr 0.0 is not positive"),
+        ({"init": "hippo"}, "S4D: option init=hippo: not one of lin, inv, legs"),
+        ({"state": 5}, "state 5 must be an even number"),
+        ({"state": 0}, "state 0 must be an even number"),
+        ({"systems": 4}, "systems 4 must divide d_model 6; None gives"),
+        ({"dt_min": 0.2}, "dt_min 0.2 and dt_max 0.1 must satisfy"),
+        ({"lr": 0.0}, "lr 0.0 must be positive"),
     ],
 )
-def test_senseless_options(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        S4D(DIMS, **options, rngs=nnx.Rngs(0))
+        build(S4D, DIMS, options, nnx.Rngs(0))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from models.block_attention import cut, join
+from models.block_attention import merge_blocks, split_blocks
 from models.core import Dims
+from models.mixers import build
 from models.mixers.local import local_attention
 from models.mixers.sinkhorn import Sinkhorn, balance, sorted_attention, summed_attention
 from models.mixers.softmax import Softmax
@@ -28,8 +29,8 @@ def inputs(lengths: tuple[int, ...] = (20, 13)) -> tuple[jax.Array, ...]:
 
 @jax.jit
 def attend(s: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    q, k, v, mask = (cut(x, SIZE) for x in (q, k, v, mask))
-    return join(sorted_attention(q, k, v, mask, s, 0.0, None), 20)
+    q, k, v, mask = (split_blocks(x, SIZE) for x in (q, k, v, mask))
+    return merge_blocks(sorted_attention(q, k, v, mask, s, 0.0, None), 20)
 
 
 def test_balance_gives_a_doubly_stochastic_matrix_and_isolates_padding() -> None:
@@ -89,7 +90,7 @@ def test_a_padded_slot_weighs_by_what_is_real() -> None:
     """Two blocks mixed half and half, one of them padded at a slot: the real key at half its weight."""
     q, k, v, mask = inputs((20, 8))
     s = jnp.broadcast_to(jnp.array([[0.5, 0.5], [0.5, 0.5]])[None, None], (1, 2, 2, 2))
-    q, k, v, mask = (cut(x[1:, :10], SIZE) for x in (q, k, v, mask))
+    q, k, v, mask = (split_blocks(x[1:, :10], SIZE) for x in (q, k, v, mask))
     got = sorted_attention(q, k, v, mask, s, 0.0, None)[0, 0, 0, 0]
     entries = [(k[0, :, t, 0].mean(0), v[0, :, t, 0].mean(0), 1.0) for t in range(3)]
     entries += [(k[0, 0, t, 0], v[0, 0, t, 0], 0.5) for t in (3, 4)]
@@ -153,6 +154,6 @@ def test_noise_is_of_training_only() -> None:
 
 
 @pytest.mark.parametrize("option", [{"window": 0}, {"iterations": 0}, {"temperature": 0.0}, {"form": "soft"}])
-def test_senseless_options(option: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"sinkhorn: .*{next(iter(option))}"):
-        Sinkhorn(DIMS, **option, rngs=nnx.Rngs(0))
+def test_invalid_options_are_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"Sinkhorn: .*{next(iter(option))}"):
+        build(Sinkhorn, DIMS, option, nnx.Rngs(0))

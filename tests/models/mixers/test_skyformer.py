@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from models.core import Buffer, Dims
+from models.mixers import build
 from models.mixers.skyformer import Skyformer, gaussian, nystrom, sample
 
 B, H, L, K = 3, 2, 19, 4
@@ -152,13 +153,13 @@ def run(mixer: Skyformer, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | N
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
-        ({"kind": "softmax"}, "'softmax' is neither skyformer nor kernelized"),
+        ({"kind": "softmax"}, "Skyformer: option kind=softmax: not one of skyformer, kernelized"),
         ({"features": 1}, "features 1 must be at least 2"),
         ({"ridge": 0.0}, "ridge 0.0 positive"),
     ],
 )
-def test_senseless_options_are_refused(given: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Skyformer(DIMS, **given, rngs=nnx.Rngs(0))
+        build(Skyformer, DIMS, options, nnx.Rngs(0))

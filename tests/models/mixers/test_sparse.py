@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
+from models.mixers import build
 from models.mixers.softmax import Softmax
 from models.mixers.sparse import Sparse, sparse_attention
 
@@ -98,13 +99,13 @@ def test_a_dropped_weight_does_not_move_with_padding(options: dict[str, Any]) ->
     assert (short != results(None)[1]).any()
 
 
-def test_sizes() -> None:
+def test_sizes_and_refused_options() -> None:
     assert Sparse(DIMS, rngs=nnx.Rngs(0)).stride == 6
     official = Sparse(DIMS, stride=50, columns=10, causal=True, rngs=nnx.Rngs(0))
     assert (official.stride, official.columns) == (33, 10)
-    with pytest.raises(ValueError, match="sparse: columns=10 do not fit into blocks of stride=4"):
-        Sparse(DIMS, stride=4, columns=10, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="sparse: stride=0, columns=8"):
-        Sparse(DIMS, stride=0, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="kind='random' is not one of fixed, strided"):
-        Sparse(DIMS, kind="random", rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Sparse: columns=10 must not exceed stride=4"):
+        build(Sparse, DIMS, {"stride": 4, "columns": 10}, nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Sparse: stride=0 and columns=8 must be at least 1"):
+        build(Sparse, DIMS, {"stride": 0}, nnx.Rngs(0))
+    with pytest.raises(ValueError, match="Sparse: option kind=random: not one of fixed, strided"):
+        build(Sparse, DIMS, {"kind": "random"}, nnx.Rngs(0))

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from models.core import Buffer, Dims
-from models.mixers import parse_options
+from models.mixers import build, parse_options
 from models.mixers.softmax import Softmax
 from models.mixers.synthesizer import Synthesizer, outer_logits
 
@@ -183,15 +183,15 @@ def test_a_fixed_table_is_a_buffer_and_starts_all_but_uniform() -> None:
     assert make("factorized_dense", dataclasses.replace(DIMS, max_len=1))(*(a[:, :1] for a in inputs())).shape[1] == 1
 
 
-def test_wrong_options_are_named() -> None:
+def test_invalid_options_are_refused() -> None:
     for options, message in (
-        ({"mode": "sparse"}, "mode 'sparse' is not one of random, factorized_random, dense, factorized_dense"),
-        ({"dot_product": "mean"}, "dot_product 'mean' is not one of none, weighted, sum"),
-        ({"rank": 0}, "rank 0 is not at least 1"),
-        ({"blocks": 0}, "blocks 0 is not at least 1"),
-        ({"mode": "dense", "trained": False}, "mode dense has no table to fix"),
+        ({"mode": "sparse"}, "option mode=sparse: not one of random, factorized_random, dense, factorized_dense"),
+        ({"dot_product": "mean"}, "option dot_product=mean: not one of none, weighted, sum"),
+        ({"rank": 0}, "rank 0 must be at least 1"),
+        ({"blocks": 0}, "blocks 0 must be at least 1"),
+        ({"mode": "dense", "trained": False}, "mode dense has no table"),
     ):
         with pytest.raises(ValueError, match=message):
-            Synthesizer(DIMS, **options, rngs=nnx.Rngs(0))
+            build(Synthesizer, DIMS, options, nnx.Rngs(0))
     texts = ["dot_product=sum", "trained=false", "blocks=none"]
     assert parse_options(Synthesizer, texts) == {"dot_product": "sum", "trained": False, "blocks": None}
