@@ -15,7 +15,7 @@ test: install
 	$(VENV)/bin/mypy
 	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder  # on 2 cores: some tests wait for their processes
 
-# Every mixer put to its whole contract: long inputs, a new process, growth with the length.
+# Every mixer against the whole contract: long inputs, a new process, scaling with the length.
 check: install
 	$(RUN) run_lra.py check
 

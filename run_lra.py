@@ -273,14 +273,14 @@ class List:
 
 @dataclasses.dataclass
 class Check:
-    """Test mixers: padding, gradients, dropout, precision, saving, and growth with the length."""
+    """Test mixers: padding, gradients, dropout, precision, saving, and scaling with the length."""
 
     mixers: Positional[tuple[str, ...]] = ()
     """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""
     mixer_options: tuple[str, ...] = ()
     """Options of the mixer, as in `--mixer-options window=64`."""
     quick: bool = False
-    """Skip the slow tests: long inputs, a new process, growth."""
+    """Skip the slow checks: long inputs, a new process, scaling."""
 
     def run(self) -> int:
         from lra.contract import report as check
@@ -292,7 +292,7 @@ class Check:
 
 @dataclasses.dataclass
 class Bench:
-    """Measure speed and memory of mixers at several lengths, on random bytes. The same command resumes it."""
+    """Measure speed, memory and scaling of mixers on random bytes. The same command resumes it."""
 
     mixers: Positional[tuple[str, ...]] = ()
     """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""

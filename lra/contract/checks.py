@@ -1,16 +1,16 @@
-"""The contract of a mixer (`models.core.Mixer`) as checks that anyone's file can be put to.
+"""The contract of a mixer (`models.core.Mixer`) as checks that any mixer can be tested with.
 
-A check takes a `Subject` and returns what it measured, or raises `Broken`, whose message says what is wrong and
-where to look. `QUICK` runs in the tests for every mixer; `lra.contract.report` adds what takes longer, and prints.
+A check takes a `MixerUnderTest` and returns what it measured, or raises `ContractViolation`. `QUICK` runs in the tests
+for every mixer; `lra.contract.report` adds slower checks and prints the results.
 
-Inputs that must not matter are compared in float32, to 1e-5 of the largest value. A mixer that hashes or
-sorts may there decide a tie otherwise: what float32 does not show must hold in float64 to 1e-9.
+Outputs that must be invariant are compared in float32, to 1e-5 of the largest value. Rounding can change the order of
+a mixer that hashes or sorts; what differs in float32 must then be equal in float64, to 1e-9.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,9 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lra.contract.harness import TOLERANCES, Broken, Probe, PyTree, Subject, distance, probe_of, real, unmoved
+from lra.contract.harness import (
+    TOLERANCES,
+    ContractViolation,
+    MixerUnderTest,
+    Pairs,
+    Probe,
+    check_invariance,
+    distance,
+    probe_of,
+    zero_padding,
+)
 
-# Options under which a mixer runs other code than by default. The tests put each of them to the contract as well.
+# Options under which a mixer runs other code than by default; the tests check each of them as well.
 FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "bigbird": ({"num_random": 0}, {"random_span": 1024, "drop_weights": False}),
     "cosformer": ({"m": "own"},),
@@ -51,177 +61,179 @@ FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
 }
 KEY_BIAS = re.compile(r"\['key\w*'\]\['bias'\]")
 
+Check = Callable[[MixerUnderTest], str]
 
-def shapes(subject: Subject) -> str:
+
+def invariance(advice: str) -> Callable[[Callable[[Probe], Pairs]], Check]:
+    """Turn a comparison into a check. advice: the last sentence of its error message."""
+    return lambda comparison: lambda subject: check_invariance(subject, comparison, advice)
+
+
+def shapes(subject: MixerUnderTest) -> str:
+    """Check shape, dtype and finite values of the outputs."""
     probe = probe_of(subject, "float32")
-    _ = probe.aside  # begins now
+    _ = probe.background  # starts here
     longest = subject.dims.max_len
     for length in (longest, subject.length, 1):
         x, mask = subject.inputs(length)
-        y = probe.results(x, mask)
+        y = probe.forward(x, mask)
         if y.shape != x.shape or y.dtype != x.dtype:
-            raise Broken(f"x {x.dtype}{list(x.shape)} gives {y.dtype}{list(y.shape)}; the result must be like x")
+            raise ContractViolation(
+                f"x {x.dtype}{list(x.shape)} gives {y.dtype}{list(y.shape)}; shape and dtype must be those of x"
+            )
         if not np.isfinite(np.asarray(y)).all():
-            raise Broken(f"not finite at L = {length}")
+            raise ContractViolation(f"outputs are not finite at L = {length}")
     return f"L = 1, {subject.length}, {longest} = max_len"
 
 
-def padding_content(subject: Subject) -> str:
-    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        x, mask = probe.inputs()
-        wild = 1e3 * np.cos(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)
-        other = probe.everything(np.where(mask[..., None], x, wild), mask, subject.rng_keys)
-        for what, want in probe.base.items():
-            yield what, other[what], want
-        x_gradient = probe.base["gradients of x"]
-        yield "gradients at padding", np.where(mask[..., None], 0, x_gradient) + x_gradient, x_gradient
-
-    return unmoved(subject, comparison, "Mask x, k, v or the weights before whatever mixes over L.")
-
-
-def padding_amount(subject: Subject) -> str:
-    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        wide = probe.everything(*probe.inputs(subject.dims.max_len), subject.rng_keys)
-        for what, want in probe.base.items():
-            got = wide[what]
-            yield what, got[:, : subject.length] if isinstance(got, np.ndarray) else got, want
-
-    return unmoved(
-        subject, comparison, "Take sizes from dims.max_len or from mask.sum(1), never from x.shape[1]; draw by place."
-    )
+@invariance("Mask x, k, v or the weights before any operation that mixes positions.")
+def padding_content(probe: Probe) -> Pairs:
+    """Compare with large values at padded positions, whose gradient must be zero."""
+    x, mask = probe.inputs()
+    wild = 1e3 * np.cos(np.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    actual = probe.outputs_and_grads(np.where(mask[..., None], x, wild), mask, probe.subject.rng_keys)
+    for name, expected in probe.reference.items():
+        yield name, actual[name], expected
+    x_gradient = probe.reference["gradients of x"]
+    yield "gradients at padding", np.where(mask[..., None], 0, x_gradient) + x_gradient, x_gradient
 
 
-def rest_of_the_batch(subject: Subject) -> str:
-    """Each example among others, longer and shorter ones, a thousand times larger; `micro_batches` has it alone."""
-
-    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        x, mask = probe.inputs()
-        for i in range(len(subject.lengths)):
-            here = np.arange(len(subject.lengths)) == i
-            others = probe.everything(
-                np.where(here[:, None, None], x, 1e3 * x[::-1, ::-1]),
-                np.where(here[:, None], mask, np.roll(mask, 1, 0)),
-                jnp.where(here, subject.rng_keys, subject.rng_keys[::-1]),
-            )
-            for what, want in probe.base.items():
-                if isinstance(want, np.ndarray):
-                    yield f"example {i} among others: {what}", others[what][i], want[i]
-
-    return unmoved(subject, comparison, "Reduce over L, heads or features, never over the batch axis.")
+@invariance("Take sizes from dims.max_len or from mask.sum(1), never from x.shape[1]; draw random numbers by position.")
+def padding_amount(probe: Probe) -> Pairs:
+    """Compare with padding to `max_len`."""
+    subject = probe.subject
+    padded = probe.outputs_and_grads(*probe.inputs(subject.dims.max_len), subject.rng_keys)
+    for name, expected in probe.reference.items():
+        actual = padded[name]
+        yield name, actual[:, : subject.length] if isinstance(actual, np.ndarray) else actual, expected
 
 
-def empty_example(subject: Subject) -> str:
+@invariance("Reduce over positions, heads or features, never over the batch axis.")
+def batch_independence(probe: Probe) -> Pairs:
+    """Compare each example with itself among longer, shorter and a thousand times larger ones."""
+    x, mask = probe.inputs()
+    rng_keys, count = probe.subject.rng_keys, len(probe.subject.lengths)
+    for i in range(count):
+        same = np.arange(count) == i
+        actual = probe.outputs_and_grads(
+            np.where(same[:, None, None], x, 1e3 * x[::-1, ::-1]),
+            np.where(same[:, None], mask, np.roll(mask, 1, 0)),
+            jnp.where(same, rng_keys, rng_keys[::-1]),
+        )
+        for name, expected in probe.reference.items():
+            if isinstance(expected, np.ndarray):
+                yield f"example {i} among others: {name}", actual[name][i], expected[i]
+
+
+def all_padding_example(subject: MixerUnderTest) -> str:
+    """Check that everything is finite if an example has no tokens."""
     probe = probe_of(subject, "float32")
     x, mask = probe.inputs()
     mask[1] = False
-    everything = {
-        "results at padding": np.asarray(probe.results(x, mask)),
-        **probe.everything(x, mask, subject.rng_keys),
-    }
-    for what, values in everything.items():
+    arrays = {"outputs at padding": probe.forward(x, mask), **probe.outputs_and_grads(x, mask, subject.rng_keys)}
+    for name, values in arrays.items():
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values)):
-            raise Broken(f"{what} are not finite where an example is all padding: guard what divides by its length")
+            raise ContractViolation(
+                f"{name} are not finite if an example is all padding: guard divisions by its length"
+            )
     return "finite"
 
 
-def gradients(subject: Subject) -> str:
-    """Every parameter learns. The bias of keys adds one number to all logits of a query."""
-    of_params = probe_of(subject, "float32").base["gradients of parameters"]
-    sizes = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(of_params)}
-    largest = max((float(np.abs(leaf).max()) for leaf in sizes.values()), default=0.0)
-    idle = []
-    for place, leaf in sizes.items():
+def gradients(subject: MixerUnderTest) -> str:
+    """Check that every parameter has a gradient. The bias of keys has none: it shifts all logits of a query equally."""
+    params_gradient = probe_of(subject, "float32").reference["gradients of parameters"]
+    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params_gradient)}
+    largest = max((float(np.abs(leaf).max()) for leaf in arrays.values()), default=0.0)
+    zero = []
+    for name, leaf in arrays.items():
         if leaf.dtype != jnp.float32 or not np.isfinite(leaf).all():
-            raise Broken(f"the gradient of {place} is not " + ("finite" if leaf.dtype == jnp.float32 else "float32"))
+            problem = "finite" if leaf.dtype == jnp.float32 else "float32"
+            raise ContractViolation(f"the gradient of {name} is not {problem}")
         if float(np.abs(leaf).max()) <= 1e-7 * largest:
-            idle.append(place)
-    if others := [place for place in idle if not KEY_BIAS.search(place)]:
-        raise Broken(f"no gradient reaches {', '.join(others)}: use it, or make it a Buffer")
-    return f"{len(sizes)} arrays, all finite and not zero" + (" but the key's bias, as in any softmax" if idle else "")
+            zero.append(name)
+    if unused := [name for name in zero if not KEY_BIAS.search(name)]:
+        raise ContractViolation(f"no gradient reaches {', '.join(unused)}: use it, or make it a Buffer")
+    return f"{len(arrays)} arrays, finite and not zero" + (", except the key's bias, as in any softmax" if zero else "")
 
 
-def jit_equals_eager(subject: Subject) -> str:
-    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        yield "results without jit", probe.aside[0].result(), probe.base["results in training"]
+@invariance("Does a value outside of jax, or a global state, affect the computation?")
+def jit_equals_eager(probe: Probe) -> Pairs:
+    """Compare with outputs without jit."""
+    yield "outputs without jit", probe.background[0].result(), probe.reference["outputs in training"]
 
-    return unmoved(subject, comparison, "Is anything decided by a value outside of jax, or by a global state?")
 
-
-def keys(subject: Subject) -> str:
+def rng_determinism(subject: MixerUnderTest) -> str:
+    """Check that the outputs are a function of the inputs and the PRNG keys."""
     probe = probe_of(subject, "float32")
-    x, mask = probe.inputs()
-    again = probe.everything(x, mask, subject.rng_keys)
-    for what, call in (("in evaluation", "evaluation (rng_keys=None)"), ("in training", "training with the same keys")):
-        if (again[f"results {what}"] != probe.base[f"results {what}"]).any():
-            raise Broken(f"two calls in {call} differ: draw from `rng_keys` and from nothing else")
-    moved = distance(probe.base["results in training"], probe.base["results in evaluation"])
-    random = moved > TOLERANCES["float32"]
-    return f"the same keys, the same result; training is {'random' if random else 'not random'}"
+    again = probe.outputs_and_grads(*probe.inputs(), subject.rng_keys)
+    for name, call in (("in evaluation", "evaluation (rng_keys=None)"), ("in training", "training with the same keys")):
+        if (again[f"outputs {name}"] != probe.reference[f"outputs {name}"]).any():
+            raise ContractViolation(f"two calls in {call} differ: draw random numbers from `rng_keys` only")
+    difference = distance(probe.reference["outputs in training"], probe.reference["outputs in evaluation"])
+    return f"same keys, same outputs; training is {'' if difference > TOLERANCES['float32'] else 'not '}random"
 
 
-def micro_batches(subject: Subject) -> str:
-    """Each example alone, padded to no more than the longest, its forward pass made again for the gradient."""
-
-    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        x, mask = probe.inputs(max(subject.lengths))
-        gradients = probe.aside[1].result()
-        alone = [gradients(x[i : i + 1], mask[i : i + 1], subject.rng_keys[i : i + 1]) for i in range(len(x))]
-        for i, (y, _, of_x) in enumerate(alone):
-            for what, got in (("results in training", y), ("gradients of x", of_x)):
-                yield f"example {i} alone: {what}", got[0], probe.base[what][i, : x.shape[1]]
-        summed = jax.tree.map(lambda *parts: sum(parts), *(of_params for _, of_params, _ in alone))
-        yield "gradients of parameters, in micro-batches of one,", summed, probe.base["gradients of parameters"]
-
-    return unmoved(subject, comparison, "If padding changes nothing: draw by the example's key and the place alone.")
+@invariance("If padding passes: draw random numbers by the example's key and the position only.")
+def micro_batches(probe: Probe) -> Pairs:
+    """Compare with each example alone, padded to the longest, with a rematerialised forward pass."""
+    rng_keys = probe.subject.rng_keys
+    x, mask = probe.inputs(max(probe.subject.lengths))
+    rematerialised = probe.background[1].result()
+    alone = [rematerialised(x[i : i + 1], mask[i : i + 1], rng_keys[i : i + 1]) for i in range(len(x))]
+    for i, (y, _, x_gradient) in enumerate(alone):
+        for name, actual in (("outputs in training", y), ("gradients of x", x_gradient)):
+            yield f"example {i} alone: {name}", actual[0], probe.reference[name][i, : x.shape[1]]
+    summed = jax.tree.map(lambda *parts: sum(parts), *(params_gradient for _, params_gradient, _ in alone))
+    yield "gradients of parameters, in micro-batches of one,", summed, probe.reference["gradients of parameters"]
 
 
-def encoder(subject: Subject) -> str:
-    """The same of a whole encoder with dropout, as the trainer has it."""
-
-    def comparison(probe: Probe) -> Iterator[tuple[str, PyTree, PyTree]]:
-        plain, remat = probe.encoder(remat=False), probe.encoder(remat=True)
-        parts = [plain(*probe.encoder_inputs(i, i + 1, max(subject.lengths))) for i in range(len(subject.lengths))]
-        summed = jax.tree.map(lambda *gradients: sum(gradients), *jax.device_get(parts))
-        yield "gradients of micro-batches, against one rematerialised batch,", summed, remat(*probe.encoder_inputs())
-
-    return unmoved(subject, comparison, "The mixer alone passes: does it keep anything from one call for the next?")
+@invariance("The mixer alone passes: does it keep state from one call to the next?")
+def encoder(probe: Probe) -> Pairs:
+    """Compare micro-batches of an encoder with dropout with one rematerialised batch."""
+    plain, remat, lengths = probe.encoder(remat=False), probe.encoder(remat=True), probe.subject.lengths
+    parts = [plain(*probe.encoder_inputs(i, i + 1, max(lengths))) for i in range(len(lengths))]
+    summed = jax.tree.map(lambda *gradients: sum(gradients), *jax.device_get(parts))
+    yield "gradients of micro-batches, against one rematerialised batch,", summed, remat(*probe.encoder_inputs())
 
 
-def bfloat16(subject: Subject) -> str:
+def bfloat16(subject: MixerUnderTest) -> str:
+    """Check that outputs in bfloat16 are bfloat16 and close to those in float32, for the same rounded inputs."""
     probe, half = probe_of(subject, "float32"), Probe(subject, "bfloat16")
-    x, mask = half.inputs()  # the same numbers for both: rounding them may move a position to another bucket
-    got, want = half.outputs(x, mask), probe.outputs(x.astype(np.float32), mask)
-    if got.dtype != jnp.bfloat16:
-        raise Broken(f"with dims.dtype bfloat16 the result is {got.dtype}")
-    error = np.sqrt(((got.astype(np.float32) - want) ** 2).sum() / (want**2).sum())
+    x, mask = half.inputs()
+    actual, expected = half.outputs(x, mask), probe.outputs(x.astype(np.float32), mask)
+    if actual.dtype != jnp.bfloat16:
+        raise ContractViolation(f"with dims.dtype bfloat16 the outputs are {actual.dtype}")
+    error = np.sqrt(((actual.astype(np.float32) - expected) ** 2).sum() / (expected**2).sum())
     if not error <= 0.05:
-        raise Broken(f"bfloat16 is {error:.1%} away from float32 (rms): compute softmax, sums and norms in float32")
+        raise ContractViolation(
+            f"bfloat16 differs by {error:.1%} from float32 (rms): compute softmax, sums and norms in float32"
+        )
     return f"{error:.1%} from float32 (rms)"
 
 
-def nnx_modes(subject: Subject) -> str:
-    """Split and merged by flax's graph mode and by its tree mode, which is to become the default."""
+def nnx_modes(subject: MixerUnderTest) -> str:
+    """Check that the module can be split and merged by flax's tree mode, which will be the default."""
     if not hasattr(nnx, "set_graph_mode"):
-        return "this flax has only one"
+        return "this version of flax has one mode"
     probe = probe_of(subject, "float32")
     x, mask = probe.inputs()
     with nnx.set_graph_mode(False):
-        graph, rest = subject.graph(), probe.rest
-        y = jax.jit(lambda params, x, mask: nnx.merge(graph, params, rest)(x, mask))(probe.params, x, mask)
-    moved = distance(real(np.asarray(y), mask), probe.base["results in evaluation"])
-    if moved > TOLERANCES["float32"]:
-        raise Broken(f"in flax's tree mode results move by {moved:.1e} of their largest value")
+        graph, buffers = subject.graph(), probe.buffers
+        y = jax.jit(lambda params, x, mask: nnx.merge(graph, params, buffers)(x, mask))(probe.params, x, mask)
+    difference = distance(zero_padding(np.asarray(y), mask), probe.reference["outputs in evaluation"])
+    if difference > TOLERANCES["float32"]:
+        raise ContractViolation(f"in flax's tree mode outputs differ by {difference:.1e} of their largest value")
     return "graph and tree"
 
 
-QUICK: dict[str, Callable[[Subject], str]] = {
+QUICK: dict[str, Check] = {
     "shape and dtype": shapes,
     "content of padding": padding_content,
     "amount of padding": padding_amount,
-    "rest of the batch": rest_of_the_batch,
-    "an example of padding": empty_example,
+    "batch independence": batch_independence,
+    "all-padding example": all_padding_example,
     "gradients": gradients,
-    "keys": keys,
+    "rng determinism": rng_determinism,
     "bfloat16": bfloat16,
     "NNX modes": nnx_modes,
     "jit": jit_equals_eager,

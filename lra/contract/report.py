@@ -1,7 +1,7 @@
-"""`run_lra.py check`: a mixer put to its contract, with a table that a person can read and one verdict line.
+"""Check mixers against their contract (`run_lra.py check`): a table of findings and a verdict for each.
 
-The checks of `lra.contract.checks` come first, at a length of 150 and then at 1,100, where windows and blocks of usual
-sizes are many. Then what takes longer: a new process, growth with the length, number of parameters.
+The checks of `lra.contract.checks` run at a length of 150, then at 1,100, which is many windows or blocks of the usual
+sizes. Slower checks follow: loading in a new process, scaling with the length, number of parameters.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,9 @@ from rich.text import Text
 from lra.api import configure, find_mixer
 from lra.config import TASKS
 from lra.contract import checks as contract
-from lra.contract import scaling as growth
-from lra.contract.harness import DIMS, TOLERANCES, Broken, Probe, Subject, unoptimised
+from lra.contract import scaling
+from lra.contract.harness import DIMS, TOLERANCES, ContractViolation, MixerUnderTest, Probe, unoptimised
+from lra.errors import describe
 from lra.training.checkpoints import Checkpoints
 from lra.training.step_functions import StepFunctions, TrainState
 from models import mixers
@@ -33,26 +33,29 @@ from tasks import load_task
 from tasks.core import process_pool
 
 LONG: dict[str, Any] = {"lengths": (700, 90, 1), "length": 800}
-LONG_CHECKS = ("content of padding", "amount of padding", "rest of the batch", "an example of padding")
-SLACK = 0.15  # of an exponent of operations or memory above what is claimed
-TIME_SLACK = 0.5  # of measured time: caches, and whatever else the machine does. Beyond, a flag and not a failure
+LONG_CHECKS = ("content of padding", "amount of padding", "batch independence", "all-padding example")
+SLACK = 0.15  # by which an exponent of operations or memory may exceed the claim
+TIME_SLACK = 0.5  # the same of measured time, which depends on caches and on load; more is a flag, not a failure
 
 Status = Literal["pass", "flag", "FAIL"]
+STYLES: dict[Status, str] = {"pass": "green", "flag": "yellow", "FAIL": "bold red"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
+    """The outcome of a check."""
+
     check: str
     status: Status
     detail: str
 
 
 class Flag(Exception):
-    """Nothing is broken; a reader of the board should know."""
+    """The contract is satisfied, but a reader of the leaderboard should know the message."""
 
 
 def check(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = False) -> Iterator[Finding]:
-    """The findings, as they are made. If the first check fails there are no others."""
+    """Yield the findings. If the first check fails, no others run."""
     for number, (name, run) in enumerate(checks(mixer, options, quick)):
         finding = examine(name, run)
         yield finding
@@ -61,118 +64,117 @@ def check(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = F
 
 
 def checks(mixer: mixers.Resolved, options: Mapping[str, Any], quick: bool) -> Iterator[tuple[str, Callable[[], str]]]:
-    subject = Subject(mixer, options)
+    """Yield the checks of a mixer by name."""
+    subject = MixerUnderTest(mixer, options)
     for name, function in contract.QUICK.items():
         yield name, unoptimised()(partial(function, subject))
     if quick:
         return
-    long = Subject(mixer, options, dataclasses.replace(DIMS, max_len=1100), **LONG)
+    long = MixerUnderTest(mixer, options, dataclasses.replace(DIMS, max_len=1100), **LONG)
     for name in LONG_CHECKS:
         yield f"{name}, long", unoptimised()(partial(contract.QUICK[name], long))
     yield "encoder", unoptimised()(partial(contract.encoder, subject))
-    yield "a new process", partial(new_process, subject)
-    yield "growth", partial(growth_with_length, subject)
+    yield "save and load", partial(save_and_load, subject)
+    yield "scaling", partial(scaling_with_length, subject)
     yield "parameters", partial(parameters, subject)
 
 
 def examine(name: str, run: Callable[[], str]) -> Finding:
-    """A mixer's own error is a finding: its message, and the place in the mixer's code that raised it."""
+    """Run a check. An exception of the mixer is a failure, with its message and place in the mixer's code."""
     try:
         return Finding(name, "pass", run())
     except Flag as flag:
         return Finding(name, "flag", str(flag))
-    except Broken as broken:
-        return Finding(name, "FAIL", str(broken))
+    except ContractViolation as violation:
+        return Finding(name, "FAIL", str(violation))
     except Exception as error:
-        here = Path(__file__).resolve().parent
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-        theirs = [f for f in frames if Path(f.filename).resolve().parent != here] or frames
-        place = f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}"
-        said = str(error).strip().partition("\n")[0]
-        return Finding(name, "FAIL", f"{place} raised {type(error).__name__}: {said}")
+        return Finding(name, "FAIL", describe(error))
 
 
-def new_process(subject: Subject) -> str:
-    """Saved by the trainer's checkpoints, built with another seed and loaded in a new process: the same results."""
+def save_and_load(subject: MixerUnderTest) -> str:
+    """Check that a checkpoint, loaded in a new process into a mixer of another seed, gives the same outputs."""
     probe = Probe(subject, "float32")
-    want = np.asarray(probe.outputs(*probe.inputs()))
+    expected = np.asarray(probe.outputs(*probe.inputs()))
     with tempfile.TemporaryDirectory() as directory:
-        Checkpoints(Path(directory)).save("latest", TrainState(1, probe.params, probe.rest, ()), {})
+        Checkpoints(Path(directory)).save("latest", TrainState(1, probe.params, probe.buffers, ()), {})
         with process_pool(1) as pool:
-            got = pool.submit(_outputs_of_saved, subject.mixer.spec, dict(subject.options), directory).result()
-    moved = float(np.abs(got - want).max() / np.abs(want).max())
-    if moved > TOLERANCES["float32"]:
-        raise Broken(
-            f"results move by {moved:.1e}: something drawn or computed at construction is neither nnx.Param nor Buffer"
+            actual = pool.submit(_outputs_of_saved, subject.mixer.spec, dict(subject.options), directory).result()
+    difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
+    if difference > TOLERANCES["float32"]:
+        raise ContractViolation(
+            f"outputs differ by {difference:.1e} after loading: an array made at construction is neither nnx.Param nor "
+            "Buffer"
         )
-    return "saved, loaded, equal"
+    return "equal after loading in a new process"
 
 
 def _outputs_of_saved(spec: str, options: Mapping[str, Any], directory: str) -> np.ndarray:
-    probe = Probe(Subject(mixers.resolve(spec), options), "float32", seed=1)
-    loaded = Checkpoints(Path(directory)).load("latest", TrainState(1, probe.params, probe.rest, ()))
+    probe = Probe(MixerUnderTest(mixers.resolve(spec), options), "float32", seed=1)
+    loaded = Checkpoints(Path(directory)).load("latest", TrainState(1, probe.params, probe.buffers, ()))
     if loaded is None:
-        raise Broken("nothing was saved")
-    probe.params, probe.rest = loaded[0].params, loaded[0].buffers
+        raise ContractViolation("the checkpoint was not saved")
+    probe.params, probe.buffers = loaded[0].params, loaded[0].buffers
     return np.asarray(probe.outputs(*probe.inputs()))
 
 
-def growth_with_length(subject: Subject, lengths: Sequence[int] = growth.LENGTHS) -> str:
-    """Operations and memory between the two longest lengths, time between the shortest and the longest."""
+def scaling_with_length(subject: MixerUnderTest, lengths: Sequence[int] = scaling.LENGTHS) -> str:
+    """Compare operations and memory, between the two longest lengths, and time, between the ends, with the claim."""
     dims = dataclasses.replace(subject.dims, d_model=32, qkv_dim=32, mlp_dim=64)
-    points = growth.measure(subject.mixer.cls, subject.options, dims, lengths)
-    short, middle, last = points[0], points[-2], points[-1]
-    grown = {of: growth.exponent(middle, last, of) for of in ("flops", "bytes")}
-    seconds = growth.exponent(short, last, "seconds")
-    text = f"operations L^{grown['flops']:.2f}, memory L^{grown['bytes']:.2f}, measured time L^{seconds:.2f}"
-    text += f" ({1e3 * last.seconds:.0f} ms, {last.bytes / 2**20:.0f} MiB at {last.length:,})"
+    points = scaling.measure(subject.mixer.cls, subject.options, dims, lengths)
+    shortest, middle, longest = points[0], points[-2], points[-1]
+    measured = {
+        "time": scaling.exponent(middle, longest, "flops"),
+        "memory": scaling.exponent(middle, longest, "bytes"),
+    }
+    seconds = scaling.exponent(shortest, longest, "seconds")
+    text = (
+        f"operations L^{measured['time']:.2f}, memory L^{measured['memory']:.2f}, measured time L^{seconds:.2f} "
+        f"({1e3 * longest.seconds:.0f} ms, {longest.bytes / 2**20:.0f} MiB at {longest.length:,})"
+    )
     if subject.mixer.complexity is None:
-        raise Flag(f'{text}; its file claims nothing: COMPLEXITY = ("L", "L") says how time and memory grow')
+        raise Flag(f'{text}; its file claims nothing: COMPLEXITY = ("L", "L") would claim linear time and memory')
     claims = dict(zip(("time", "memory"), subject.mixer.complexity, strict=True))
-    allowed = {what: growth.claimed_exponent(claim, middle, last) for what, claim in claims.items()}
-    grew = {"time": grown["flops"], "memory": grown["bytes"]}
-    if exceeded := [f"{what} O({claims[what]})" for what in claims if grew[what] > allowed[what] + SLACK]:
-        raise Broken(f"claims {' and '.join(exceeded)}, has {text}")
+    allowed = {name: scaling.claimed_exponent(claim, middle, longest) for name, claim in claims.items()}
+    if exceeded := [f"{name} O({claims[name]})" for name in claims if measured[name] > allowed[name] + SLACK]:
+        raise ContractViolation(f"claims {' and '.join(exceeded)}, has {text}")
     if seconds > allowed["time"] + TIME_SLACK:
-        raise Flag(f"{text}: slower than the claimed O({claims['time']}), if nothing else ran meanwhile")
+        raise Flag(f"{text}: slower than the claimed O({claims['time']}), unless the machine was busy")
     return text
 
 
-def parameters(subject: Subject) -> str:
-    """Of the whole model under `small`, against softmax: LRA asks for 10 % (Tay et al., 2020, section 3.2)."""
-    ratios = {}
-    for task in TASKS:
-        card = load_task(task).CARD
-        mine = StepFunctions(
-            configure(task, subject.mixer.spec, protocol="small", options=subject.options), card
-        ).parameters
-        ratios[task] = mine / StepFunctions(configure(task, "softmax", protocol="small"), card).parameters
+def parameters(subject: MixerUnderTest) -> str:
+    """Compare the size of the whole model under `small` with softmax's; Tay et al. (2020, section 3.2) allow 10 %."""
+
+    def count(task: str, mixer: str, options: Mapping[str, Any] | None = None) -> int:
+        return StepFunctions(configure(task, mixer, protocol="small", options=options), load_task(task).CARD).parameters
+
+    ratios = {task: count(task, subject.mixer.spec, subject.options) / count(task, "softmax") for task in TASKS}
     text = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items()) + " of softmax's under `small`"
     if outside := [task for task, ratio in ratios.items() if abs(ratio - 1) > 0.1]:
-        raise Flag(f"{text}: more than 10 % apart in {', '.join(outside)}")
+        raise Flag(f"{text}: differs by more than 10 % in {', '.join(outside)}")
     return text
 
 
 def check_all(names: Sequence[str], options: Sequence[str] = (), *, quick: bool = False) -> bool:
-    """Prints the table and the verdict of each mixer, of the project's where none is named; whether all hold.
+    """Print table and verdict of each mixer, of all of the project if none is named; return whether all pass.
 
     Raises:
-      ConfigError: there is no such mixer or option; nothing was run.
+      ConfigError: a mixer or option is unknown; nothing was run.
     """
     console = Console()
     verdicts: dict[str, bool] = {}
-    for mixer, given in [find_mixer(name, options) for name in names or mixers.available()]:
-        table, verdict, holds = report(mixer, given, quick=quick)
+    for mixer, parsed_options in [find_mixer(name, options) for name in names or mixers.available()]:
+        table, verdict, passes = report(mixer, parsed_options, quick=quick)
         console.print(table)
         print(f"{verdict}\n", flush=True)
-        verdicts[verdict] = holds
+        verdicts[verdict] = passes
     if len(verdicts) > 1:
-        print("\n".join(sorted(verdicts, key=verdicts.__getitem__)))  # what fails first
+        print("\n".join(sorted(verdicts, key=verdicts.__getitem__)))  # failures first
     return all(verdicts.values())
 
 
 def report(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = False) -> tuple[Table, str, bool]:
-    """The table of findings, the verdict line, and whether the contract holds."""
+    """Return the table of findings, the verdict, and whether the mixer satisfies the contract."""
     label = mixers.label(mixer, options)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(label, no_wrap=True)
@@ -181,15 +183,13 @@ def report(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = 
     findings = []
     for finding in check(mixer, options, quick=quick):
         findings.append(finding)
-        style = {"pass": "green", "flag": "yellow", "FAIL": "bold red"}[finding.status]
-        table.add_row(finding.check, Text(finding.status, style), Text(finding.detail))
+        table.add_row(finding.check, Text(finding.status, STYLES[finding.status]), Text(finding.detail))
         if sys.stderr.isatty():
             print(f"\r{label}: {len(findings)} checks\x1b[K", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
-    failed = [f.check for f in findings if f.status == "FAIL"]
-    flags = [f.check for f in findings if f.status == "flag"]
-    if failed:
+    if failed := [f.check for f in findings if f.status == "FAIL"]:
         return table, f"{label} FAILS the contract: {'; '.join(failed)}", False
-    flagged = f", with a flag on {' and '.join(flags)}" if flags else ""
-    return table, f"{label} holds the contract: {len(findings)} checks{flagged}", True
+    flags = " and ".join(f.check for f in findings if f.status == "flag")
+    flagged = f", with a flag on {flags}" if flags else ""
+    return table, f"{label} satisfies the contract: {len(findings)} checks{flagged}", True

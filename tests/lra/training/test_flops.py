@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from lra.api import configure
-from lra.contract.scaling import Point, claimed_exponent, exponent
+from lra.contract.scaling import ScalingPoint, claimed_exponent, exponent
 from lra.training import evaluation
 from lra.training.evaluation import forward_flops
 from lra.training.flops import flops
@@ -59,7 +59,7 @@ def test_a_depthwise_convolution() -> None:
 
 
 def test_exponents() -> None:
-    points = [Point(n, 3.0 * n**2, 5 * n, 1e-6 * n**1.5) for n in (1024, 4096)]
+    points = [ScalingPoint(n, 3.0 * n**2, 5 * n, 1e-6 * n**1.5) for n in (1024, 4096)]
     assert exponent(*points, "flops") == pytest.approx(2)
     assert exponent(*points, "bytes") == pytest.approx(1)
     assert exponent(*points, "seconds") == pytest.approx(1.5)

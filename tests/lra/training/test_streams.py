@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lra.api import configure
-from lra.contract.harness import Probe, Subject
+from lra.contract.harness import MixerUnderTest, Probe
 from lra.training.batching import batch_indices, epoch_order, stack_micro_batches
 from lra.training.device_dataset import DeviceDataset
 from lra.training.step_functions import StepFunctions, TrainState, seed_keys
@@ -116,8 +116,8 @@ def test_masks_differ_by_example_head_row_site_and_kind() -> None:
 @pytest.mark.parametrize("name", mixers.available())
 def test_arrays_of_a_mixer_are_drawn_apart(name: str) -> None:
     """Queries, keys, values, and whatever else is drawn, by the program that the mixer's contract is tested with."""
-    probe = Probe(Subject(mixers.resolve(name)), "float32")
-    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((probe.params, probe.rest))]
+    probe = Probe(MixerUnderTest(mixers.resolve(name)), "float32")
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((probe.params, probe.buffers))]
     random = [leaf for leaf in arrays if np.unique(leaf).size > max(8, leaf.size // 2)]
     assert len(random) >= 4 or name in ("fnet", "reformer", "s4d", "lru", "synthesizer")
     copies = sum(np.array_equal(a, b) for a, b in itertools.combinations(random, 2))
