@@ -94,9 +94,9 @@ def prepare(
 def class_names(prepared: Prepared, card: Card) -> tuple[str, ...]:
     """Names of the classes as they are in this data: the sample of Image shows figures, not aeroplanes."""
     if card.name == "image" and prepared.source.startswith(SAMPLE):
-        from tasks.samples import PICTURE_CLASSES
+        from tasks.image.sample import CLASSES
 
-        return PICTURE_CLASSES
+        return CLASSES
     return card.classes
 
 

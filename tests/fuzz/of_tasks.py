@@ -15,11 +15,12 @@ from unittest import mock
 
 import numpy as np
 
-from tasks import image, listops, pathfinder_official, retrieval, text
+from tasks import image, listops, retrieval, text
 from tasks.core import OFFICIAL, SPLITS, quiet
 from tasks.errors import DataError
+from tasks.pathfinder import official
 from tasks.prepared import read_prepared
-from tasks.retrieval_literal import bytes_literal
+from tasks.retrieval.bytes_literal import bytes_literal
 from tests.fuzz.forms import archive, header, joined, npy, npz, parted, png, tar
 from tests.fuzz.target import Target
 
@@ -147,8 +148,8 @@ def _pathfinder(data: bytes, place: Path) -> None:
     (place / "metadata" / "0.npy").write_bytes(rows)
     (place / "imgs" / "0" / "sample_0.png").write_bytes(png(chunks) if chunks else raw)
     with contextlib.suppress(DataError):
-        found, _ = pathfinder_official.read_rows(place)
-        for images, labels in pathfinder_official.read_images(found, 4):
+        found, _ = official.read_rows(place)
+        for images, labels in official.read_images(found, 4):
             assert images.shape == (len(labels), 4, 4)
 
 

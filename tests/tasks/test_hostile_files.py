@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import image, listops, pathfinder_official, retrieval, text
+from tasks import image, listops, retrieval, text
 from tasks.core import OFFICIAL, Built, Split, quiet
 from tasks.errors import DataError
+from tasks.pathfinder import official
 from tasks.prepared import read_prepared, write_prepared
 
 # ---- prepared data
@@ -192,8 +193,8 @@ def pathfinder(root: Path, row: str, write: Callable[[Path], object]) -> np.ndar
         (root / folder).mkdir(parents=True)
     (root / "metadata" / "0.npy").write_text(row)
     write(root / "imgs" / "0" / "sample_0.png")
-    rows, _ = pathfinder_official.read_rows(root)
-    return np.concatenate([images for images, _ in pathfinder_official.read_images(rows, 32)])
+    rows, _ = official.read_rows(root)
+    return np.concatenate([images for images, _ in official.read_images(rows, 32)])
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
         text.read(tmp_path / text.FOLDER)
     (tmp_path / "metadata" / "0.npy").mkdir(parents=True)
     with pytest.raises(DataError, match=r"0\.npy: cannot be read"):
-        pathfinder_official.read_rows(tmp_path)
+        official.read_rows(tmp_path)
     (tmp_path / "papers_text" / "a.txt").mkdir(parents=True)
     (tmp_path / "new_aan_pairs.test.only_ids.tsv").write_text("0.0\ta\ta\n")
     with pytest.raises(DataError, match="not readable"):
@@ -266,9 +267,9 @@ def test_a_longer_file_than_there_can_be_is_refused_not_cut(tmp_path: Path, monk
         text.read(tmp_path / text.FOLDER)
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "0.npy").write_text("a row\nanother\n")
-    monkeypatch.setattr(pathfinder_official, "_MAX_METADATA", 6)  # where a row ends
+    monkeypatch.setattr(official, "_MAX_METADATA", 6)  # where a row ends
     with pytest.raises(DataError, match=r"0\.npy: more than 6 bytes"):
-        pathfinder_official.read_rows(tmp_path)
+        official.read_rows(tmp_path)
 
 
 def test_a_file_of_pictures_is_read_no_further_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Grey levels of Pathfinder's pictures, compared with those that the reference generator writes.
 
-`pathfinder_grey_levels.json` was made without this project's code: the reference generator (drewlinsley/pathfinder,
+`grey_levels.json` was made without this project's code: the reference generator (drewlinsley/pathfinder,
 commit ab9c130, unchanged) ran with LRA's settings under Python 3.7 with SciPy 1.1.0, NumPy 1.16.6, Pillow 6.2.2 and
 OpenCV 4.1.2, releases of the time at which LRA's data were made. It drew 3,420 pictures of 32 x 32 (hard, intermediate
 and easy), 12 of 64 x 64, 10 of 128 x 128 and 20 of 256 x 256. For every pixel the table has the 8-bit level that the
@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 from tasks.core import chunk_seed
-from tasks.pathfinder_generator import _picture, scenes
-from tasks.pathfinder_setting import setting
-from tasks.pathfinder_tables import tables
+from tasks.pathfinder.generator import _picture, scenes
+from tasks.pathfinder.settings import setting
+from tasks.pathfinder.tables import tables
 
 LAYERS = ("target", "distractor", "marker")
-TABLE = json.loads(Path(__file__).with_name("pathfinder_grey_levels.json").read_text())
+TABLE = json.loads(Path(__file__).with_name("grey_levels.json").read_text())
 CASES = [(resolution, brightest) for resolution, part in TABLE.items() for brightest in part]
 
 

@@ -1,6 +1,6 @@
 """ListOps: the value of a nested list expression (Nangia & Bowman 2018, in the long form of LRA).
 
-The language and the generator are in `tasks.listops_grammar`; here are the card, the variants with their seeds,
+The language and the generator are in `tasks.listops.grammar`; here are the card, the variants with their seeds,
 and LRA's files. Those are basic_train.tsv, basic_val.tsv and basic_test.tsv, a header and one example a row:
 `( ( ( [MAX 2 ) 9 ) ] )`, a tab, `9`. A release without the parentheses is read as well.
 
@@ -29,7 +29,7 @@ from tasks.core import (
     source_label,
 )
 from tasks.errors import DataError
-from tasks.listops_grammar import DIGITS, SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
+from tasks.listops.grammar import DIGITS, SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
 
 __all__ = ["CARD", "build", "decode", "encode", "evaluate", "generate", "locate", "write_official"]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.retrieval_literal import bytes_literal
+from tasks.retrieval.bytes_literal import bytes_literal
 
 
 def python_reads(field: bytes) -> bytes | None:

@@ -12,9 +12,9 @@ import dataclasses
 
 import numpy as np
 
-from tasks.pathfinder_setting import Setting
-from tasks.pathfinder_snakes import Paths, add_distractors, grow_targets
-from tasks.pathfinder_tables import Tables, tables
+from tasks.pathfinder.settings import Setting
+from tasks.pathfinder.snakes import Paths, add_distractors, grow_targets
+from tasks.pathfinder.tables import Tables, tables
 
 
 @dataclasses.dataclass(frozen=True)

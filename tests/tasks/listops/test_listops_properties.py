@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tasks import listops
 from tasks.core import OFFICIAL, SPLITS, Split
 from tasks.errors import DataError
-from tasks.listops_grammar import SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
+from tasks.listops.grammar import SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
 
 T = TypeVar("T")
 INNERMOST = re.compile(r"\[(MIN|MAX|MED|SM)((?: [0-9])+) \]")

@@ -16,7 +16,7 @@ from tasks import retrieval
 from tasks.core import OFFICIAL, SAMPLE, SPLITS, Split, quiet
 from tasks.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LRA_PAIRS = {"train": 147_086, "validation": 18_090, "test": 17_437}
 LRA_NAME = {"train": "train", "validation": "eval", "test": "test"}
 

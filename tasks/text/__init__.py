@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tasks import archives, samples
+from tasks import archives
 from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, Progress, Split, Variant, check_request, quiet, source_label
 from tasks.errors import DataError
+from tasks.text import sample
 
 ARCHIVE, FOLDER = "aclImdb_v1.tar.gz", "aclImdb"
 URL = f"http://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE}"
@@ -77,7 +78,7 @@ def build(
     """
     check_request(CARD, variant, source)
     if source == SAMPLE:
-        return _build(variant, samples.reviews(progress), SAMPLE)
+        return _build(variant, sample.reviews(progress), SAMPLE)
     prepared = find_prepared(data_dir) if source == TFDS else None
     if prepared:
         reviews, where, official = read_prepared(prepared, progress), prepared, False

@@ -1,7 +1,7 @@
 """Pathfinder: do two marked points lie on one dashed curve? (Linsley et al. 2018, as LRA set it.)
 
-Here are the card, the data sets, and `generate`; `tasks.pathfinder_generator` draws, `tasks.pathfinder_chunks` shares
-that out to processes, `tasks.pathfinder_setting` has the numbers, `tasks.pathfinder_official` reads and writes LRA's
+Here are the card, the data sets, and `generate`; `tasks.pathfinder.generator` draws, `tasks.pathfinder.chunks` shares
+that out to processes, `tasks.pathfinder.settings` has the numbers, `tasks.pathfinder.official` reads and writes LRA's
 files.
 
 What a model must beat: the label is a fair coin. At 32 hard, logistic regression on raw pixels stays at 50 %, the
@@ -20,9 +20,9 @@ import numpy as np
 
 from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, Built, Card, Progress, Split, Variant, check_request, quiet
 from tasks.errors import DataError
-from tasks.pathfinder_chunks import distinct_images
-from tasks.pathfinder_official import places, read_images, read_rows, write_official
-from tasks.pathfinder_setting import setting
+from tasks.pathfinder.chunks import distinct_images
+from tasks.pathfinder.official import places, read_images, read_rows, write_official
+from tasks.pathfinder.settings import setting
 
 __all__ = ["CARD", "build", "generate", "locate", "write_official"]
 
@@ -211,7 +211,7 @@ def _room(shape: tuple[int, ...], work_dir: Path | None) -> np.ndarray:
 
 
 def _work_folder(work_dir: Path | None, name: str) -> Path:
-    prepared = os.environ.get("LRA_PREPARED") or Path(__file__).resolve().parent.parent / ".cache" / "prepared"
+    prepared = os.environ.get("LRA_PREPARED") or Path(__file__).resolve().parents[2] / ".cache" / "prepared"
     folder = (work_dir or Path(prepared).expanduser() / ".pathfinder-chunks") / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,15 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage, stats
 
-from tasks import pathfinder, pathfinder_chunks
+from tasks import pathfinder
 from tasks.core import GENERATED, OFFICIAL, SAMPLE, SPLITS, Split, chunk_seed
 from tasks.errors import DataError
-from tasks.pathfinder_generator import Scenes, scenes
-from tasks.pathfinder_setting import FINE, Setting, setting
-from tasks.pathfinder_snakes import grow_targets
-from tasks.pathfinder_stamps import Markers
-from tasks.pathfinder_tables import DEGREES, Stamp, Tables, tables
+from tasks.pathfinder import chunks
+from tasks.pathfinder.generator import Scenes, scenes
+from tasks.pathfinder.settings import FINE, Setting, setting
+from tasks.pathfinder.snakes import grow_targets
+from tasks.pathfinder.stamps import Markers
+from tasks.pathfinder.tables import DEGREES, Stamp, Tables, tables
 
 EIGHT = np.ones((3, 3))
 
@@ -346,7 +347,7 @@ numbered.calls = 0  # type: ignore[attr-defined]
 
 def test_an_image_that_was_drawn_before_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """More chunks are drawn instead: 2,500 images are in three chunks, 2,500 distinct ones in six."""
-    monkeypatch.setattr(pathfinder_chunks, "scenes", numbered)
+    monkeypatch.setattr(chunks, "scenes", numbered)
     monkeypatch.setattr(numbered, "calls", 0)
     images, labels = pathfinder.generate(2_500, resolution=16, seed=0)
     assert (images[:, 0, 0] + 256 * images[:, 0, 1].astype(int)).tolist() == list(range(2_500))
@@ -428,7 +429,7 @@ def test_a_stopped_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         drawn.append(n)
         return scenes(numbers, n, rng)
 
-    monkeypatch.setattr(pathfinder_chunks, "scenes", stopped)
+    monkeypatch.setattr(chunks, "scenes", stopped)
     with pytest.raises(KeyboardInterrupt):
         list(pathfinder.build("16", GENERATED, tmp_path, work_dir=tmp_path))
     (folder,) = tmp_path.iterdir()

@@ -31,8 +31,8 @@ import numpy as np
 from tasks import archives, core
 from tasks.core import OFFICIAL, SAMPLE, SPLITS, Built, Card, Progress, Split, Variant, check_request
 from tasks.errors import DataError
-from tasks.retrieval_literal import bytes_literal, excerpt
-from tasks.retrieval_sample import sample_pairs
+from tasks.retrieval.bytes_literal import bytes_literal, excerpt
+from tasks.retrieval.sample import sample_pairs
 
 MAX_BYTES = 4096  # LRA reads 4,000
 MAX_ROW_BYTES = 1 << 27  # a longer row is not one: its line ends are lost

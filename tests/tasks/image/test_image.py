@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks import archives, image, samples
+from tasks import archives, image
 from tasks.core import OFFICIAL, SAMPLE, TFDS, Progress, Split
 from tasks.errors import DataError
+from tasks.image import sample
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_decode_reads_rows_of_planes() -> None:
 
 def test_halve_is_the_nearest_mean() -> None:
     cells = np.random.RandomState(0).randint(256, size=(3, 4, 6)).astype(np.uint8)
-    got = samples.halve(cells)
+    got = image.halve(cells)
     for n, i, j in np.ndindex(3, 2, 3):
         total = int(cells[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].astype(int).sum())
         assert got[n, i, j] == int(total / 4 + 0.5)
@@ -225,7 +226,7 @@ def test_checksums_are_those_of_tensorflow_datasets() -> None:
 @pytest.mark.parametrize("variant", ["full", "16"])
 def test_sample_is_more_than_gray_levels(variant: str, tmp_path: Path) -> None:
     parts = {part.split: part.examples for part in image.build(variant, SAMPLE, tmp_path)}
-    assert {s: len(e) for s, e in parts.items()} == samples.PICTURE_SIZES
+    assert {s: len(e) for s, e in parts.items()} == sample.SIZES
     assert np.bincount(parts["test"].labels).tolist() == [100] * 10
     pixels = {s: e.data.reshape(len(e), -1) for s, e in parts.items()}
     assert {p.shape[1] for p in pixels.values()} == {image.CARD.variants[variant].max_bytes}
@@ -243,14 +244,14 @@ def linear_accuracy(features: dict[str, np.ndarray], parts: dict[str, Split]) ->
 
 def test_sample_is_fixed() -> None:
     digest = hashlib.sha256()
-    for images, labels in samples.pictures().values():
+    for images, labels in sample.images().values():
         digest.update(images.tobytes() + labels.tobytes())
     assert digest.hexdigest()[:16] == "272cab8d9525a7f6"
 
 
 def test_card() -> None:
     assert image.CARD.selection == "validation"
-    assert len(image.CARD.classes) == len(samples.PICTURE_CLASSES) == 10
+    assert len(image.CARD.classes) == len(sample.CLASSES) == 10
     assert image.CARD.variants["full"].sizes == {"train": 45_000, "validation": 5_000, "test": 10_000}
 
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from tasks.pathfinder_setting import FINE
+from tasks.pathfinder.settings import FINE
 
 _BITS = 22  # of the fixed-point coefficients
 _LOBES = 3

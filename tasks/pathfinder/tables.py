@@ -16,8 +16,8 @@ import math
 
 import numpy as np
 
-from tasks.pathfinder_setting import Setting
-from tasks.pathfinder_stamps import Markers, dilate, paddle_stamps
+from tasks.pathfinder.settings import Setting
+from tasks.pathfinder.stamps import Markers, dilate, paddle_stamps
 
 DEGREES = np.arange(-180, 180)
 

@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks import retrieval, retrieval_sample
+from tasks import retrieval
 from tasks.core import SAMPLE, SPLITS, Split, quiet
+from tasks.retrieval import sample as retrieval_sample
 
 
 @pytest.fixture(scope="module", params=["full", "cut"])

@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from tasks.pathfinder_setting import SNAKE_TRIES, TRIES
-from tasks.pathfinder_tables import COLLISION, DEGREES, OCCUPIED, Tables
+from tasks.pathfinder.settings import SNAKE_TRIES, TRIES
+from tasks.pathfinder.tables import COLLISION, DEGREES, OCCUPIED, Tables
 
 _DEAD_END = 1e-4 * 255  # a circle with less free and smooth room than this
 

@@ -14,9 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tasks import archives, samples, text
+from tasks import archives, text
 from tasks.core import OFFICIAL, SAMPLE, TFDS
 from tasks.errors import DataError
+from tasks.text import sample
 
 FILES = {
     "aclImdb/train/neg/0_3.txt": b"dull, dull, dull",
@@ -238,7 +239,7 @@ def histograms(documents: list[bytes]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def sample_reviews() -> dict[str, list[tuple[bytes, int]]]:
-    return samples.reviews()
+    return sample.reviews()
 
 
 @pytest.mark.parametrize("variant", ["full", "cut"])
@@ -248,7 +249,7 @@ def test_sample_is_more_than_a_bag_of_bytes(
     sample_reviews: dict[str, list[tuple[bytes, int]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(samples, "reviews", lambda progress: sample_reviews)
+    monkeypatch.setattr(sample, "reviews", lambda progress: sample_reviews)
     parts = {part.split: part.examples for part in text.build(variant, SAMPLE, tmp_path)}
     assert list(parts) == ["train", "test"]
     assert np.bincount(parts["test"].labels).tolist() == [500, 500]

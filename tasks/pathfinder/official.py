@@ -21,7 +21,7 @@ import numpy as np
 from tasks import archives
 from tasks.core import SPLITS, Split, source_label
 from tasks.errors import DataError
-from tasks.pathfinder_setting import setting
+from tasks.pathfinder.settings import setting
 
 _FOLDERS = ("", "lra_release", "lra_release/lra_release")
 _NAMES = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}

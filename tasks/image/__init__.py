@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import archives, samples
+from tasks import archives
 from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, Progress, Split, Variant, check_request, quiet, source_label
 from tasks.errors import DataError
+from tasks.image import sample
 
 ARCHIVE, FOLDER = "cifar-10-binary.tar.gz", "cifar-10-batches-bin"
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
@@ -78,7 +79,7 @@ def build(
     """
     check_request(CARD, variant, source)
     if source == SAMPLE:
-        return _build(variant, samples.pictures(progress), SAMPLE)
+        return _build(variant, sample.images(progress), SAMPLE)
     found = fetch(progress) if source == TFDS else locate(data_dir)
     if found is None:
         raise DataError(f"image: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
@@ -171,5 +172,12 @@ def _build(variant: str, pictures: dict[str, Pictures], source: str) -> Iterator
     for name, (images, labels) in pictures.items():
         if variant == "16":
             n = CARD.variants[variant].sizes[name]
-            images, labels = samples.halve(images[:n]), labels[:n]
+            images, labels = halve(images[:n]), labels[:n]
         yield Built(name, Split.from_images(images, labels), source)
+
+
+def halve(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, 2R, 2R] to [N, R, R]: means of 2 x 2 pixels, rounded to nearest (halves up)."""
+    n, rows, columns = images.shape
+    cells = images.reshape(n, rows // 2, 2, columns // 2, 2).astype(np.uint16)
+    return ((cells.sum((2, 4)) + 2) // 4).astype(np.uint8)

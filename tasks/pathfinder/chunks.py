@@ -15,8 +15,8 @@ import numpy as np
 from tasks.arrays import read_npz
 from tasks.core import chunk_seed, process_pool
 from tasks.errors import DataError
-from tasks.pathfinder_generator import scenes
-from tasks.pathfinder_setting import Setting
+from tasks.pathfinder.generator import scenes
+from tasks.pathfinder.settings import Setting
 
 
 def distinct_images(

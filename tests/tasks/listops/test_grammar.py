@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import listops_grammar as listops
 from tasks.errors import DataError
-from tasks.listops_grammar import SYMBOLS
+from tasks.listops import grammar as listops
+from tasks.listops.grammar import SYMBOLS
 
 SHORT: dict[str, Any] = {"min_length": 15, "max_length": 256}
 EXAMPLE = "[MAX 2 9 [MIN 4 7 ] 0 ]"
