@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lra.api import configure, find_mixer
-from lra.config import TASKS
+from lra.config import protocols_named
 from lra.contract import checks as contract
 from lra.contract import scaling as growth
 from lra.contract.harness import DIMS, TOLERANCES, Broken, Probe, Subject, unoptimised
@@ -141,7 +141,7 @@ def growth_with_length(subject: Subject, lengths: Sequence[int] = growth.LENGTHS
 def parameters(subject: Subject) -> str:
     """Of the whole model under `small`, against softmax: LRA asks for 10 % (Tay et al., 2020, section 3.2)."""
     ratios = {}
-    for task in TASKS:
+    for task in [protocol.task for protocol in protocols_named("small")]:
         card = load_task(task).CARD
         mine = StepFunctions(
             configure(task, subject.mixer.spec, protocol="small", options=subject.options), card

@@ -1,9 +1,11 @@
-"""Image: what does a gray picture show? CIFAR-10, read as a sequence of pixels, row by row.
+"""Image: what does a gray image show? CIFAR-10, read as a sequence of pixels, row by row.
 
-The last 5,000 of the 50,000 training pictures, in the order of the files, are the validation split. Its size is LRA's,
-its pictures are not: LRA takes TFDS's `train[90%:]`, and TFDS shuffles the pictures when it prepares them.
-Gray is computed in whole numbers and rounded to nearest. (TensorFlow's `rgb_to_grayscale`, which LRA used, has the
-same weights but rounds y to floor(y + y / 510), so that a pixel may be one level darker there.)
+The validation split is the last 5,000 of the 50,000 training images in the order of the files. Its size is LRA's, its
+images are not: LRA takes `train[90%:]` of tensorflow-datasets, which shuffles the images when it prepares them. The
+test split is the same.
+
+Gray is computed in whole numbers and rounded to nearest. TensorFlow's `rgb_to_grayscale`, which LRA used, has the same
+weights but rounds y to floor(y + y / 510), so a pixel may be one level darker there.
 """
 
 from __future__ import annotations
@@ -16,16 +18,30 @@ from pathlib import Path
 import numpy as np
 
 from tasks import archives
-from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, Progress, Split, Variant, check_request, quiet, source_label
+from tasks.core import (
+    OFFICIAL,
+    SAMPLE,
+    TFDS,
+    Built,
+    Card,
+    Progress,
+    Split,
+    Variant,
+    check_request,
+    no_progress,
+    source_label,
+)
 from tasks.errors import DataError
 from tasks.image import sample
 
-ARCHIVE, FOLDER = "cifar-10-binary.tar.gz", "cifar-10-batches-bin"
-URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
-ARCHIVE_BYTES = 170_052_171
-ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"  # as tensorflow-datasets lists it
+ARCHIVE = archives.Archive(
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    folder="cifar-10-batches-bin",
+    size=170_052_171,
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
 FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-RECORDS, SIDE = 10_000, 32  # in every file
+RECORDS, SIDE = 10_000, 32  # records of a file, pixels of a side
 RECORD_BYTES = 1 + 3 * SIDE * SIDE
 TRAIN = 45_000
 SHORT = 1_000
@@ -39,7 +55,7 @@ CARD = Card(
     vocab_size=257,
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     pairs=False,
-    pictures=True,
+    images=True,
     selection="validation",
     variants={
         "full": Variant("32 x 32 pixels", {"train": TRAIN, "validation": 5_000, "test": 10_000}, 1024),
@@ -50,57 +66,47 @@ CARD = Card(
         ),
     },
     sources=(OFFICIAL, TFDS, SAMPLE),
-    obtain=(
-        f"Download {URL} (170 MB) and put it, packed or unpacked (as {FOLDER}/), in the data directory; "
-        f"or choose the source {TFDS}, which downloads it"
-    ),
+    obtain=ARCHIVE.instructions,
     licence="none stated by its authors; made for research; cite the report",
     citation="Alex Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report, 2009",
+    sample_classes=sample.CLASSES,
+    baselines=("pixels",),
 )
 
-Pictures = tuple[np.ndarray, np.ndarray]  # uint8 [N, R, R] gray, uint8 [N] labels
+Images = tuple[np.ndarray, np.ndarray]  # gray levels uint8 [N, R, R], labels uint8 [N]
 
-_NAME = re.compile(rf"{FOLDER}/((?:data_batch_[1-5]|test_batch)\.bin)")
+_NAME = re.compile(rf"{ARCHIVE.folder}/((?:data_batch_[1-5]|test_batch)\.bin)")
 
 
 def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """The archive or, without one, the unpacked directory."""
-    archive, folder = data_dir / ARCHIVE, data_dir / FOLDER
-    return archive if archive.is_file() else folder if folder.is_dir() else None
+    """Return the archive, else the unpacked directory; None if neither is there."""
+    return ARCHIVE.locate(data_dir)
 
 
 def build(
-    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = quiet
+    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = no_progress
 ) -> Iterator[Built]:
-    """The splits train, validation and test; `workers` is not used: reading takes seconds.
+    """Return the splits train, validation and test. One process reads them in seconds, so `workers` is not used.
+
+    With the source TFDS, tensorflow-datasets only fetches the archive, because it prepares `cifar10` with TensorFlow.
 
     Raises:
-      DataError: unknown variant or source, no source files, or files that are broken.
+      DataError: there is no such variant or source, or the source files are missing or damaged.
     """
     check_request(CARD, variant, source)
     if source == SAMPLE:
         return _build(variant, sample.images(progress), SAMPLE)
-    found = fetch(progress) if source == TFDS else locate(data_dir)
-    if found is None:
-        raise DataError(f"image: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
-    contents = read(found, progress)
-    official = found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
-    return _build(variant, split(contents), "official archive" if official else source_label(_sha256(contents), {}))
+    path = ARCHIVE.open(CARD, source, data_dir, progress)
+    contents = read(path, progress)
+    label = "official archive" if ARCHIVE.is_official(path) else source_label(_sha256(contents))
+    return _build(variant, split(contents), label)
 
 
-def fetch(progress: Progress = quiet) -> Path:
-    """The archive from tensorflow-datasets' cache, downloaded and checked if it is not there yet.
-
-    tensorflow-datasets prepares `cifar10` only with TensorFlow, so the archive is read by `read`.
-    """
-    return archives.fetch(URL, ARCHIVE_BYTES, ARCHIVE_SHA256, progress)
-
-
-def read(path: Path, progress: Progress = quiet) -> dict[str, bytes]:
-    """The six binary files of the archive or an unpacked directory, whole and checked.
+def read(path: Path, progress: Progress = no_progress) -> dict[str, bytes]:
+    """Return the contents of the six binary files of the archive or of an unpacked directory.
 
     Raises:
-      DataError: the archive is broken, a file is missing, or a record is short or has no valid label; the message
+      DataError: the archive is damaged, a file is missing, or a record is short or has no valid label; the message
         names the file and the record.
     """
     contents: dict[str, bytes] = {}
@@ -114,8 +120,8 @@ def read(path: Path, progress: Progress = quiet) -> dict[str, bytes]:
     return contents
 
 
-def split(contents: dict[str, bytes]) -> dict[str, Pictures]:
-    """Six files to gray pictures and labels, split by index in the order of the files."""
+def split(contents: dict[str, bytes]) -> dict[str, Images]:
+    """Return the gray images and labels of the six files, split by index in the order of the files."""
     batches = [decode(contents[name]) for name in FILES]
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches[:-1], strict=True))
     return {
@@ -125,17 +131,27 @@ def split(contents: dict[str, bytes]) -> dict[str, Pictures]:
     }
 
 
-def decode(content: bytes) -> Pictures:
-    """Records of a label byte and 1,024 red, green, blue bytes each, to gray pictures [N, 32, 32] and labels [N]."""
+def decode(content: bytes) -> Images:
+    """Return the gray images of a file's records, each a label byte and 1,024 bytes of red, green and blue."""
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
     colours = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
     return gray(colours[:, 0], colours[:, 1], colours[:, 2]), records[:, 0].copy()
 
 
 def gray(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> np.ndarray:
-    """ITU-R BT.601 luma with TensorFlow's weights, uint8 to uint8, rounded to nearest; gray stays as it is."""
+    """Return the ITU-R BT.601 luma with TensorFlow's weights, rounded to nearest; uint8 of the shape of the colours.
+
+    A pixel whose three colours are equal keeps its level.
+    """
     weighted = 2989 * red.astype(np.uint32) + 5870 * green.astype(np.uint32) + 1140 * blue.astype(np.uint32)
     return ((weighted + 5000) // 10_000).astype(np.uint8)
+
+
+def halve(images: np.ndarray) -> np.ndarray:
+    """Return images of half the size: uint8 [N, 2R, 2R] to [N, R, R], means of 2 x 2 pixels, halves rounded up."""
+    n, rows, columns = images.shape
+    cells = images.reshape(n, rows // 2, 2, columns // 2, 2).astype(np.uint16)
+    return ((cells.sum((2, 4)) + 2) // 4).astype(np.uint8)
 
 
 def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -146,38 +162,33 @@ def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
 def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
     for name in FILES:
         if (folder / name).is_file():
-            yield name, archives.beginning(folder / name, (RECORDS + 1) * RECORD_BYTES, CARD.obtain)
+            yield name, archives.read_beginning(folder / name, (RECORDS + 1) * RECORD_BYTES, CARD.obtain)
 
 
 def _check(where: str, content: bytes) -> None:
-    whole, rest = divmod(len(content), RECORD_BYTES)
-    if rest or whole != RECORDS:
-        what = f"has {rest} of {RECORD_BYTES} bytes" if rest else "is missing" if whole < RECORDS else "is one too many"
-        record = RECORDS if whole > RECORDS else whole
-        raise DataError(f"{where}: record {record} (from 0) {what}; {RECORDS} records belong there. {CARD.obtain}")
+    complete, rest = divmod(len(content), RECORD_BYTES)
+    if rest or complete != RECORDS:
+        what = (
+            f"has {rest} of {RECORD_BYTES} bytes" if rest else "is missing" if complete < RECORDS else "is one too many"
+        )
+        record = min(complete, RECORDS)
+        raise DataError(f"{where}: record {record} (from 0) {what}; {RECORDS} records are expected. {CARD.obtain}")
     labels = np.frombuffer(content, np.uint8)[::RECORD_BYTES]
     if (wrong := np.flatnonzero(labels >= len(CARD.classes))).size:
         raise DataError(f"{where}: record {wrong[0]} (from 0) has label {labels[wrong[0]]}, not 0 to 9. {CARD.obtain}")
 
 
 def _sha256(contents: dict[str, bytes]) -> str:
-    """Names what was read: six files, in their order."""
+    """Return the hash of the six files, in their order."""
     digest = hashlib.sha256()
     for name in FILES:
         digest.update(contents[name])
     return digest.hexdigest()
 
 
-def _build(variant: str, pictures: dict[str, Pictures], source: str) -> Iterator[Built]:
-    for name, (images, labels) in pictures.items():
+def _build(variant: str, images_of: dict[str, Images], source: str) -> Iterator[Built]:
+    for name, (images, labels) in images_of.items():
         if variant == "16":
             n = CARD.variants[variant].sizes[name]
             images, labels = halve(images[:n]), labels[:n]
         yield Built(name, Split.from_images(images, labels), source)
-
-
-def halve(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, 2R, 2R] to [N, R, R]: means of 2 x 2 pixels, rounded to nearest (halves up)."""
-    n, rows, columns = images.shape
-    cells = images.reshape(n, rows // 2, 2, columns // 2, 2).astype(np.uint16)
-    return ((cells.sum((2, 4)) + 2) // 4).astype(np.uint8)

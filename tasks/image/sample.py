@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.core import Progress, chunk_seed, quiet
+from tasks.core import Progress, chunk_rng, no_progress
 
 SEED = 2
-
 SIZES = {"train": 10_000, "validation": 500, "test": 1_000}
 CLASSES = (
     "disc", "ring", "square", "triangle", "cross", "level bars", "upright bars", "slanted bars", "checks", "dots",
 )  # fmt: skip
 
 
-def images(progress: Progress = quiet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Gray pictures uint8 [N, 32, 32] and classes uint8 [N] per split, the classes equally many."""
+def images(progress: Progress = no_progress) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return gray images, uint8 [N, 32, 32], and their classes, uint8 [N], per split; the classes are balanced."""
     out = {}
     for chunk, (split, n) in enumerate(SIZES.items()):
-        rng = chunk_seed(SEED, chunk)
+        rng = chunk_rng(SEED, chunk)
         labels = rng.permutation(np.arange(n) % len(CLASSES)).astype(np.uint8)
         out[split] = (np.stack([_image(rng, int(label)) for label in labels]), labels)
-        progress(f"generating {split} pictures", n, n)
+        progress(f"generating {split} images", n, n)
     return out
 
 
 def _image(rng: np.random.RandomState, label: int) -> np.ndarray:
-    """One figure or grating, of any place, size, phase and polarity, on a shaded, noisy ground."""
+    """Return one shape or grating of random place, size, phase and polarity on a shaded, noisy background."""
     y, x = np.mgrid[:32, :32].astype(np.float64)
     cy, cx, radius = rng.uniform(10, 22), rng.uniform(10, 22), rng.uniform(6, 10)
     period, phase = rng.uniform(5, 10), rng.uniform(0, 2 * np.pi)

@@ -1,17 +1,14 @@
-"""ListOps: the value of a nested list expression (Nangia & Bowman 2018, in the long form of LRA).
+"""ListOps: the value of a nested list expression (Nangia and Bowman 2018, in the long form of LRA).
 
-The language and the generator are in `tasks.listops.grammar`; here are the card, the variants with their seeds,
-and LRA's files. Those are basic_train.tsv, basic_val.tsv and basic_test.tsv, a header and one example a row:
-`( ( ( [MAX 2 ) 9 ) ] )`, a tab, `9`. A release without the parentheses is read as well.
+`tasks.listops.grammar` has the language and the generator, `tasks.listops.official` reads and writes LRA's files.
 
-What a model must beat: over all 100,000 expressions of `full` the majority class has 17 %, the root operator alone
-36 %; over the 30,000 of `short`'s train 16 % and 33 %. The test splits' own figures are the floors on the board.
+Scores to exceed: over all 100,000 expressions of `full` the majority class reaches 17 %, the root operator alone 36 %;
+over the 30,000 of the training split of `short` 16 % and 33 %. The leaderboard lists both for the test splits.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.core import (
@@ -25,24 +22,17 @@ from tasks.core import (
     Split,
     Variant,
     check_request,
-    quiet,
-    source_label,
+    no_progress,
 )
 from tasks.errors import DataError
-from tasks.listops.grammar import DIGITS, SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
+from tasks.listops.grammar import SYMBOLS, Grammar, decode, draw, encode, evaluate, generate
+from tasks.listops.official import locate, read_official, write_official
 
 __all__ = ["CARD", "build", "decode", "encode", "evaluate", "generate", "locate", "write_official"]
 
 _GRAMMARS = {"full": Grammar(500, 2000, 10, 10), "short": Grammar(15, 256, 10, 10)}
 _SEEDS = {("full", GENERATED): 1804, ("full", SAMPLE): 1805, ("short", GENERATED): 1806, ("short", SAMPLE): 1807}
 _SAMPLE_SIZES = dict(zip(SPLITS, (1_000, 200, 200), strict=True))
-
-_FILES = dict(zip(SPLITS, ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv"), strict=True))
-_FOLDERS = ("", "listops", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
-_HEADER = "Source\tTarget"
-_SHOWN = 1_000  # rows between two signs of progress
-_MAX_ROW = 1 << 20  # characters; 2,000 symbols have about 20,000
-
 
 CARD = Card(
     name="listops",
@@ -78,78 +68,25 @@ CARD = Card(
         "Nangia and Bowman, ListOps: A Diagnostic Dataset for Latent Tree Learning, NAACL SRW 2018, arXiv:1804.06028; "
         "Tay et al., Long Range Arena, ICLR 2021, arXiv:2011.04006"
     ),
+    to_text=decode,
+    write_official=write_official,
+    baselines=("root operator", "root operator, digits"),
 )
 
 
-# ---- LRA's files
-
-
-def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """LRA's basic_train.tsv in the data directory or in one of the folders where releases have it."""
-    return next((path for f in _FOLDERS if (path := data_dir / f / _FILES["train"]).is_file()), None)
-
-
-def write_official(splits: Mapping[str, Split], directory: Path) -> None:
-    """Writes basic_train.tsv, basic_val.tsv and basic_test.tsv as LRA's generator does, CRLF included."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for split, examples in splits.items():
-        path = directory / _FILES[split]
-        scratch = path.with_suffix(".part")
-        with scratch.open("w", encoding="ascii", newline="") as file:
-            file.write(f"{_HEADER}\r\n")
-            for d, label in zip(examples.items, examples.labels, strict=True):
-                file.write(f"{official(decode(examples.document(d)))}\t{label}\r\n")
-        scratch.replace(path)
-
-
-def _read(path: Path, max_bytes: int, progress: Progress) -> Split:
-    documents, labels = [], []
-    with path.open(encoding="ascii", errors="replace", newline="\n") as file:
-        if (header := file.readline(_MAX_ROW).rstrip("\r\n")) != _HEADER:
-            raise DataError(f"{path}, row 1: {header[:40]!r} is not the header {_HEADER!r}")
-        for row, line in enumerate(iter(lambda: file.readline(_MAX_ROW), ""), 2):
-            source, _, target = line.rstrip("\r\n").partition("\t")
-            try:
-                if len(line) == _MAX_ROW:
-                    raise DataError(f"longer than {_MAX_ROW:,} characters; one example a row is expected")
-                documents.append(_checked(source, target, max_bytes))
-            except DataError as error:
-                raise DataError(f"{path}, row {row} (the header is row 1): {error}") from error
-            labels.append(DIGITS[target])
-            if row % _SHOWN == 0:
-                progress(f"read {path.name}", row, 0)
-    return Split.from_documents(documents, labels)
-
-
-def _checked(source: str, target: str, max_bytes: int) -> bytes:
-    if target not in DIGITS:
-        raise DataError(f"the target is {target[:20]!r}, not a digit; is the row whole?")
-    document = encode(source)
-    if len(document) > max_bytes:
-        raise DataError(f"{len(document)} symbols; LRA's expressions have at most {max_bytes}")
-    try:
-        value = evaluate(decode(document))  # without the parentheses, a fifth of the time
-    except DataError:
-        value = evaluate(source)  # raises as well, and names the place in the row
-    if value != DIGITS[target]:
-        raise DataError(f"the target is {target}, but the expression is worth {value}")
-    return document
-
-
-# ---- the task
-
-
 def build(
-    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = quiet
+    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = no_progress
 ) -> Iterator[Built]:
-    """The three splits: drawn as one list without duplicates and cut in the order of `SPLITS`, or LRA's files.
+    """Yield the three splits: drawn as one list without duplicates and cut in the order of `SPLITS`, or LRA's files.
 
     Raises:
-      DataError: no such variant or source, or an official file that is missing or broken.
+      DataError: there is no such variant or source, or an official file is missing or damaged.
     """
     check_request(CARD, variant, source)
     if source == OFFICIAL:
-        yield from _build_official(variant, data_dir, progress)
+        if variant != "full":
+            raise DataError(f"LRA's files are the variant full; {variant} is generated: use the source {GENERATED}")
+        yield from read_official(data_dir, CARD, progress)
         return
     sizes = CARD.variants[variant].sizes if source == GENERATED else _SAMPLE_SIZES
     seed = _SEEDS[variant, source]
@@ -158,22 +95,3 @@ def build(
     for split in SPLITS:
         part = slice(start, start := start + sizes[split])
         yield Built(split, Split.from_documents(documents[part], values[part]), f"{source}, seed {seed}")
-
-
-def _build_official(variant: str, data_dir: Path, progress: Progress) -> Iterator[Built]:
-    if variant != "full":
-        raise DataError(f"LRA's files are the variant full; {variant} is generated: use the source {GENERATED}")
-    train = locate(data_dir)
-    if train is None:
-        folders = ", ".join(str(data_dir / folder) for folder in _FOLDERS)
-        raise DataError(f"listops: no {_FILES['train']} in {folders}; {CARD.obtain}")
-    paths = {split: train.with_name(name) for split, name in _FILES.items()}
-    digest = hashlib.sha256()
-    for path in paths.values():
-        if not path.is_file():
-            raise DataError(f"{path} is missing, although {train.name} is there; {CARD.obtain}")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    label = source_label(digest.hexdigest(), {})  # no hash of the release has been published
-    for split, path in paths.items():
-        yield Built(split, _read(path, CARD.variants[variant].max_bytes, progress), label)

@@ -1,4 +1,4 @@
-"""Pathfinder's images in chunks, each from a random stream of its own, drawn by several processes."""
+"""Images of Pathfinder in chunks, each from its own random stream, drawn by several processes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from pathlib import Path
 import numpy as np
 
 from tasks.arrays import read_npz
-from tasks.core import chunk_seed, process_pool
+from tasks.core import chunk_rng, process_pool
 from tasks.errors import DataError
 from tasks.pathfinder.generator import scenes
 from tasks.pathfinder.settings import Setting
 
+Images = tuple[np.ndarray, np.ndarray]  # grey levels uint8 [k, R, R], labels uint8 [k]
 
-def distinct_images(
-    numbers: Setting, n: int, seed: int, workers: int, folder: Path | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draw n images or a few more, each only once: at 16 x 16 about 1 in 2,000 is drawn again.
+
+def distinct_images(setting: Setting, n: int, seed: int, workers: int, directory: Path | None) -> Iterator[Images]:
+    """Draw n or a few more images, all of them different: at 16 x 16 about 1 in 2,000 is drawn twice.
+
+    The images depend only on `setting` and `seed`.
 
     Args:
-      workers: processes that draw chunks side by side
-      folder: for files of the chunks, so that a build that was stopped can be resumed; None: no files
-
-    Yields:
-      images uint8 [k, R, R] and labels uint8 [k]; they depend on `numbers` and `seed` alone
+      workers: processes that draw chunks at the same time
+      directory: for a file of each chunk, so that an interrupted build can be resumed; None: no files
     """
-    first = -(-n // numbers.chunk)
-    more = (_loaded(_chunk(numbers, seed, chunk, folder)) for chunk in itertools.count(first))
-    chunks = itertools.chain(_chunks(numbers, n, seed, workers, folder), more)
+    count = -(-n // setting.chunk)
+    more = (_load(_chunk(setting, seed, chunk, directory)) for chunk in itertools.count(count))
+    chunks = itertools.chain(_chunks(setting, count, seed, workers, directory), more)
     seen: set[bytes] = set()
     while len(seen) < n:
         images, labels = next(chunks)
@@ -46,35 +45,28 @@ def distinct_images(
         yield images[new], labels[new]
 
 
-def _chunks(
-    numbers: Setting, n: int, seed: int, workers: int, folder: Path | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """n images or a few more, in chunks; by way of files in `folder`, if there is one: what lies there is not drawn
-    again."""
-    count = -(-n // numbers.chunk)
+def _chunks(setting: Setting, count: int, seed: int, workers: int, directory: Path | None) -> Iterator[Images]:
+    """Yield the first `count` chunks. Those that are in `directory` are read from there."""
     if workers == 1 or count <= 1:
         for chunk in range(count):
-            yield _loaded(_chunk(numbers, seed, chunk, folder))
+            yield _load(_chunk(setting, seed, chunk, directory))
         return
     with process_pool(workers) as pool:
         pending: deque[Future] = deque()
         for chunk in range(count):
-            pending.append(pool.submit(_chunk, numbers, seed, chunk, folder))
+            pending.append(pool.submit(_chunk, setting, seed, chunk, directory))
             if len(pending) > 2 * workers:
-                yield _loaded(pending.popleft().result())
+                yield _load(pending.popleft().result())
         while pending:
-            yield _loaded(pending.popleft().result())
+            yield _load(pending.popleft().result())
 
 
-_Chunk = tuple[np.ndarray, np.ndarray] | Path
-
-
-def _chunk(numbers: Setting, seed: int, chunk: int, folder: Path | None) -> _Chunk:
-    """Images and labels of one random stream, or the file that has them."""
-    path = None if folder is None else folder / f"{chunk:05d}.npz"
+def _chunk(setting: Setting, seed: int, chunk: int, directory: Path | None) -> Images | Path:
+    """Draw the images of one random stream; return them, or the file in which they are stored."""
+    path = None if directory is None else directory / f"{chunk:05d}.npz"
     if path is not None and path.exists():
         return path
-    drawn = scenes(numbers, numbers.chunk, chunk_seed(seed, chunk))
+    drawn = scenes(setting, setting.chunk, chunk_rng(seed, chunk))
     if path is None:
         return drawn.images, drawn.labels
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}.", delete=False) as file:
@@ -83,7 +75,7 @@ def _chunk(numbers: Setting, seed: int, chunk: int, folder: Path | None) -> _Chu
     return path
 
 
-def _loaded(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+def _load(chunk: Images | Path) -> Images:
     if not isinstance(chunk, Path):
         return chunk
     try:

@@ -1,8 +1,8 @@
 """LRA's files of Pathfinder: `imgs/<batch>/sample_<i>.png` and `metadata/<batch>.npy`.
 
-The metadata is plain text in spite of its name: a row an image, columns parted by a space, each row ended by a newline.
+The metadata are plain text in spite of their name: one row per image, with columns that are separated by a space.
 Columns: folder (`imgs/<batch>`), file name, index, label, continuity, contour length, distractor length, paddle length,
-paddle thickness, margin, number of paddle contrasts. The generator itself writes a binary array, LRA's release text.
+paddle thickness, margin, number of paddle contrasts. The generator writes a binary array, LRA's release has text.
 """
 
 from __future__ import annotations
@@ -21,41 +21,51 @@ import numpy as np
 from tasks import archives
 from tasks.core import SPLITS, Split, source_label
 from tasks.errors import DataError
-from tasks.pathfinder.settings import setting
+from tasks.pathfinder.chunks import Images
+from tasks.pathfinder.settings import VARIANTS, setting
 
 _FOLDERS = ("", "lra_release", "lra_release/lra_release")
 _NAMES = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}
 _COLUMNS = 11
-_BATCH = 1000  # images a folder
+_BATCH = 1000  # images in a folder
 _MAX_METADATA = 1 << 28  # bytes of one file of rows
 _IMAGE = re.compile(r"imgs/[^./\\\0][^/\\\0]* [^./\\\0][^/\\\0]*")  # folder and file: none that leads out of the root
 
 
 class Row(NamedTuple):
+    """A row of the metadata; `origin` is its file and number."""
+
     image: Path
     label: int
-    origin: str  # the file and row that name it
+    origin: str
 
 
-def places(data_dir: Path, resolution: int, difficulty: str) -> list[Path]:
-    """Where LRA's folder of one data set may lie."""
-    return [data_dir / folder / f"pathfinder{resolution}" / _NAMES[difficulty] for folder in _FOLDERS]
+def candidate_dirs(data_dir: Path, variant: str) -> list[Path]:
+    """Return the directories where LRA's images of a variant may be: none for 16 x 16, which LRA does not have."""
+    resolution, difficulty, _ = VARIANTS[variant]
+    folders = _FOLDERS if resolution > 16 else ()
+    return [data_dir / folder / f"pathfinder{resolution}" / _NAMES[difficulty] for folder in folders]
+
+
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
+    """Return LRA's directory of a variant, with imgs/ and metadata/; None if the data directory does not have it."""
+    return next((path for path in candidate_dirs(data_dir, variant) if (path / "metadata").is_dir()), None)
 
 
 def read_rows(root: Path) -> tuple[list[Row], str]:
-    """Every image in stored order, batches by number, and what the source is called, by the hash of its metadata.
+    """Return the rows of all images in stored order, batches by number, and the name of the source.
 
-    Empty images are left out and counted, as LRA's reader leaves them out (its release has one, in curv_baseline).
+    Empty images are left out and counted, as in LRA's reader (its release has one, in curv_baseline).
 
     Raises:
-      DataError: no metadata, a broken row, or an image that is missing.
+      DataError: there are no metadata, a row is invalid, or an image is missing.
     """
     files = sorted((root / "metadata").glob("*.npy"), key=lambda path: (len(path.stem), path.stem))
     if not files:
-        raise DataError(f"{root / 'metadata'} has no .npy files; is the archive unpacked as a whole?")
+        raise DataError(f"{root / 'metadata'} has no .npy files; unpack the whole archive")
     digest, rows, empty = hashlib.sha256(), [], 0
     for file in files:
-        content = archives.content(file, _MAX_METADATA, "unpack the archive again")
+        content = archives.read_file(file, _MAX_METADATA, "unpack the archive again")
         digest.update(content)
         for row in _parsed(file, content, root):
             try:
@@ -66,7 +76,7 @@ def read_rows(root: Path) -> tuple[list[Row], str]:
                 rows.append(row)
             else:
                 empty += 1
-    label = source_label(digest.hexdigest(), {})  # no hash of the release has been published
+    label = source_label(digest.hexdigest())
     return rows, label + (f", {empty} empty images left out" if empty else "")
 
 
@@ -75,25 +85,25 @@ def _parsed(file: Path, content: bytes, root: Path) -> Iterator[Row]:
         *lines, rest = content.decode("ascii").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{file} is not text ({error.reason} at byte {error.start}); LRA's metadata is, a row an image. "
-            "The reference generator's own binary arrays have to be written as text first"
+            f"{file} is not text ({error.reason} at byte {error.start}), as LRA's metadata are. "
+            "Convert the binary arrays of the reference generator to text first, one row per image"
         ) from error
     for number, line in enumerate(lines, 1):
         columns = line.split(" ")
         if len(columns) != _COLUMNS or columns[3] not in ("0", "1"):
             raise DataError(f"{file}, row {number}: {line[:60]!r} is not {_COLUMNS} columns with a label of 0 or 1")
         if not _IMAGE.fullmatch(" ".join(columns[:2])):
-            raise DataError(f"{file}, row {number}: {line[:60]!r} names no file in a folder of imgs/")
+            raise DataError(f"{file}, row {number}: {line[:60]!r} does not name a file in a folder of imgs/")
         yield Row(root / columns[0] / columns[1], int(columns[3]), f"{file}, row {number}")
     if rest:
-        raise DataError(f"{file}, row {len(lines) + 1}: no newline after {rest[:60]!r}; the file is cut off")
+        raise DataError(f"{file}, row {len(lines) + 1}: no newline after {rest[:60]!r}; the file is truncated")
 
 
-def read_images(rows: list[Row], resolution: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 [k, R, R] and labels uint8 [k], some at a time.
+def read_images(rows: list[Row], resolution: int) -> Iterator[Images]:
+    """Yield images and labels, one batch at a time.
 
     Raises:
-      DataError: an image that is broken, or has another size or mode; the message names it and its row.
+      DataError: an image is damaged, or has another size or mode; the message names it and its row.
     """
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
@@ -104,10 +114,10 @@ def _image(row: Row, resolution: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(row.image, formats=["PNG"]) as image:  # others may start programs, as EPS does
+        with Image.open(row.image, formats=["PNG"]) as image:  # other formats may start programs, as EPS does
             (width, height), mode = image.size, image.mode
             pixels = np.asarray(image) if (width, height, mode) == (resolution, resolution, "L") else None
-    except Exception as error:  # Pillow lets out whatever its readers of chunks stumble over
+    except Exception as error:  # Pillow's readers of chunks raise errors of any type
         raise DataError(f"{row.image} ({row.origin}): not readable as a PNG ({error})") from error
     if pixels is None:
         raise DataError(
@@ -117,11 +127,11 @@ def _image(row: Row, resolution: int) -> np.ndarray:
     return pixels
 
 
-def write_official(splits: Mapping[str, Split], directory: Path, *, difficulty: str = "hard") -> Path:
-    """Writes LRA's layout, `pathfinder<R>/<difficulty>/`, as a whole or not at all; returns that folder.
+def write_official(splits: Mapping[str, Split], directory: Path, variant: str = "full") -> Path:
+    """Write LRA's layout, `pathfinder<R>/<difficulty>/`, completely or not at all, and return that folder.
 
-    The splits follow each other in stored order; LRA's 80/10/10 cut gives them back if they have those sizes.
-    Where the margin is drawn for each image (resolution 128), its column says nan: prepared data does not keep it.
+    The splits are stored one after the other; LRA's 80/10/10 cut restores them if they have those sizes. Where the
+    margin is drawn for each image (resolution 128), its column is nan, because prepared data do not contain it.
 
     Raises:
       DataError: the folder exists, or the examples are not square images of a known resolution.
@@ -133,10 +143,11 @@ def write_official(splits: Mapping[str, Split], directory: Path, *, difficulty: 
     resolution = math.isqrt(max(lengths, default=0))
     if lengths != {resolution**2}:
         raise DataError(f"examples of {sorted(lengths)} bytes are not square images of one size")
+    difficulty = VARIANTS[variant][1]
     s = setting(resolution, difficulty)
     target = directory / f"pathfinder{resolution}" / _NAMES[difficulty]
     if target.exists():
-        raise DataError(f"{target} exists; nothing is written over it: delete it or choose another directory")
+        raise DataError(f"{target} exists; delete it or choose another directory")
     margin = str(s.margins[0]) if len(s.margins) == 1 else "nan"
     shape = (s.continuity, s.contour_length, s.distractor_length, s.paddle_length, s.paddle_thickness, margin, 1)
     tail = " ".join(map(str, shape))

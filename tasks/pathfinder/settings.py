@@ -1,12 +1,12 @@
-"""The numbers behind each Pathfinder data set: what LRA set, and what its generator has by default.
+"""The variants of Pathfinder and their settings: LRA's, and the defaults of the reference generator.
 
-Source: the `snakes2` generator (github.com/drewlinsley/pathfinder) with the arguments that LRA's wrapper gives it.
-Where LRA's text and its wrapper disagree, the number of distractors is the one that LRA's text prints for `hard`.
+Source: the `snakes2` generator (github.com/drewlinsley/pathfinder) with the arguments of LRA's wrapper. Where LRA's
+text and its wrapper disagree, the number of distractors is that of LRA's text for `hard`.
 
-Resolution 16 is this suite's own, for quick runs: it has no counterpart in LRA. Contours of 3 to 5 paddles fit there,
-and only pairs that keep a clearance are taken, since every second pair touches or crosses and no one could tell its
-label. The distance of the markers alone gives about 64 % (52 % at 32 hard): tight curves of few paddles hold their
-ends apart, and bends sharper than LRA's (continuity 0.8) are what keeps that from being more.
+Resolution 16 is this suite's own, for quick runs, and has no counterpart in LRA. Contours of 3 to 5 paddles fit there.
+Only pairs of snakes with a clearance are used, because half of all pairs touch or cross, and their label could not be
+recognised. The distance of the markers alone gives about 64 % (52 % at 32 hard), because curves of few paddles keep
+their ends apart. Sharper bends than LRA's (continuity 0.8) limit this effect.
 """
 
 from __future__ import annotations
@@ -15,35 +15,61 @@ import dataclasses
 
 from tasks.errors import DataError
 
-FINE = 2  # paddles and markers are drawn on a grid this many times finer
-TRIES = 3  # of one paddle's end, and of one seed's place
-SNAKE_TRIES = 5  # of one distractor
+FINE = 2  # paddles and markers are drawn on a grid that is finer by this factor
+TRIES = 3  # for the end of a paddle, and for the place of a first paddle
+SNAKE_TRIES = 5  # for a distractor
+
+# Variant: resolution, difficulty, description.
+VARIANTS = {
+    "full": (32, "hard", "LRA's own, Pathfinder32 hard: contours of 14 paddles in 32 x 32 pixels"),
+    "16": (16, "hard", "this suite's own, for quick runs: contours of 5 paddles in 16 x 16 pixels"),
+    "32-easy": (32, "easy", "LRA's Pathfinder32 baseline: contours of 6 paddles"),
+    "32-intermediate": (32, "intermediate", "LRA's Pathfinder32 with contours of 9 paddles"),
+    "64": (64, "hard", "LRA's Pathfinder64 hard: contours of 14 paddles in 64 x 64 pixels"),
+    "128": (128, "hard", "LRA's Path-X: contours of 14 paddles in 128 x 128 pixels"),
+    "256": (256, "hard", "LRA's Pathfinder256 hard: contours of 14 paddles in 256 x 256 pixels"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One data set. Lengths are in pixels of the image, unless they count paddles."""
+    """The settings of one data set. Lengths are in pixels of the image, unless they count paddles.
+
+    contour_length:    paddles of each of the two long snakes
+    distractor_length: paddles of a distractor
+    distractors:       largest number; one that finds no room in SNAKE_TRIES attempts is left out
+    padding:           width of the frame that no paddle enters
+    border:            width of the frame inside which the first snake starts
+    seed_distance:     between the tails of the two snakes
+    clearance:         smallest distance of a tail or head of one snake from one of the other; 0 in LRA, where snakes
+                       may touch and cross
+    margins:           width of the free space around a paddle, one of them drawn for each image
+    continuity:        the larger, the smaller the turns between successive paddles
+    snake_contrast:    contrast of distractors
+    paddle_contrast:   contrast of the long snakes relative to distractors
+    chunk:             images of one random stream
+    """
 
     resolution: int
-    contour_length: int  # paddles of each of the two long snakes
-    distractor_length: int  # paddles of a distractor
-    distractors: int  # slots; one that stays without room after SNAKE_TRIES attempts is left out
-    padding: int  # frame that no paddle enters
-    border: int  # the first snake starts inside this frame
-    seed_distance: int  # between the tails of the two snakes
-    clearance: float  # between any tails and heads of the two; 0 in LRA, where they may touch and cross
+    contour_length: int
+    distractor_length: int
+    distractors: int
+    padding: int
+    border: int
+    seed_distance: int
+    clearance: float
     paddle_length: int
     paddle_thickness: float
-    margins: tuple[int, ...]  # free space around a paddle, drawn for each image
+    margins: tuple[int, ...]
     marker_radius: float
     continuity: float
-    snake_contrast: float  # distractors have this contrast
-    paddle_contrast: float  # the long snakes have the product of both
-    chunk: int  # images of one random stream
+    snake_contrast: float
+    paddle_contrast: float
+    chunk: int
 
     @property
     def attempts(self) -> int:
-        """Pairs of snakes that grow side by side: as many as stay in a processor's cache."""
+        """Pairs of snakes that grow at the same time: as many as fit into a processor's cache."""
         return max(64, min(2048, 2**21 // self.resolution**2))
 
 
@@ -80,10 +106,10 @@ _SHORT_CONTOUR_LENGTH = {"easy": 3, "intermediate": 4, "hard": 5}  # at resoluti
 
 
 def setting(resolution: int, difficulty: str) -> Setting:
-    """The numbers of one data set.
+    """Return the settings of one data set.
 
     Raises:
-      DataError: no such resolution or difficulty; the message lists the valid ones.
+      DataError: there is no such resolution or difficulty; the message lists the valid ones.
     """
     if resolution not in _HARD or difficulty not in _CONTOUR_LENGTH:
         raise DataError(

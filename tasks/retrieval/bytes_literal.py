@@ -18,41 +18,43 @@ _ESCAPES = dict(zip(rb"\'" + b'"abfnrtv', b"\\'\"\a\b\f\n\r\t\v", strict=True))
 
 
 def bytes_literal(field: bytes, max_bytes: int) -> bytes:
-    """The first `max_bytes` bytes of a Python bytes literal. Beyond them only the closing quote is looked for.
+    """Return the first `max_bytes` bytes of the value of a Python bytes literal.
+
+    After these bytes, only the closing quote is checked.
 
     Raises:
-      ValueError: not such a literal; the message gives the position, which counts from 0.
+      ValueError: the field is not such a literal; the message gives the position, counted from 0.
     """
     if field[:1] not in (b"b", b"B") or field[1:2] not in (b"'", b'"'):
         raise ValueError(f"position 0: {excerpt(field)} does not begin a bytes literal")
     quote, last = field[1:2], len(field) - 1
     if last < 2 or field[last:] != quote:
         raise ValueError(f"position {last}: the literal is not closed by {quote.decode()}")
-    out, at = bytearray(), 2
-    while len(out) < max_bytes:
+    value, at = bytearray(), 2
+    while len(value) < max_bytes:
         token = _TOKEN.match(field, at)
         if token is None:
-            raise ValueError(f"position {at}: {excerpt(field[at:])} has no place in a bytes literal")
+            raise ValueError(f"position {at}: {excerpt(field[at:])} is not valid in a bytes literal")
         piece = token.group()
         if piece == quote:
             if at != last:
                 raise ValueError(f"position {at + 1}: text after the closing quote")
             break
         if piece[0] != 0x5C:
-            out += piece
+            value += piece
         elif (char := piece[1]) in _ESCAPES:
-            out.append(_ESCAPES[char])
+            value.append(_ESCAPES[char])
         else:
-            value = int(piece[2:], 16) if char == 0x78 else int(piece[1:], 8)
-            if value > 255:
+            byte = int(piece[2:], 16) if char == 0x78 else int(piece[1:], 8)
+            if byte > 255:
                 raise ValueError(f"position {at}: {piece.decode()} is more than a byte")
-            out.append(value)
+            value.append(byte)
         at = token.end()
         if at > last:
             raise ValueError(f"position {last}: the literal is not closed by {quote.decode()}")
-    return bytes(out[:max_bytes])
+    return bytes(value[:max_bytes])
 
 
 def excerpt(field: bytes) -> str:
-    """The beginning of a field, fit for a message."""
+    """Return the beginning of a field for a message."""
     return repr(field[:20].decode("latin-1")) + ("..." if len(field) > 20 else "")

@@ -1,43 +1,43 @@
-"""The generated sample of Retrieval: abstracts in a made-up language; label 1 = both are about the same topic.
+"""The generated sample of Retrieval: abstracts in an invented language. Label 1: both are about the same topic.
 
-The language has fields, and every field has topics. Words of one field are made of the syllables that it prefers,
-so bytes tell the fields apart; the topics of a field differ in their words only. Half of the pairs with label 0
-stay inside a field: a bag of bytes is right about the other half, and words are needed for the rest.
+The language has fields of research, and each field has topics. A field prefers certain syllables in its words, so
+fields can be distinguished by their bytes; topics of one field differ only in their words. Half of the pairs with label
+0 are of one field: counting bytes is enough for the other half, and words are needed for the rest.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tasks.core import SPLITS, Split, chunk_seed
+from tasks.core import SPLITS, Split, chunk_rng
 
-SIZES = {"train": 8_000, "validation": 1_000, "test": 1_000}  # pairs; every document is in one pair only
-SEED = 2011_04006  # chunk 0 makes the language, chunks 1 to 3 the splits
+SIZES = {"train": 8_000, "validation": 1_000, "test": 1_000}  # pairs; each document is in one pair only
+SEED = 2011_04006  # chunk 0 generates the language, chunks 1 to 3 the splits
 
 FIELDS, TOPICS = 3, 3  # topics of each field
-OWN, COMMON = 48, 120  # words of a topic, words of everybody
-SHARE = 0.6  # of a document's words that are its topic's own
-TASTE = 0.2  # Dirichlet concentration of a field's preference for syllables
-WORDS = (40, 90)  # a document's words: at least, below
+OWN, COMMON = 48, 120  # words of a topic, words that all topics share
+SHARE = 0.6  # of a document's words that are its topic's
+CONCENTRATION = 0.2  # of the Dirichlet distribution of a field's syllables
+WORDS = (40, 90)  # words of a document: at least, less than
 
 _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]
 
 
-def _words(rng: np.random.RandomState, n: int, preference: np.ndarray) -> list[str]:
-    """n made-up words of two or three syllables."""
-    return ["".join(rng.choice(_SYLLABLES, rng.randint(2, 4), p=preference)) for _ in range(n)]
+def _words(rng: np.random.RandomState, n: int, probabilities: np.ndarray) -> list[str]:
+    """Return n invented words of two or three syllables, with the given probability of each syllable."""
+    return ["".join(rng.choice(_SYLLABLES, rng.randint(2, 4), p=probabilities)) for _ in range(n)]
 
 
 def language() -> np.ndarray:
-    """Words [FIELDS * TOPICS, OWN + COMMON]: a topic's own ones first; topic t belongs to field t // TOPICS."""
-    rng = chunk_seed(SEED, 0)
+    """Return words [FIELDS * TOPICS, OWN + COMMON], a topic's own words first. Topic t is of field t // TOPICS."""
+    rng = chunk_rng(SEED, 0)
     common = _words(rng, COMMON, np.full(len(_SYLLABLES), 1 / len(_SYLLABLES)))
-    tastes = [rng.dirichlet(np.full(len(_SYLLABLES), TASTE)) for _ in range(FIELDS)]
-    return np.array([_words(rng, OWN, taste) + common for taste in tastes for _ in range(TOPICS)])
+    preferences = [rng.dirichlet(np.full(len(_SYLLABLES), CONCENTRATION)) for _ in range(FIELDS)]
+    return np.array([_words(rng, OWN, preference) + common for preference in preferences for _ in range(TOPICS)])
 
 
 def documents(rng: np.random.RandomState, topics: np.ndarray) -> list[bytes]:
-    """One document for each of `topics` [N]; words are drawn independently."""
+    """Return a document for each of `topics`, int [N]; its words are drawn independently."""
     lengths = rng.randint(*WORDS, size=len(topics))
     topic = np.repeat(topics, lengths)
     own = rng.rand(len(topic)) < SHARE
@@ -49,7 +49,10 @@ def documents(rng: np.random.RandomState, topics: np.ndarray) -> list[bytes]:
 
 
 def topic_pairs(rng: np.random.RandomState, labels: np.ndarray) -> np.ndarray:
-    """Topics [N, 2] of pairs with `labels` [N]: the same, or half of the time another one of the same field."""
+    """Return the topics, int [N, 2], of pairs with `labels`, [N].
+
+    The second topic of label 0 is another of the same field half of the time, else one of another field.
+    """
     n = len(labels)
     field, topic = rng.randint(FIELDS, size=n), rng.randint(TOPICS, size=n)
     stays = (labels == 1) | (rng.rand(n) < 0.5)
@@ -59,8 +62,8 @@ def topic_pairs(rng: np.random.RandomState, labels: np.ndarray) -> np.ndarray:
 
 
 def sample_pairs(split: str, *, max_bytes: int) -> Split:
-    """`SIZES[split]` pairs, half of them with label 1; every document cut to `max_bytes`."""
-    rng = chunk_seed(SEED, 1 + SPLITS.index(split))
+    """Return `SIZES[split]` pairs, half of them with label 1, with each document cut to `max_bytes`."""
+    rng = chunk_rng(SEED, 1 + SPLITS.index(split))
     n = SIZES[split]
     labels = rng.permutation(np.arange(n) % 2)
     texts = documents(rng, topic_pairs(rng, labels).reshape(-1))

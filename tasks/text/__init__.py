@@ -1,12 +1,12 @@
 """Text: does a film review praise or condemn? IMDB reviews, read as raw bytes.
 
-There is no validation split: all 25,000 training reviews train, nothing is selected on the test set,
-and the last checkpoint is tested. LRA reads the reviews through tensorflow-datasets, which strips white
-space at both ends; so do all readers here.
+There is no validation split: all 25,000 training reviews are used for training, nothing is selected on the test split,
+and the last checkpoint is tested. LRA reads the reviews through tensorflow-datasets, which strips white space at both
+ends; all readers here do the same.
 
-A directory, an archive and tensorflow-datasets give the same reviews in three different orders. Prepared
-data must not depend on which one a user has, so reviews are put in the order of the SHA-256 of their
-bytes. That is also a fixed shuffle: any prefix is a fair sample of both classes.
+A directory, an archive and tensorflow-datasets give the same reviews in three different orders. Reviews are therefore
+sorted by the SHA-256 of their bytes, so that prepared data do not depend on the source. The order is also a fixed
+shuffle: any prefix is a random sample of both classes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,28 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tasks import archives
-from tasks.core import OFFICIAL, SAMPLE, TFDS, Built, Card, Progress, Split, Variant, check_request, quiet, source_label
+from tasks.core import (
+    OFFICIAL,
+    SAMPLE,
+    TFDS,
+    Built,
+    Card,
+    Progress,
+    Split,
+    Variant,
+    check_request,
+    no_progress,
+    source_label,
+)
 from tasks.errors import DataError
 from tasks.text import sample
 
-ARCHIVE, FOLDER = "aclImdb_v1.tar.gz", "aclImdb"
-URL = f"http://ai.stanford.edu/~amaas/data/sentiment/{ARCHIVE}"
-ARCHIVE_BYTES = 84_125_825
-ARCHIVE_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"  # as tensorflow-datasets lists it
+ARCHIVE = archives.Archive(
+    url="http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+    folder="aclImdb",
+    size=84_125_825,
+    sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+)
 SPLITS = ("train", "test")
 PER_CLASS = 12_500
 SHORT_TEST_PER_CLASS = 500
@@ -46,58 +60,54 @@ CARD = Card(
         "cut": Variant("the first 256 bytes; 500 test reviews of each class", {"train": 25_000, "test": 1_000}, 256),
     },
     sources=(OFFICIAL, TFDS, SAMPLE),
-    obtain=(
-        f"Download {URL} (84 MB) and put it, packed or unpacked "
-        f"(as {FOLDER}/), in the data directory; or choose the source {TFDS}, which downloads it"
-    ),
+    obtain=ARCHIVE.instructions,
     licence="none stated by its authors; made for research, texts belong to the reviewers of IMDb; cite the paper",
     citation=(
         "Andrew L. Maas, Raymond E. Daly, Peter T. Pham, Dan Huang, Andrew Y. Ng, Christopher Potts. "
         "Learning Word Vectors for Sentiment Analysis. ACL 2011"
     ),
+    baselines=("byte n-grams",),
 )
 
 Reviews = list[tuple[bytes, int]]  # (text, 0 = negative or 1 = positive)
 
-_NAME = re.compile(rf"{FOLDER}/(train|test)/(neg|pos)/([0-9]+_([0-9]{{1,9}})\.txt)")  # the second number: stars of ten
+# The second number is the stars of ten.
+_NAME = re.compile(rf"{ARCHIVE.folder}/(train|test)/(neg|pos)/([0-9]+_([0-9]{{1,9}})\.txt)")
 
 
 def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """The archive or, without one, the unpacked directory."""
-    archive, folder = data_dir / ARCHIVE, data_dir / FOLDER
-    return archive if archive.is_file() else folder if folder.is_dir() else None
+    """Return the archive, else the unpacked directory; None if neither is there."""
+    return ARCHIVE.locate(data_dir)
 
 
 def build(
-    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = quiet
+    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = no_progress
 ) -> Iterator[Built]:
-    """The splits train and test; `workers` is not used: reading takes seconds.
+    """Return the splits train and test. One process reads them in seconds, so `workers` is not used.
 
     Raises:
-      DataError: unknown variant or source, no source files, or files that are broken or incomplete.
+      DataError: there is no such variant or source, or the source files are missing, damaged or incomplete.
     """
     check_request(CARD, variant, source)
     if source == SAMPLE:
         return _build(variant, sample.reviews(progress), SAMPLE)
-    prepared = find_prepared(data_dir) if source == TFDS else None
-    if prepared:
-        reviews, where, official = read_prepared(prepared, progress), prepared, False
+    label = None
+    if source == TFDS and (path := find_prepared(data_dir)):
+        reviews = read_prepared(path, progress)
     else:
-        found = archives.fetch(URL, ARCHIVE_BYTES, ARCHIVE_SHA256, progress) if source == TFDS else locate(data_dir)
-        if found is None:
-            raise DataError(f"text: neither {ARCHIVE} nor {FOLDER}/ in {data_dir}. {CARD.obtain}")
-        reviews, where = read(found, progress), found
-        official = found.is_file() and archives.file_sha256(found) == ARCHIVE_SHA256
-    _check_counts(reviews, where)
-    return _build(variant, reviews, "official archive" if official else source_label(content_sha256(reviews), {}))
+        path = ARCHIVE.open(CARD, source, data_dir, progress)
+        reviews = read(path, progress)
+        label = "official archive" if ARCHIVE.is_official(path) else None
+    _check_counts(reviews, path)
+    return _build(variant, reviews, label or source_label(content_sha256(reviews)))
 
 
-def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
-    """The labelled reviews of an archive or an unpacked directory, each split in canonical order.
+def read(path: Path, progress: Progress = no_progress) -> dict[str, Reviews]:
+    """Return the labelled reviews of an archive or an unpacked directory, each split in canonical order.
 
     Raises:
-      DataError: the archive is broken, a folder is missing, a review is empty, there twice, or its stars
-        contradict its folder; the message names the file.
+      DataError: the archive is damaged, a folder is missing, or a review is empty, there twice, or in a folder that
+        contradicts its stars; the message names the file.
     """
     files = archives.members(path, _NAME, MAX_BYTES, CARD.obtain) if path.is_file() else _walk(path)
     reviews: dict[str, Reviews] = {split: [] for split in SPLITS}
@@ -116,26 +126,28 @@ def read(path: Path, progress: Progress = quiet) -> dict[str, Reviews]:
         reviews[split].append((text, label))
         if len(seen) % 1_000 == 0:
             progress(f"reading {path.name}", len(seen), 4 * PER_CLASS)
-    return {split: canonical(found) for split, found in reviews.items()}
+    return {split: canonical(unsorted) for split, unsorted in reviews.items()}
 
 
 def find_prepared(data_dir: Path) -> Path | None:
-    """tensorflow-datasets' `imdb_reviews`, prepared as array_record, in the data directory or in its own."""
+    """Return the directory of tensorflow-datasets' prepared `imdb_reviews`, in the data directory or in its own.
+
+    Only array_record files are found; None if there are none.
+    """
     pattern = "imdb_reviews/plain_text/*/imdb_reviews-test.array_record*"
     shards = (shard for root in (data_dir, archives.tfds_root()) for shard in sorted(root.glob(pattern)))
     return next((shard.parent for shard in shards), None)
 
 
-def read_prepared(prepared: Path, progress: Progress = quiet) -> dict[str, Reviews]:
-    """The reviews of tensorflow-datasets' prepared `imdb_reviews`.
+def read_prepared(prepared: Path, progress: Progress = no_progress) -> dict[str, Reviews]:
+    """Return the reviews of tensorflow-datasets' prepared `imdb_reviews`.
 
-    Only the examples are read: of the metadata beside them, features.json names modules that its reader imports.
-
-    Reading array_record needs no TensorFlow. Preparing does (its `iter_archive` opens files with it), so where
-    nothing is prepared, tensorflow-datasets only fetches the archive, and `read` reads it.
+    Only the examples are read. The metadata are not, because features.json names modules that its reader imports.
+    Reading array_record needs no TensorFlow, but preparing does. Where nothing is prepared, tensorflow-datasets
+    therefore only fetches the archive, and `read` reads it.
 
     Raises:
-      DataError: the directory is broken.
+      DataError: the directory cannot be read.
     """
     import tensorflow_datasets as tfds
     from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -156,12 +168,12 @@ def read_prepared(prepared: Path, progress: Progress = quiet) -> dict[str, Revie
 
 
 def canonical(reviews: Iterable[tuple[bytes, int]]) -> Reviews:
-    """In the order of the hash of the text, so that it does not matter where the reviews came from."""
+    """Return reviews in the order of the hash of their text, which does not depend on their source."""
     return sorted(reviews, key=lambda review: (hashlib.sha256(review[0]).digest(), review[1]))
 
 
 def content_sha256(reviews: dict[str, Reviews]) -> str:
-    """Names what was read: all texts, whole, and their labels."""
+    """Return the hash of all complete texts and their labels."""
     digest = "".join(f"{split}:{_split(reviews[split], None).sha256}\n" for split in SPLITS)
     return hashlib.sha256(digest.encode()).hexdigest()
 
@@ -173,16 +185,16 @@ def _walk(folder: Path) -> Iterator[tuple[re.Match[str], bytes]]:
             if not inside.is_dir():
                 raise DataError(f"{folder}: no folder {split}/{label}. {CARD.obtain}")
             for file in inside.iterdir():
-                if match := _NAME.fullmatch(f"{FOLDER}/{split}/{label}/{file.name}"):
-                    yield match, archives.content(file, MAX_BYTES, CARD.obtain)
+                if match := _NAME.fullmatch(f"{ARCHIVE.folder}/{split}/{label}/{file.name}"):
+                    yield match, archives.read_file(file, MAX_BYTES, CARD.obtain)
 
 
-def _check_counts(reviews: dict[str, Reviews], where: Path) -> None:
+def _check_counts(reviews: dict[str, Reviews], path: Path) -> None:
     for split in SPLITS:
         counts = Counter(label for _, label in reviews[split])
         for label, name in enumerate(CARD.classes):
             if counts[label] != PER_CLASS:
-                raise DataError(f"{where}: {counts[label]} reviews in {split}/{name}, not {PER_CLASS}. {CARD.obtain}")
+                raise DataError(f"{path}: {counts[label]} reviews in {split}/{name}, not {PER_CLASS}. {CARD.obtain}")
 
 
 def _split(reviews: Reviews, max_bytes: int | None) -> Split:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tasks.core import Progress, chunk_seed, quiet
+from tasks.core import Progress, chunk_rng, no_progress
 
 SEED = 1
-
 SIZES = {"train": 16_000, "test": 1_000}
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "part": ("story", "plot", "ending", "dialogue", "music", "acting", "pacing", "lead", "script", "camera work"),
@@ -25,7 +24,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "place": ("Lisbon", "a small town", "the desert", "an old hotel", "Norway", "the suburbs"),
     "year": ("1954", "1968", "1977", "1983", "1991", "2002"),
 }
-# Patterns and their weights. {=} and {v}: an adjective or verb of the writer's opinion; {!} and {w}: of its opposite.
+# Patterns and weights. {=} and {v} are an adjective and a verb of the writer's opinion, {!} and {w} of the opposite.
 _OPINIONS = (
     ("The {part} is {much} {=}.", 4),
     ("I {v} the {part}.", 3),
@@ -42,14 +41,14 @@ _FILLERS = (
     "I saw it in {place} on a rainy evening.",
     "{who} saw the {part} in quite another light.",
 )
-_FILLER_SHARE, _DISSENT_SHARE = 0.25, 0.08  # sentences without an opinion; opinions against the verdict
+_FILLER_SHARE, _DISSENT_SHARE = 0.25, 0.08  # of all sentences; of the opinions, those against the verdict
 
 
-def reviews(progress: Progress = quiet) -> dict[str, list[tuple[bytes, int]]]:
-    """Film reviews (text, verdict) per split: 0 = negative, 1 = positive, equally many, 4 to 40 sentences."""
+def reviews(progress: Progress = no_progress) -> dict[str, list[tuple[bytes, int]]]:
+    """Return film reviews of 4 to 40 sentences per split, as (text, verdict): 0 negative, 1 positive, balanced."""
     out: dict[str, list[tuple[bytes, int]]] = {}
     for chunk, (split, n) in enumerate(SIZES.items()):
-        rng = chunk_seed(SEED, chunk)
+        rng = chunk_rng(SEED, chunk)
         verdicts = rng.permutation(np.arange(n) % 2)
         out[split] = [(_review(rng, int(verdict)), int(verdict)) for verdict in verdicts]
         progress(f"generating {split} reviews", n, n)

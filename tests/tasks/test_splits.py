@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks import listops, load_task, pathfinder
-from tasks.core import GENERATED, SAMPLE, SPLITS, Split, quiet
+from tasks.core import GENERATED, SAMPLE, SPLITS, Split, no_progress
 from tasks.retrieval import pair_split
 from tasks.text import sample as text_sample
 
@@ -23,7 +23,7 @@ SHORTENED = [("listops", "short"), ("pathfinder", "full"), ("pathfinder", "16")]
 
 
 def splits_of(task: str, variant: str, source: str) -> dict[str, Split]:
-    built = load_task(task).build(variant, source, Path("nowhere"), workers=1, progress=quiet)
+    built = load_task(task).build(variant, source, Path("nowhere"), workers=1, progress=no_progress)
     return {part.split: part.examples for part in built}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -17,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import archives, image
-from tasks.core import OFFICIAL, SAMPLE, TFDS, Progress, Split
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Progress, Split, no_progress
 from tasks.errors import DataError
 from tasks.image import sample
 
@@ -38,7 +39,7 @@ def contents() -> dict[str, bytes]:
 def pack(path: Path, contents: dict[str, bytes]) -> Path:
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name, content in {"batches.meta.txt": b"airplane\n", **contents}.items():
-            member = tarfile.TarInfo(f"{image.FOLDER}/{name}")
+            member = tarfile.TarInfo(f"{image.ARCHIVE.folder}/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return path
@@ -47,14 +48,14 @@ def pack(path: Path, contents: dict[str, bytes]) -> Path:
 @pytest.fixture(scope="module")
 def packed(contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The six files, in another order than theirs."""
-    return pack(tmp_path_factory.mktemp("packed") / image.ARCHIVE, dict(reversed(contents.items())))
+    return pack(tmp_path_factory.mktemp("packed") / image.ARCHIVE.name, dict(reversed(contents.items())))
 
 
 def unpack(root: Path, contents: dict[str, bytes]) -> Path:
-    (root / image.FOLDER).mkdir()
+    (root / image.ARCHIVE.folder).mkdir()
     for name, content in contents.items():
-        (root / image.FOLDER / name).write_bytes(content)
-    return root / image.FOLDER
+        (root / image.ARCHIVE.folder / name).write_bytes(content)
+    return root / image.ARCHIVE.folder
 
 
 def test_gray_is_the_nearest_level() -> None:
@@ -91,7 +92,7 @@ def test_archive_and_directory_and_split(
 ) -> None:
     assert image.locate(packed.parent) == packed
     from_archive = list(image.build("full", OFFICIAL, packed.parent))
-    monkeypatch.setattr(image, "ARCHIVE_SHA256", archives.file_sha256(packed))
+    monkeypatch.setattr(image, "ARCHIVE", dataclasses.replace(image.ARCHIVE, sha256=archives.file_sha256(packed)))
     assert next(image.build("16", OFFICIAL, packed.parent)).source == "official archive"
     folder = unpack(tmp_path, contents)
     assert image.locate(tmp_path) == folder
@@ -151,7 +152,7 @@ def test_missing_and_broken_files(tmp_path: Path, contents: dict[str, bytes]) ->
     (folder / "data_batch_4.bin").unlink()
     with pytest.raises(DataError, match=r"no file data_batch_4.bin"):
         image.build("full", OFFICIAL, tmp_path)
-    packed = pack(tmp_path / image.ARCHIVE, {"data_batch_1.bin": contents["data_batch_1.bin"]})
+    packed = pack(tmp_path / image.ARCHIVE.name, {"data_batch_1.bin": contents["data_batch_1.bin"]})
     with pytest.raises(DataError, match=r"no file data_batch_2.bin"):
         image.read(packed)
     packed.write_bytes(packed.read_bytes()[:-2_000])
@@ -184,27 +185,27 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_fetch_checks_and_caches(served: str, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(b"content").hexdigest()
     with pytest.raises(DataError, match="wrong checksum"):
-        archives.fetch(served, 7, "0" * 64, lambda *_: None)
-    got = archives.fetch(served, 7, sha256, lambda *_: None)
+        archives.Archive(served, "", 7, "0" * 64).fetch(no_progress)
+    got = archives.Archive(served, "", 7, sha256).fetch(no_progress)
     assert got.read_bytes() == b"content"
     assert tmp_path in got.parents
     (tmp_path / "srv" / "small.tar.gz").unlink()
-    assert archives.fetch(served, 7, sha256, lambda *_: None) == got, "the second time from the cache"
+    assert archives.Archive(served, "", 7, sha256).fetch(no_progress) == got, "the second time from the cache"
     with pytest.raises(DataError, match=r"could not be fetched.*choose the source official"):
-        archives.fetch(served.replace("small", "other"), 7, sha256, lambda *_: None)
+        archives.Archive(served.replace("small", "other"), "", 7, sha256).fetch(no_progress)
 
 
 def test_tfds_fetches_the_release(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fetch(url: str, size: int, sha256: str, progress: Progress) -> Path:
-        asked.append((url, size, sha256))
+    def fetch(archive: archives.Archive, progress: Progress) -> Path:
+        asked.append(archive)
         return packed
 
-    monkeypatch.setattr(archives, "fetch", fetch)
+    monkeypatch.setattr(archives.Archive, "fetch", fetch)
     parts = list(image.build("16", TFDS, tmp_path / "nothing here"))
     assert {p.split: len(p.examples) for p in parts} == image.CARD.variants["16"].sizes
-    assert asked == [(image.URL, image.ARCHIVE_BYTES, image.ARCHIVE_SHA256)]
+    assert asked == [image.ARCHIVE]
 
 
 def test_checksums_are_those_of_tensorflow_datasets() -> None:
@@ -220,7 +221,7 @@ def test_checksums_are_those_of_tensorflow_datasets() -> None:
         for fields in [path.read_text().split("\n")[0].split("\t")]
     }
     for task in (image, text):
-        assert listed[task.ARCHIVE] == (task.ARCHIVE_BYTES, task.ARCHIVE_SHA256)
+        assert listed[task.ARCHIVE.name] == (task.ARCHIVE.size, task.ARCHIVE.sha256)
 
 
 @pytest.mark.parametrize("variant", ["full", "16"])
@@ -259,7 +260,7 @@ def test_real_pictures(data_dir: Path) -> None:
     """Counts and balance; where red, green and blue agree, gray is exactly they."""
     found = image.locate(data_dir)
     if found is None:
-        pytest.skip(f"no {image.ARCHIVE} in the data directory")
+        pytest.skip(f"no {image.ARCHIVE.name} in the data directory")
     contents = image.read(found)
     parts = image.split(contents)
     assert {s: len(labels) for s, (_, labels) in parts.items()} == image.CARD.variants["full"].sizes

@@ -110,16 +110,16 @@ def test_a_release_without_parentheses_and_with_plain_line_ends_is_read(tmp_path
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (f"{EXAMPLE_OFFICIAL}\t8", "the target is 8, but the expression is worth 9"),
+        (f"{EXAMPLE_OFFICIAL}\t8", "the target is 8, but the value of the expression is 9"),
         (f"{EXAMPLE_OFFICIAL}\t10", "the target is '10', not a digit"),
         (f"{EXAMPLE_OFFICIAL}\t9\t9", "not a digit"),
-        (EXAMPLE_OFFICIAL, "the target is '', not a digit; is the row whole"),
+        (EXAMPLE_OFFICIAL, "the target is '', not a digit; is the row complete"),
         ("", "not a digit"),
         ("\t9", "empty"),
-        ("( ( ( [MAX 2 ) X ) ] )\t2", "character 16: 'X' is none of"),
+        ("( ( ( [MAX 2 ) X ) ] )\t2", "character 16: 'X' is not one of"),
         ("( ( ( [MAX 2 ) ß ) ] )\t2", "character 16"),
         ("( ( ( [MAX 2 ) 9 )\t9", "character 7: '[MAX' is never closed"),
-        ("MAX 2 9\t9", "character 1: 'MAX' is none of"),
+        ("MAX 2 9\t9", "character 1: 'MAX' is not one of"),
         ("[SM " + "0 " * 2_000 + "]\t0", "2002 symbols"),
     ],
 )

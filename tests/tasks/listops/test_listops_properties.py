@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tasks import listops
 from tasks.core import OFFICIAL, SPLITS, Split
 from tasks.errors import DataError
-from tasks.listops.grammar import SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official
+from tasks.listops.grammar import SYMBOLS, Grammar, decode, draw, encode, evaluate, generate, official_form
 
 T = TypeVar("T")
 INNERMOST = re.compile(r"\[(MIN|MAX|MED|SM)((?: [0-9])+) \]")
@@ -72,7 +72,7 @@ def grammars(draw: st.DrawFn) -> Grammar:
 def test_what_is_drawn_is_of_the_grammar_and_worth_its_label(grammar: Grammar, seed: int) -> None:
     drawn = tried(lambda: draw(20, grammar, seed, 1, lambda *_: None))
     if isinstance(drawn, DataError):
-        assert "different expressions found where 20 are wanted" in str(drawn)
+        assert "different expressions, not 20" in str(drawn)
         return
     documents, values = drawn
     assert len(set(documents)) == len(documents) == len(values) == 20
@@ -84,7 +84,7 @@ def test_what_is_drawn_is_of_the_grammar_and_worth_its_label(grammar: Grammar, s
         assert depth(expression) <= grammar.max_depth
         assert arguments(expression) <= set(range(2, grammar.max_args + 1))
         assert rewritten(expression) == evaluate(expression) == value
-        written = official(expression)
+        written = official_form(expression)
         assert encode(written) == document
         assert evaluate(written) == value
 
@@ -109,7 +109,7 @@ def test_any_text_has_a_value_or_is_refused(text: str) -> None:
     assert rewritten(bracket) == value
     assert decode(encode(text)) == bracket
     if bracket.split() != text.split():
-        assert text.split() == official(bracket).split()
+        assert text.split() == official_form(bracket).split()
 
 
 @given(st.integers(0, 2**31 - 1), st.data())
@@ -117,7 +117,7 @@ def test_any_text_has_a_value_or_is_refused(text: str) -> None:
 def test_one_symbol_more_less_or_other_is_seen(seed: int, data: st.DataObject) -> None:
     """A slip in a drawn expression is refused, or leaves another expression, which has its own value."""
     (expression,), _ = generate(1, seed=seed % 50, min_length=3, max_length=60, max_depth=5, max_args=5)
-    symbols = (official(expression) if data.draw(st.booleans()) else expression).split()
+    symbols = (official_form(expression) if data.draw(st.booleans()) else expression).split()
     place = data.draw(st.integers(0, len(symbols) - 1))
     slip = data.draw(st.sampled_from([[], [symbols[place]] * 2, [data.draw(PIECES)]]))
     changed = " ".join([*symbols[:place], *slip, *symbols[place + 1 :]])
@@ -134,7 +134,7 @@ def test_any_bytes_are_symbols_or_refused(document: bytes) -> None:
     if max(document, default=0) < len(SYMBOLS):
         assert encode(decode(document)) == document
     else:
-        with pytest.raises(DataError, match=rf"byte {max(document)} stands for no symbol"):
+        with pytest.raises(DataError, match=rf"byte {max(document)} is not a symbol"):
             decode(document)
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core import chunk_seed
-from tasks.pathfinder.generator import _picture, scenes
+from tasks.core import chunk_rng
+from tasks.pathfinder.generator import _merge_layers, scenes
 from tasks.pathfinder.settings import setting
-from tasks.pathfinder.tables import tables
+from tasks.pathfinder.tables import generator_tables
 
 LAYERS = ("target", "distractor", "marker")
 TABLE = json.loads(Path(__file__).with_name("grey_levels.json").read_text())
@@ -32,7 +32,7 @@ CASES = [(resolution, brightest) for resolution, part in TABLE.items() for brigh
 @pytest.mark.parametrize(("resolution", "brightest"), CASES)
 def test_every_level_becomes_that_of_the_reference(resolution: str, brightest: str) -> None:
     s = setting(int(resolution), "hard")
-    t = tables(s, s.margins[0])
+    t = generator_tables(s, s.margins[0])
     side = s.resolution
     layers = {name: np.zeros((1, t.frame, t.frame), np.uint8) for name in LAYERS}
     wanted = np.zeros((side, side), int)
@@ -47,7 +47,7 @@ def test_every_level_becomes_that_of_the_reference(resolution: str, brightest: s
         assert not drawn or drawn in dict(TABLE[resolution][brightest][name])
     assert wanted.max() == 255
     flat = (layers["target"].reshape(-1), layers["distractor"].reshape(-1), layers["marker"])
-    np.testing.assert_array_equal(_picture(t, *flat)[0], wanted)
+    np.testing.assert_array_equal(_merge_layers(t, *flat)[0], wanted)
 
 
 def test_the_rounding_that_float64_gets_wrong() -> None:
@@ -65,6 +65,6 @@ def test_no_level_that_the_reference_does_not_have(resolution: int, n: int) -> N
     """16 x 16 is this suite's own, of the paddles, markers and contrasts of 32 x 32."""
     known = {0} | {saved for part in TABLE["32"].values() for pairs in part.values() for _, saved in pairs}
     assert len(known) == 237
-    found = set(np.unique(scenes(setting(resolution, "hard"), n, chunk_seed(20, 0)).images).tolist())
+    found = set(np.unique(scenes(setting(resolution, "hard"), n, chunk_rng(20, 0)).images).tolist())
     assert found <= known
     assert len(found) > 200

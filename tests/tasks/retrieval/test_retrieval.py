@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tasks import retrieval
-from tasks.core import OFFICIAL, SAMPLE, SPLITS, Split, quiet
+from tasks.core import OFFICIAL, SAMPLE, SPLITS, Split, no_progress
 from tasks.errors import DataError
+from tasks.retrieval import official
 
 ROOT = Path(__file__).resolve().parents[3]
 LRA_PAIRS = {"train": 147_086, "validation": 18_090, "test": 17_437}
@@ -72,7 +73,7 @@ def pack(path: Path, files: dict[str, bytes], top: str = "aan/") -> Path:
 
 
 def built(data_dir: Path, variant: str = "full", source: str = OFFICIAL) -> tuple[dict[str, Split], str]:
-    parts = list(retrieval.build(variant, source, data_dir, workers=1, progress=quiet))
+    parts = list(retrieval.build(variant, source, data_dir, workers=1, progress=no_progress))
     assert tuple(part.split for part in parts) == SPLITS
     (label,) = {part.source for part in parts}
     return {part.split: part.examples for part in parts}, label
@@ -144,8 +145,8 @@ GOOD = b"1.0\tA\tB\tb'x'\tb'y'\n"
         (GOOD.replace(b"\n", b"\t\n"), "row 3: 6 tab-separated columns"),
         (b"2.0\tA\tB\tb'x'\tb'y'\n", "row 3, column 1: label '2.0'"),
         (b"\tA\tB\tb'x'\tb'y'\n", "row 3, column 1: label ''"),
-        (b"1.0\t\tB\tb'x'\tb'y'\n", "row 3, column 2: '' is no paper id"),
-        (b"1.0\tA\t../B\tb'x'\tb'y'\n", r"row 3, column 3: '../B' is no paper id"),
+        (b"1.0\t\tB\tb'x'\tb'y'\n", "row 3, column 2: '' is not a paper id"),
+        (b"1.0\tA\t../B\tb'x'\tb'y'\n", r"row 3, column 3: '../B' is not a paper id"),
         (b"1.0\tA/B\tB\tb'x'\tb'y'\n", "row 3, column 2"),
         (b"1.0\tA\tB\\C\tb'x'\tb'y'\n", "row 3, column 3"),
         (b"1.0\tA\tB\tx\tb'y'\n", "row 3, column 4: position 0"),
@@ -163,7 +164,7 @@ def test_bad_row_names_file_and_row(tmp_path: Path, row: bytes, message: str) ->
 
 
 def test_endless_row_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr(official, "MAX_ROW_BYTES", 1000)
     with pytest.raises(DataError, match=r"train\.tsv row 1: longer than 1,000 bytes"):
         built(unpack(tmp_path, with_text()))
 
@@ -202,9 +203,9 @@ def test_broken_archives_are_named(tmp_path: Path) -> None:
 
 def test_valid_names_are_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="full, cut"):
-        retrieval.build("half", SAMPLE, tmp_path, workers=1, progress=quiet)
+        retrieval.build("half", SAMPLE, tmp_path, workers=1, progress=no_progress)
     with pytest.raises(DataError, match="official, sample"):
-        retrieval.build("full", "generated", tmp_path, workers=1, progress=quiet)
+        retrieval.build("full", "generated", tmp_path, workers=1, progress=no_progress)
 
 
 def test_cut_takes_a_fixed_choice_of_pairs(tmp_path: Path) -> None:
@@ -232,11 +233,11 @@ MEASURE = """
 import json, re, sys
 from pathlib import Path
 from tasks import retrieval
-from tasks.core import quiet
+from tasks.core import no_progress
 def memory(field):
     return 1024 * int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before, counts = memory("VmRSS"), {}
-for part in retrieval.build("full", "official", Path(sys.argv[1]), workers=1, progress=quiet):
+for part in retrieval.build("full", "official", Path(sys.argv[1]), workers=1, progress=no_progress):
     counts[part.split] = [len(part.examples), len(part.examples.offsets) - 1]
 print(json.dumps({"counts": counts, "grown": memory("VmHWM") - before}))
 """

@@ -11,13 +11,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import retrieval
-from tasks.core import SAMPLE, SPLITS, Split, quiet
+from tasks.core import SAMPLE, SPLITS, Split, no_progress
 from tasks.retrieval import sample as retrieval_sample
 
 
 @pytest.fixture(scope="module", params=["full", "cut"])
 def sample(request: pytest.FixtureRequest) -> dict[str, Split]:
-    parts = retrieval.build(request.param, SAMPLE, Path(), workers=1, progress=quiet)
+    parts = retrieval.build(request.param, SAMPLE, Path(), workers=1, progress=no_progress)
     return {part.split: part.examples for part in parts}
 
 

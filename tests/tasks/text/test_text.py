@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 import tarfile
@@ -50,11 +51,11 @@ def unpack(root: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-    return root / text.FOLDER
+    return root / text.ARCHIVE.folder
 
 
 def test_archive_and_directory_read_the_same(tmp_path: Path) -> None:
-    packed = pack(tmp_path / text.ARCHIVE, dict(reversed((FILES | EXTRA).items())))
+    packed = pack(tmp_path / text.ARCHIVE.name, dict(reversed((FILES | EXTRA).items())))
     dotted = pack(tmp_path / "dotted.tar.gz", {f"./{name}": content for name, content in FILES.items()})
     folder = unpack(tmp_path, FILES | EXTRA)
     want = {
@@ -80,11 +81,11 @@ def test_build_cuts_and_labels_by_content(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(text, "PER_CLASS", 2)
     monkeypatch.setattr(text, "SHORT_TEST_PER_CLASS", 1)
     long = FILES | {"aclImdb/train/neg/0_3.txt": b"\x80" + b"long " * 4_000}
-    pack(tmp_path / text.ARCHIVE, long)
+    pack(tmp_path / text.ARCHIVE.name, long)
     full = list(text.build("full", OFFICIAL, tmp_path))
     assert [part.split for part in full] == ["train", "test"]
     assert {part.source for part in full} == {
-        f"unrecognised copy {text.content_sha256(text.read(tmp_path / text.ARCHIVE))[:8]}"
+        f"unrecognised copy {text.content_sha256(text.read(tmp_path / text.ARCHIVE.name))[:8]}"
     }
     assert full[0].examples.lengths.max() == 16_384
     assert full[0].examples.labels.tolist().count(1) == 2
@@ -92,7 +93,8 @@ def test_build_cuts_and_labels_by_content(tmp_path: Path, monkeypatch: pytest.Mo
     assert cut[0].source == full[0].source, "the name of a source does not depend on the variant"
     assert cut[0].examples.lengths.max() == 256
     assert sorted(cut[1].examples.labels.tolist()) == [0, 1]
-    monkeypatch.setattr(text, "ARCHIVE_SHA256", archives.file_sha256(tmp_path / text.ARCHIVE))
+    official = dataclasses.replace(text.ARCHIVE, sha256=archives.file_sha256(tmp_path / text.ARCHIVE.name))
+    monkeypatch.setattr(text, "ARCHIVE", official)
     assert next(text.build("full", OFFICIAL, tmp_path)).source == "official archive"
 
 
@@ -133,11 +135,11 @@ def test_tensorflow_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(text, "PER_CLASS", 2)
     packed = pack(tmp_path / "elsewhere.tar.gz", FILES)
-    monkeypatch.setattr(archives, "fetch", lambda url, size, sha256, progress: packed)
+    monkeypatch.setattr(archives.Archive, "fetch", lambda *_: packed)
     fetched = list(text.build("full", TFDS, tmp_path))
 
     write_imdb_reviews(tmp_path / "tfds", text.read(packed))
-    monkeypatch.setattr(archives, "fetch", lambda *_: pytest.fail("fetched although prepared"))
+    monkeypatch.setattr(archives.Archive, "fetch", lambda *_: pytest.fail("fetched although prepared"))
     prepared = list(text.build("full", TFDS, tmp_path))
     assert [p.examples.sha256 for p in prepared] == [f.examples.sha256 for f in fetched]
     assert [p.source for p in prepared] == [f.source for f in fetched]
@@ -167,16 +169,16 @@ def test_tensorflow_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_bad_reviews_are_named(tmp_path: Path, change: dict[str, bytes], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        text.read(pack(tmp_path / text.ARCHIVE, FILES | change))
+        text.read(pack(tmp_path / text.ARCHIVE.name, FILES | change))
 
 
 def test_link_is_no_review(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / text.ARCHIVE, "w:gz") as tar:
+    with tarfile.open(tmp_path / text.ARCHIVE.name, "w:gz") as tar:
         member = tarfile.TarInfo("aclImdb/test/pos/2_8.txt")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
     with pytest.raises(DataError, match=r"2_8.txt' is not a regular file"):
-        text.read(tmp_path / text.ARCHIVE)
+        text.read(tmp_path / text.ARCHIVE.name)
 
 
 def flip(content: bytes) -> bytes:
@@ -197,7 +199,7 @@ def flip(content: bytes) -> bytes:
 def test_broken_archive(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     rng = np.random.RandomState(0)
     noisy = {name: rng.bytes(20_000) for name in FILES}
-    path = pack(tmp_path / text.ARCHIVE, noisy)
+    path = pack(tmp_path / text.ARCHIVE.name, noisy)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=message) as caught:
         text.read(path)
@@ -213,7 +215,7 @@ def test_incomplete_sources(tmp_path: Path) -> None:
     assert text.locate(tmp_path) == folder
     with pytest.raises(DataError, match="no folder test/pos"):
         text.read(folder)
-    packed = pack(tmp_path / text.ARCHIVE, FILES)
+    packed = pack(tmp_path / text.ARCHIVE.name, FILES)
     assert text.locate(tmp_path) == packed
     with pytest.raises(DataError, match="2 reviews in train/neg, not 12500"):
         text.build("full", OFFICIAL, tmp_path)
@@ -269,7 +271,7 @@ def test_sample_is_fixed(sample_reviews: dict[str, list[tuple[bytes, int]]]) -> 
 def test_real_reviews(data_dir: Path) -> None:
     """Counts, balance and lengths of the labelled part of the release; documents stay whole."""
     if text.locate(data_dir) is None:
-        pytest.skip(f"no {text.ARCHIVE} in the data directory")
+        pytest.skip(f"no {text.ARCHIVE.name} in the data directory")
     full = {part.split: part.examples for part in text.build("full", OFFICIAL, data_dir)}
     for split, examples in full.items():
         assert np.bincount(examples.labels).tolist() == [12_500, 12_500], split
