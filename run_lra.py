@@ -19,7 +19,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -31,11 +31,13 @@ from lra.errors import ConfigError, LraError
 from lra.paths import runs_directory
 from tasks.errors import DataError
 
-Task = Literal["listops", "text", "retrieval", "image", "pathfinder"]
-ProtocolName = Literal["quick", "laptop", "small", "lra"]
+if TYPE_CHECKING:
+    Task: TypeAlias = str
+    ProtocolName: TypeAlias = str
+else:
+    Task, ProtocolName = Literal[cfg.TASKS], Literal[cfg.PROTOCOLS]
 Source = Literal["official", "generated", "tfds", "sample"]
 BoardFormat = Literal["table", "md", "csv", "json", "latex", "html"]
-TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @dataclasses.dataclass
@@ -133,7 +135,8 @@ class Suite:
     """
 
     protocol: ProtocolName
-    tasks: tuple[Task, ...] = TASKS
+    tasks: tuple[Task, ...] = ()
+    """Default: all tasks that have the protocol."""
     mixers: tuple[str, ...] = ("cosformer", "softmax")
     seeds: int = 1
     """Number of seeds per task and mixer, from 0."""
@@ -149,7 +152,7 @@ class Suite:
         from lra.sweep import plan
 
         sweep = plan.Sweep(
-            self.tasks,
+            self.tasks or tuple(base.task for base in cfg.protocols_named(self.protocol)),
             self.mixers,
             protocol=self.protocol,
             seeds=self.seeds,
@@ -335,7 +338,7 @@ class Bench:
 class Prepare:
     """Read or generate the data of tasks, check it, and store it."""
 
-    tasks: tuple[Task, ...] = TASKS
+    tasks: tuple[Task, ...] = cfg.TASKS
     variant: str = "full"
     source: Source | None = None
 
@@ -361,7 +364,7 @@ class Prepare:
 class Verify:
     """Check prepared data: counts, class balance, lengths, hashes, duplicates."""
 
-    tasks: tuple[Task, ...] = TASKS
+    tasks: tuple[Task, ...] = cfg.TASKS
     variant: str = "full"
     source: Source | None = None
 
@@ -400,7 +403,7 @@ class Show:
 
         data = prepare(self.task, self.variant, self.source, allow_sample=True, progress=data_progress)
         path = self.output or Path(f"{self.task}-{self.variant}.png")
-        print(show(self.task, data, load_task(self.task).CARD, path))
+        print(show(data, load_task(self.task).CARD, path))
         return 0
 
 
@@ -456,13 +459,13 @@ def _train_defaults(argv: list[str]) -> Train:
     peek.add_argument("--mixer", default="softmax")
     peek.add_argument("--mixer-options", nargs="*")
     known, _ = peek.parse_known_args(argv)
-    task = known.task if known.task in cfg.TASKS else "listops"  # tyro reports an unknown one
-    base = cfg.protocol(task, known.protocol if known.protocol in cfg.PROTOCOLS else "small")
+    valid = cfg.protocols(known.task if known.task in cfg.TASKS else "listops") or cfg.protocols("listops")
+    base = valid.get(known.protocol) or next(iter(valid.values()))  # tyro reports an unknown task or protocol
     if known.mixer in base.forms:
         from lra import api
 
         with contextlib.suppress(ConfigError):  # `run` reports it
-            base, _, _ = api.protocol_and_mixer(task, known.mixer, base.name, known.mixer_options or None)
+            base, _, _ = api.protocol_and_mixer(base.task, known.mixer, base.name, known.mixer_options or None)
     missing: Any = tyro.MISSING
     return Train(
         task=missing, mixer=missing, max_len=base.max_len, variant=base.variant, model=base.model, train=base.train

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from lra.config import Expected, Form, Model, Protocol, Train
+from lra.protocols import Expected, Form, Model, Protocol, Train
 
 TWO_CORES = "minutes with cosformer on two cores of an AMD EPYC"
 BUSY_CORE = "minutes with cosformer on one or two cores of an AMD EPYC that had other work too"

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lra import protocol_tables
-from lra.config import PROTOCOLS, TASKS, Expected, Protocol
+from lra.config import PROTOCOLS, TASKS, Expected, Protocol, protocols_named
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Variant
@@ -97,7 +97,7 @@ def protocols() -> RenderableType:
     """Return a table of every number for each protocol."""
     parts: list[RenderableType] = [Text("Protocols", "bold underline")]
     for name in PROTOCOLS:
-        found = protocol_tables.of_name(name)
+        found = protocols_named(name)
         abouts = list(dict.fromkeys(p.about for p in found))
         parts += [Text(), Text.assemble((name, "bold cyan"), f"  {'; '.join(abouts)}"), protocol_table(found)]
     return Group(*parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
+import importlib.util
 import json
 import re
 import typing
@@ -24,9 +24,17 @@ from lra.protocols import protocol_for as protocol_for
 from lra.typed import mistyped, with_floats
 from tasks import available
 
-TASKS = available()
 OVERRIDABLE = ("max_len", "variant", "model", "train")
-PROTOCOLS = ("quick", "laptop", "small", "lra")
+
+
+def protocols(task: str) -> Mapping[str, Protocol]:
+    """Return the protocols of a task by name, as `configs/<task>.py` lists them; none if there is no such file."""
+    name = f"configs.{task}"
+    return importlib.import_module(name).PROTOCOLS if importlib.util.find_spec(name) else {}
+
+
+TASKS = available()
+PROTOCOLS = tuple(dict.fromkeys(name for task in TASKS for name in protocols(task)))
 
 
 def short_hashes(config_sha256: str, data_sha256: str, code_sha256: str | None) -> list[str]:
@@ -118,6 +126,11 @@ def hashed_fields(value: Any) -> Any:
     return value
 
 
+def protocols_named(name: str) -> list[Protocol]:
+    """Return the protocol of this name of each task that has it."""
+    return [valid[name] for valid in map(protocols, TASKS) if name in valid]
+
+
 def protocol(task: str, name: str) -> Protocol:
     """Return a protocol of a task.
 
@@ -126,10 +139,9 @@ def protocol(task: str, name: str) -> Protocol:
     """
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}; the tasks are {', '.join(TASKS)}")
-    found = importlib.import_module(f"configs.{task}").PROTOCOLS
-    if name not in found:
-        raise ConfigError(f"unknown protocol {name!r} of {task}; the protocols are {', '.join(found)}")
-    return found[name]
+    if name not in (valid := protocols(task)):
+        raise ConfigError(f"unknown protocol {name!r} of {task}; configs/{task}.py has {', '.join(valid) or 'none'}")
+    return valid[name]
 
 
 def override(value: Any, path: Sequence[str], new: Any) -> Any:

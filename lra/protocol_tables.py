@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
-from lra.config import PROTOCOLS, TASKS, Form, Model, Protocol, Train
+from lra.config import PROTOCOLS, Form, Model, Protocol, Train, protocols_named
 from lra.paths import ROOT
 from lra.training.optimizer import peak_rate
 
 PAGE = ROOT / "docs" / "protocols.md"
 TOP = ("version", "variant", "max_len")
-
-
-def of_name(name: str) -> list[Protocol]:
-    """Return the protocol of this name for every task that has it."""
-    found = (import_module(f"configs.{task}").PROTOCOLS.get(name) for task in TASKS)
-    return [protocol for protocol in found if protocol is not None]
 
 
 def fields(protocols: Sequence[Protocol]) -> list[tuple[str, list[str]]]:
@@ -66,7 +59,7 @@ def text(value: Any) -> str:
 
 def markdown(name: str) -> str:
     """Return the tables of one protocol as Markdown."""
-    protocols = of_name(name)
+    protocols = protocols_named(name)
     lines = _grid(["field", *(p.task for p in protocols)], [[f"`{field}`", *row] for field, row in fields(protocols)])
     if found := forms(protocols):
         lines += ["", *_grid(["mixer", "tasks", "options", "replaced fields", "source"], found)]

@@ -1,7 +1,8 @@
-"""Official archives: fetching them, and reading them once, front to back, without unpacking to disk."""
+"""Official archives: located, downloaded, and read once from front to back without unpacking to disk."""
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import os
@@ -12,16 +13,89 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tasks.core import Progress
+from tasks.core import TFDS, Card, Progress
 from tasks.errors import DataError
 
-HEADER_BYTES = 1 << 14  # of one member: names and pax records; in the releases they stay below 2 KB
-FAULTS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)  # of gzip and tarfile
+HEADER_BYTES = 1 << 14  # of one member: names and pax records; in the releases they are shorter than 2 KB
+READ_ERRORS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)  # of gzip and tarfile
 
 
-class _Metered:
-    """A stream that ends at `limit`, and once. tarfile believes what a header says of its size: it would keep any
-    header in memory, and go on reading behind the end until a member of any size has been skipped."""
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """An official archive that can be downloaded.
+
+    folder: the directory that it unpacks to
+    size:   bytes
+    sha256: hexadecimal digits, as tensorflow-datasets lists them
+    """
+
+    url: str
+    folder: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def instructions(self) -> str:
+        """How to get the archive (`Card.obtain`)."""
+        return (
+            f"Download {self.url} ({self.size / 1e6:.0f} MB) and put it, packed or unpacked (as {self.folder}/), in "
+            f"the data directory; or choose the source {TFDS}, which downloads it"
+        )
+
+    def locate(self, data_dir: Path) -> Path | None:
+        """Return the archive in a directory, else the unpacked folder; None if neither is there."""
+        archive, folder = data_dir / self.name, data_dir / self.folder
+        return archive if archive.is_file() else folder if folder.is_dir() else None
+
+    def open(self, card: Card, source: str, data_dir: Path, progress: Progress) -> Path:
+        """Return the archive or its unpacked folder: from `data_dir`, or downloaded if the source is TFDS.
+
+        Raises:
+          DataError: neither is in `data_dir`, or the download failed.
+        """
+        path = self.fetch(progress) if source == TFDS else self.locate(data_dir)
+        if path is None:
+            raise DataError(f"{card.name}: neither {self.name} nor {self.folder}/ in {data_dir}. {card.obtain}")
+        return path
+
+    def is_official(self, path: Path) -> bool:
+        """Return whether a path is the archive with the published checksum."""
+        return path.is_file() and file_sha256(path) == self.sha256
+
+    def fetch(self, progress: Progress) -> Path:
+        """Return the archive in the cache of tensorflow-datasets, which downloads it once and checks it.
+
+        Raises:
+          DataError: the address does not answer, or sends another file.
+        """
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.download.checksums import UrlInfo
+        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+        progress(f"fetching {self.name}", 0, 0)
+        directory = tfds_root() / "downloads"
+        info = UrlInfo(size=self.size, checksum=self.sha256, filename=self.name)
+        manager = tfds.download.DownloadManager(download_dir=directory, url_infos={self.url: info})
+        try:
+            return Path(manager.download(self.url))
+        except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
+            raise DataError(
+                f"{self.url} could not be fetched into {directory} ({error}); try again, or download it by other "
+                f"means, put it in the data directory as {self.name} and choose the source official"
+            ) from error
+
+
+class _LimitedStream:
+    """A stream that ends at `limit`, and once.
+
+    tarfile trusts the size in a header: it would keep any header in memory, and would read on past the end of the
+    archive until a member of any claimed size has been skipped.
+    """
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream, self.position, self.limit, self._ended = stream, 0, HEADER_BYTES, False
@@ -37,116 +111,98 @@ class _Metered:
         return content
 
 
-def walk(archive: Path, mend: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Every member of a gzipped tar, and its content where it is a regular file, to be read before the next is taken.
+def walk(archive: Path, fix: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Yield each member of a gzipped tar and, of a regular file, its content, to be read before the next member.
 
-    Names are only compared, never used as paths, so no member can write anywhere. The archive is read
-    to its last byte, for the gzip checksum stands there.
+    Names are only compared, never used as paths, so no member can write anywhere. The archive is read to its last
+    byte, because the checksum of gzip is stored there.
+
+    Args:
+      fix: advice that ends the error messages
 
     Raises:
-      DataError: no gzipped tar, cut short, damaged, or with a name that leads out of it; the message
-        names the archive, the last whole member and `mend`. Reading a content raises one of `FAULTS`.
+      DataError: the file is not a gzipped tar, is truncated or damaged, or has a name that leads out of it; the
+        message names the archive and the last complete member. Reading a content raises one of `READ_ERRORS`.
     """
     last = "its start"
     try:
         with gzip.open(archive) as stream:
-            metered: Any = _Metered(stream)
-            with tarfile.open(fileobj=metered, mode="r|") as opened:
+            limited: Any = _LimitedStream(stream)
+            with tarfile.open(fileobj=limited, mode="r|") as opened:
                 tar: Any = opened  # `members` and `offset` have no types
                 while member := tar.next():
                     tar.members = []  # else all of them are kept
-                    metered.limit = max(tar.offset, metered.position) + HEADER_BYTES
+                    limited.limit = max(tar.offset, limited.position) + HEADER_BYTES
                     if PurePosixPath(member.name).is_absolute() or ".." in PurePosixPath(member.name).parts:
-                        raise DataError(f"{archive}: member {member.name!r} leads out of the archive; {mend}")
-                    # The zeros of a sparse file are not in the archive: there may be any number of them.
+                        raise DataError(f"{archive}: member {member.name!r} leads out of the archive; {fix}")
+                    # The zeros of a sparse file are not in the archive, so it may claim any number of them.
                     yield member, tar.extractfile(member) if member.isreg() and not member.issparse() else None
                     last = member.name
             last = "its last member"
             while stream.read(1 << 20):
                 pass
-    except FAULTS as error:
-        raise _broken(archive, last, error, mend) from error
+    except READ_ERRORS as error:
+        raise _broken(archive, last, error, fix) from error
 
 
-def members(archive: Path, wanted: re.Pattern[str], most: int, mend: str) -> Iterator[tuple[re.Match[str], bytes]]:
-    """Name (as matched by `wanted`) and content of every wanted member, in the order of the archive.
+def members(archive: Path, wanted: re.Pattern[str], most: int, fix: str) -> Iterator[tuple[re.Match[str], bytes]]:
+    """Yield the name, as matched by `wanted`, and the content of each wanted member, in the order of the archive.
+
+    Args:
+      most: bytes of all wanted members together
 
     Raises:
-      DataError: as `walk`; or a wanted member is no regular file, or all of them are more than `most` bytes.
+      DataError: as `walk`; or a wanted member is not a regular file, or all of them have more than `most` bytes.
     """
     left, last = most, "its start"
-    for member, stream in walk(archive, mend):
+    for member, stream in walk(archive, fix):
         if match := wanted.fullmatch(member.name.removeprefix("./")):
             if stream is None:
-                raise DataError(f"{archive}: member {member.name!r} is not a regular file; {mend}")
+                raise DataError(f"{archive}: member {member.name!r} is not a regular file; {fix}")
             if (left := left - member.size) < 0:
-                raise DataError(f"{archive}: with {member.name!r} it unpacks to more than {most:,} bytes; {mend}")
+                raise DataError(f"{archive}: with {member.name!r} it unpacks to more than {most:,} bytes; {fix}")
             try:
                 content = stream.read()
-            except FAULTS as error:
-                raise _broken(archive, last, error, mend) from error
+            except READ_ERRORS as error:
+                raise _broken(archive, last, error, fix) from error
             yield match, content
         last = member.name
 
 
-def _broken(archive: Path, last: str, error: Exception, mend: str) -> DataError:
-    return DataError(f"{archive}: broken after {last} ({error}); {mend}")
+def _broken(archive: Path, last: str, error: Exception, fix: str) -> DataError:
+    return DataError(f"{archive}: broken after {last} ({error}); {fix}")
 
 
-def content(path: Path, most: int, mend: str) -> bytes:
-    """A file of an unpacked archive.
+def read_file(path: Path, most: int, fix: str) -> bytes:
+    """Return the content of a file.
 
     Raises:
       DataError: it cannot be read, or has more than `most` bytes.
     """
-    if len(found := beginning(path, most + 1, mend)) > most:
-        raise DataError(f"{path}: more than {most:,} bytes; {mend}")
-    return found
+    if len(content := read_beginning(path, most + 1, fix)) > most:
+        raise DataError(f"{path}: more than {most:,} bytes; {fix}")
+    return content
 
 
-def beginning(path: Path, size: int, mend: str) -> bytes:
-    """At most `size` bytes of a file of an unpacked archive.
+def read_beginning(path: Path, size: int, fix: str) -> bytes:
+    """Return the first `size` bytes of a file, or all if it has fewer.
 
     Raises:
       DataError: it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            return file.read(min(os.fstat(file.fileno()).st_size, size))  # the room is taken before it is filled
+            return file.read(min(os.fstat(file.fileno()).st_size, size))  # `read` allocates what it is asked for
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {fix}") from error
 
 
 def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tfds_root() -> Path:
-    """Where tensorflow-datasets keeps what it downloads and prepares."""
+    """Return the directory where tensorflow-datasets stores what it downloads and prepares."""
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-
-
-def fetch(url: str, size: int, sha256: str, progress: Progress) -> Path:
-    """A file from tensorflow-datasets' cache, downloaded if it is not there yet, and checked.
-
-    Raises:
-      DataError: the address does not answer, or what it sends is not the official file.
-    """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.checksums import UrlInfo
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
-    name = url.rpartition("/")[2]
-    progress(f"fetching {name}", 0, 0)
-    directory = tfds_root() / "downloads"
-    manager = tfds.download.DownloadManager(
-        download_dir=directory, url_infos={url: UrlInfo(size=size, checksum=sha256, filename=name)}
-    )
-    try:
-        return Path(manager.download(url))
-    except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
-        raise DataError(
-            f"{url} could not be fetched into {directory} ({error}); try again, or download it by other means, "
-            f"put it in the data directory as {name} and choose the source official"
-        ) from error

@@ -1,16 +1,17 @@
-"""The vocabulary of the folder: what a task says about itself, and what prepared data are.
+"""What a task is, and what prepared data are.
 
-A task is a module with three names:
+A task is a module or package of this folder with three names:
 
-    CARD                                   what the task is (`Card`)
+    CARD                                   the facts about the task (`Card`)
     locate(data_dir, variant) -> Path | None
-                                           the official source files of a variant, if the user has them
+                                           the official source files of a variant, None if there are none
     build(variant, source, data_dir, *, workers, progress) -> Iterator[Built]
                                            one `Built` per split, in the order of `SPLITS`
 
-Prepared data is ragged and small: every document once, as raw bytes. Token ids (byte + 1, so that 0
-is padding and nothing else), truncation and padding are formed later, inside jit. The length of an
-input therefore belongs to the protocol, not to the data.
+Its protocols are in `configs/<task>.py`. No other file names a task: what else depends on it is on its card.
+
+Prepared data store every document once, as raw bytes. Token ids (byte + 1; 0 is padding and nothing else), truncation
+and padding are computed later, inside jit. The input length is therefore part of the protocol, not of the data.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import loky
@@ -28,46 +30,73 @@ from tasks.errors import DataError
 SPLITS = ("train", "validation", "test")
 SAMPLE, GENERATED, OFFICIAL, TFDS = "sample", "generated", "official", "tfds"
 COPY = "copy"
-KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}  # of the arrays of a split
+KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}  # dtypes of a split's arrays
 
-Progress = Callable[[str, int, int], None]  # (what, done, total); total 0 = not known
+Progress = Callable[[str, int, int], None]  # (description, done, total); total 0: not known
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One way of cutting a task: its own column on the board, never mixed with another's."""
+    """A form of a task with its own column on the leaderboard. Results of different variants are never mixed.
+
+    sizes:     examples per split, as built from the official or generated source
+    max_bytes: length of the longest document; longer ones are cut when prepared. Images have exactly this many pixels
+    """
 
     about: str
-    sizes: Mapping[str, int]  # examples per split, as built from the official or generated source
-    max_bytes: int  # longest item; longer documents are cut when prepared
+    sizes: Mapping[str, int]
+    max_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a task is. Constants only: vocabularies are never derived from data."""
+    """The facts about a task. Constants only: a vocabulary is never derived from data.
+
+    version:        raised by every change that can change a score
+    vocab_size:     number of token ids, padding (0) included
+    pairs:          an example is a pair of documents
+    selection:      the checkpoint that is tested: the best on "validation", or the "last"
+    variants:       by name; one of them is "full"
+    sources:        the first that is available is the default (SAMPLE only where a protocol allows it)
+    obtain:         how to get the official files, and where to put them
+    balanced:       all classes are equally likely
+    images:         an input is a square image, read row by row: it is never cut to a length
+    sample_classes: names of the classes of the generated sample; None: those of the task
+    to_text:        decodes a document into text that a person can read; None: the bytes are text themselves
+    write_official: writes splits of a variant into a directory in LRA's layout; None: the task has no such layout
+    baselines:      names of trivial baselines in `lra.record.baseline_models`, besides the majority class
+    """
 
     name: str
     title: str
     about: str
-    version: int  # raised by every change that can change a score
+    version: int
     tokenizer: str
-    vocab_size: int  # number of token ids, padding (0) included
+    vocab_size: int
     classes: tuple[str, ...]
     pairs: bool
-    selection: Literal["validation", "last"]  # which checkpoint is tested
+    selection: Literal["validation", "last"]
     variants: Mapping[str, Variant]
-    sources: tuple[str, ...]  # the default is the first that is at hand (SAMPLE only where a protocol allows it)
-    obtain: str  # how to get the official files, and where to put them
+    sources: tuple[str, ...]
+    obtain: str
     licence: str
     citation: str
     metric: str = "accuracy"
-    balanced: bool = True  # all classes are equally likely
-    pictures: bool = False  # an input is a square picture, read row by row: it is never cut to a length
+    balanced: bool = True
+    images: bool = False
+    sample_classes: tuple[str, ...] | None = None
+    to_text: Callable[[bytes], str] | None = None
+    write_official: Callable[[Mapping[str, Split], Path, str], object] | None = None
+    baselines: tuple[str, ...] = ()
 
 
 def check_request(card: Card, variant: str, source: str) -> None:
-    """Raises DataError for a variant or a source that the task does not have, listing those that it has."""
+    """Check that a task has a variant and a source.
+
+    Raises:
+      DataError: it has not; the message lists those that it has.
+    """
     for kind, name, valid in (("variant", variant, card.variants), ("source", source, card.sources)):
         if name not in valid:
             raise DataError(
@@ -77,11 +106,11 @@ def check_request(card: Card, variant: str, source: str) -> None:
 
 
 def has_other_sizes(card: Card, variant: str, source: str, counts: Mapping[str, int]) -> bool:
-    """Return whether data read from files have other split sizes than the task's, which makes them a copy.
+    """Return whether data read from files have other split sizes than the task, which makes them a copy.
 
     Args:
       variant: as the data were prepared
-      source: what the source turned out to be (`Built.source`); generated data and samples are never a copy
+      source: name of the source that was read (`Built.source`); generated data and samples are never a copy
       counts: examples of every split that is known
     """
     if variant not in card.variants or source.startswith((GENERATED, SAMPLE)):
@@ -95,7 +124,7 @@ def copy_name(variant: str) -> str:
 
 
 def base_variant(variant: str) -> str:
-    """Return the card's variant of a reported one: undoes `copy_name`, and leaves other names as they are."""
+    """Return the card's variant of a reported one: undoes `copy_name`, and returns other names unchanged."""
     return "full" if variant == COPY else variant.removesuffix(f"-{COPY}")
 
 
@@ -106,12 +135,12 @@ def is_copy(variant: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples of one split.
+    """The N examples of one split, over D documents.
 
-    data:    uint8 [total]      all documents, end to end
-    offsets: int64 [D + 1]      document d is data[offsets[d]:offsets[d + 1]]
-    labels:  uint8 [N]
-    items:   int32 [N] or [N, 2] the document (or two documents) of each example
+    data:    uint8 [total bytes], all documents concatenated
+    offsets: int64 [D + 1], document d is data[offsets[d]:offsets[d + 1]]
+    labels:  uint8 [N], the class of each example
+    items:   int32 [N] or [N, 2], the document (or the two documents) of each example
     """
 
     data: np.ndarray
@@ -135,7 +164,7 @@ class Split:
 
     @classmethod
     def from_documents(cls, documents: list[bytes], labels: Any, items: Any = None) -> Split:
-        """Ragged documents to a split; without `items`, example i is document i."""
+        """Return the split of these documents; without `items`, example i is document i."""
         offsets = np.zeros(len(documents) + 1, np.int64)
         np.cumsum([len(d) for d in documents], out=offsets[1:])
         return cls(
@@ -147,7 +176,7 @@ class Split:
 
     @classmethod
     def from_images(cls, images: np.ndarray, labels: Any) -> Split:
-        """uint8 images [N, R, R], read row by row."""
+        """Return the split of images, uint8 [N, R, R], read row by row."""
         n, size = len(images), int(np.prod(images.shape[1:]))
         return cls(
             data=np.ascontiguousarray(images, np.uint8).reshape(-1),
@@ -160,20 +189,22 @@ class Split:
         return len(self.labels)
 
     def document(self, d: int) -> bytes:
+        """Return document d."""
         return self.data[self.offsets[d] : self.offsets[d + 1]].tobytes()
 
     @property
     def majority(self) -> int:
-        """The most frequent label, the smallest of several; 0 of none."""
+        """The most frequent label; the smallest if several are, 0 if there are no examples."""
         return int(np.argmax(np.bincount(self.labels, minlength=1)))
 
     @property
     def lengths(self) -> np.ndarray:
-        """Bytes of each example, [N] or [N, 2]."""
+        """Bytes of the document of each example, int64 [N], or of its two documents, int64 [N, 2]."""
         return np.diff(self.offsets)[self.items]
 
     @property
     def sha256(self) -> str:
+        """Hash of the labels, items, offsets and data, in hexadecimal digits."""
         digest = hashlib.sha256()
         for array in (self.labels, self.items, self.offsets, self.data):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -183,7 +214,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """One split as a task built it, and what its source turned out to be (by content, not by file name)."""
+    """One split as a task built it.
+
+    source: name of what was read or generated, by its content and not by the name of a file
+    """
 
     split: str
     examples: Split
@@ -192,10 +226,10 @@ class Built:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared data set: splits, and the metadata that names its column.
+    """A prepared data set: splits, and the metadata that identify its column on the leaderboard.
 
     variant: of the card, as the data were prepared
-    copy: the files have other split sizes than the card's (`has_other_sizes`)
+    copy:    the files have other split sizes than the card (`has_other_sizes`)
     """
 
     task: str
@@ -213,22 +247,26 @@ class Prepared:
 
     @property
     def name(self) -> tuple[str, str]:
-        """Hash and reported variant: what tells these data from others of the task."""
+        """Hash and reported variant, which identify these data among those of the task."""
         return self.sha256, self.column_variant
 
 
 def default_workers() -> int:
+    """Return the number of CPU cores that this process may use."""
     return loky.cpu_count()
 
 
 def process_pool(workers: int) -> loky.ProcessPoolExecutor:
-    """Worker processes that do not run the caller's `__main__` again (a user's script needs no guard) and
-    inherit no threads (jax may be running here)."""
+    """Return a pool of worker processes.
+
+    They do not run the caller's `__main__` again, so a user's script needs no guard, and inherit no threads, so jax
+    may be in use here.
+    """
     return loky.ProcessPoolExecutor(max_workers=workers)
 
 
-def in_a_process(function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)` in a process that ends with it, and gives back what it holds of memory and devices."""
+def run_in_subprocess(function: Callable[..., T], *arguments: Any) -> T:
+    """Return `function(*arguments)`, computed in a process of its own, whose end frees its memory and devices."""
     pool = process_pool(1)
     try:
         return pool.submit(function, *arguments).result()
@@ -236,19 +274,19 @@ def in_a_process(function: Callable[..., T], *arguments: Any) -> T:
         pool.shutdown(kill_workers=True)
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    """The progress that shows nothing."""
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report no progress."""
 
 
-def source_label(sha256: str, known: Mapping[str, str]) -> str:
-    """What a source is called: by the hash of its content, never by a file's name."""
-    return known.get(sha256, f"unrecognised copy {sha256[:8]}")
+def source_label(sha256: str) -> str:
+    """Return the name of a source that is not known to be official, with eight digits of the hash of its content."""
+    return f"unrecognised copy {sha256[:8]}"
 
 
-def chunk_seed(seed: int, chunk: int) -> np.random.RandomState:
-    """The random stream of one chunk of a generator.
+def chunk_rng(seed: int, chunk: int) -> np.random.RandomState:
+    """Return the random stream of one chunk of a generator.
 
-    `RandomState` is frozen by numpy and `SeedSequence` is stable, so what is generated depends
-    neither on the number of workers nor on numpy's version.
+    `RandomState` is frozen by numpy and `SeedSequence` is stable, so generated data depend neither on the number of
+    workers nor on the version of numpy.
     """
     return np.random.RandomState(np.random.SeedSequence([seed, chunk]).generate_state(8))

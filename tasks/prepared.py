@@ -1,7 +1,7 @@
-"""Prepared data on disk: a directory of one `.npz` per split and a `meta.json`.
+"""Prepared data on disk: a directory with one `.npz` per split and a `meta.json`.
 
-A directory is written under a temporary name and renamed when it is complete, so nothing half-written can be taken
-for prepared data. What is read may come from another machine and is checked.
+A directory is written under a temporary name and renamed when it is complete, so an unfinished one is never taken for
+prepared data. Files may come from another machine, so everything that is read is checked.
 """
 
 from __future__ import annotations
@@ -21,19 +21,29 @@ from tasks.core import KINDS, Built, Card, Prepared, Split, has_other_sizes
 from tasks.errors import DataError
 
 
-def build_directory(root: Path, task: str, variant: str, version: int, source: str, origin: Path | None) -> Path:
-    """Where a prepared data set lies. The origin's path, size and time are part of the name, so
-    exchanging the source files under a prepared set never serves the old content."""
+def prepared_dir_name(task: str, variant: str, version: int, source: str, origin: Path | None) -> str:
+    """Return the name of the directory of a prepared data set.
+
+    Path, size and time of the source files are part of the name, so prepared data are never used after their source
+    was exchanged.
+
+    Args:
+      origin: the source files; None for generated data
+    """
     name = f"{task}-{variant}-{source}-v{version}"
     if origin is not None:
         stat = origin.stat()
-        mark = f"{origin.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        name += "-" + hashlib.sha256(mark.encode()).hexdigest()[:8]
-    return root / name
+        state = f"{origin.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        name += "-" + hashlib.sha256(state.encode()).hexdigest()[:8]
+    return name
 
 
 def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built]) -> None:
-    """Writes a data set as a whole or not at all. If another process was faster, its result stays."""
+    """Write a data set completely or not at all. If another process has written it meanwhile, that one is kept.
+
+    Raises:
+      DataError: a label is not one of the card's classes.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     scratch.chmod(0o755)  # prepared data may be shared
@@ -48,7 +58,7 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
             np.savez_compressed(scratch / f"{part.split}.npz", **vars(examples))
             meta["splits"][part.split] = {"examples": len(examples), "sha256": examples.sha256}
             meta["source"] = part.source
-        meta["sha256"] = _whole({name: entry["sha256"] for name, entry in meta["splits"].items()})
+        meta["sha256"] = combined_sha256({name: entry["sha256"] for name, entry in meta["splits"].items()})
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:
             scratch.rename(target)
@@ -60,10 +70,10 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
 
 
 def read_prepared(directory: Path, card: Card) -> Prepared:
-    """Reads and checks a prepared data set, which may come from another machine.
+    """Return a prepared data set after checking it.
 
     Raises:
-      DataError: a file is missing, torn, of another version, or its content is not what was written.
+      DataError: a file is missing, damaged or of another version, or the content does not have the recorded hash.
     """
     fix = f"delete {directory}, and it is prepared again when it is next needed"
     try:
@@ -75,7 +85,7 @@ def read_prepared(directory: Path, card: Card) -> Prepared:
             )
         variant, source = card.variants[meta["variant"]], meta["source"]
         if meta["splits"].keys() != variant.sizes.keys() or not (isinstance(source, str) and source.isprintable()):
-            raise ValueError(f"its splits are not {', '.join(variant.sizes)}, or its source is no text")
+            raise ValueError(f"its splits are not {', '.join(variant.sizes)}, or its source is not a printable text")
         most = 4 * sum(variant.sizes.values())  # examples of a split: other copies may have more of them
         limits = {"labels": most, "items": 2 * most, "offsets": 2 * most + 1, "data": 2 * most * variant.max_bytes}
         splits = {}
@@ -83,12 +93,10 @@ def read_prepared(directory: Path, card: Card) -> Prepared:
             splits[name] = Split(**read_npz(directory / f"{name}.npz", KINDS, limits))
             if splits[name].labels.max(initial=0) >= len(card.classes):
                 raise ValueError(f"{name} has labels beyond {len(card.classes)} classes")
-        found = {name: split.sha256 for name, split in splits.items()}
-        if (
-            found != {name: entry["sha256"] for name, entry in meta["splits"].items()}
-            or _whole(found) != meta["sha256"]
-        ):
-            raise ValueError("the content is not what was written")
+        hashes = {name: split.sha256 for name, split in splits.items()}
+        recorded = {name: entry["sha256"] for name, entry in meta["splits"].items()}
+        if hashes != recorded or combined_sha256(hashes) != meta["sha256"]:
+            raise ValueError("the content does not have the recorded hash")
         counts = {name: len(split) for name, split in splits.items()}
         copy = has_other_sizes(card, meta["variant"], source, counts)
         return Prepared(card.name, meta["variant"], meta["version"], source, meta["sha256"], splits, copy)
@@ -96,6 +104,6 @@ def read_prepared(directory: Path, card: Card) -> Prepared:
         raise DataError(f"{directory}: not readable as prepared data ({error}); {fix}") from error
 
 
-def _whole(hashes: Mapping[str, str]) -> str:
-    """The hash of a data set, of those of its splits."""
+def combined_sha256(hashes: Mapping[str, str]) -> str:
+    """Return the hash of a data set, computed from the hashes of its splits."""
     return hashlib.sha256("".join(f"{name}:{hashes[name]}\n" for name in sorted(hashes)).encode()).hexdigest()

@@ -21,6 +21,7 @@ from lra.runtime import distributed
 from lra.sweep import plan as sweep
 from lra.sweep.plan import Sweep
 from tasks.errors import DataError
+from tasks.image import CARD
 from tests.lra.distinct import changed_fields, distinct
 
 Calls = list[dict[str, Any]]
@@ -245,8 +246,8 @@ def test_all_options_of_a_command_arrive(
             {"directory": Path("there"), "format": "lra"},
         ),
         ("data export image there", "lra.data.export.export", {"directory": Path("there"), "format": "tfds"}),
-        ("data show image --output a.png", "lra.data.preview.show", {"task": "image", "path": Path("a.png")}),
-        ("data show image --variant 16", "lra.data.preview.show", {"task": "image", "path": Path("image-16.png")}),
+        ("data show image --output a.png", "lra.data.preview.show", {"card": CARD, "path": Path("a.png")}),
+        ("data show image --variant 16", "lra.data.preview.show", {"card": CARD, "path": Path("image-16.png")}),
     ],
 )
 def test_what_a_command_does_at_its_end_is_what_was_asked_for(

@@ -99,7 +99,7 @@ def test_verify_of_a_damaged_hash(place: str, prepared: Path, capsys: pytest.Cap
         meta["splits"]["test"]["sha256"] = meta["splits"]["validation"]["sha256"]
     path.write_text(json.dumps(meta))
     assert run_lra.main(["data", "verify", *words]) == 1
-    assert "the content is not what was written" in capsys.readouterr().err
+    assert "the content does not have the recorded hash" in capsys.readouterr().err
 
 
 def test_prepare_goes_on_and_fails_when_a_task_is_missing(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:

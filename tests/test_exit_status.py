@@ -297,7 +297,7 @@ def test_a_benchmark(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     here = {"backend": "cpu", "device": "abacus", "device_count": 1, "cores": 2, "jax": "1.2.3"}
     roof = Roofline(flops_per_second=1e9, bytes_per_second=1e9)
     monkeypatch.setattr(bench, "measure_in_subprocess", measure)
-    monkeypatch.setattr(bench, "in_a_process", lambda f, *_: roof if f is bench.bench_roofline.measure else here)
+    monkeypatch.setattr(bench, "run_in_subprocess", lambda f, *_: roof if f is bench.bench_roofline.measure else here)
     monkeypatch.setattr(bench_report, "write", lambda *_: "written")
     words = ["bench", "linear", "softmax", "--lengths", "32", "64", "--output", str(tmp_path / "bench")]
     assert status(*words) == fails

@@ -29,7 +29,7 @@ from lra.paths import write_atomically
 from lra.provenance.environment import code_state, environment, now
 from lra.runtime.devices import use_every_core
 from models import mixers
-from tasks.core import in_a_process
+from tasks.core import run_in_subprocess
 
 LONGEST = 65_536
 SCHEMA = 1
@@ -127,7 +127,7 @@ def bench(
     _check(lengths, batch_size, seconds)
     for name in names:
         find_mixer(name)
-    current: dict[str, Any] = in_a_process(_environment)
+    current: dict[str, Any] = run_in_subprocess(_environment)
     protocol = protocol or ("small" if current["backend"] == "cpu" else "lra")
     overrides = {"train.batch_size": batch_size, "model.dtype": dtype}
     configs = [
@@ -143,7 +143,7 @@ def bench(
         protocol=f"{protocol}@{cfg.protocol('text', protocol).version}",
         batch_size=batch_size,
         dtype=dtype,
-        roofline=in_a_process(bench_roofline.measure, dtype),
+        roofline=run_in_subprocess(bench_roofline.measure, dtype),
         environment=current,
         code=code_state(),
     )
@@ -181,7 +181,7 @@ def resume(path: Path, setting: BenchSetting) -> Results:
 def measure_in_subprocess(config: RunConfig, seconds: float) -> BenchResult:
     """Return `measure` of a process of its own; a failed result if that process dies."""
     try:
-        return in_a_process(measure, config, seconds)
+        return run_in_subprocess(measure, config, seconds)
     except TerminatedWorkerError as error:
         killed = "SIGKILL" in str(error)
         reason = "its process was killed, probably for lack of memory" if killed else f"its process died: {error}"

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lra.api import configure, find_mixer
-from lra.config import TASKS
+from lra.config import protocols_named
 from lra.contract import checks as contract
 from lra.contract import scaling
 from lra.contract.harness import DIMS, TOLERANCES, ContractViolation, MixerUnderTest, Probe, unoptimised
@@ -148,7 +148,8 @@ def parameters(subject: MixerUnderTest) -> str:
     def count(task: str, mixer: str, options: Mapping[str, Any] | None = None) -> int:
         return StepFunctions(configure(task, mixer, protocol="small", options=options), load_task(task).CARD).parameters
 
-    ratios = {task: count(task, subject.mixer.spec, subject.options) / count(task, "softmax") for task in TASKS}
+    tasks = [protocol.task for protocol in protocols_named("small")]
+    ratios = {task: count(task, subject.mixer.spec, subject.options) / count(task, "softmax") for task in tasks}
     text = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items()) + " of softmax's under `small`"
     if outside := [task for task, ratio in ratios.items() if abs(ratio - 1) > 0.1]:
         raise Flag(f"{text}: differs by more than 10 % in {', '.join(outside)}")

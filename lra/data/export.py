@@ -1,9 +1,9 @@
-"""Prepared data for other code bases: LRA's official files, or a tensorflow-datasets directory.
+"""Export of prepared data for other code bases: LRA's official files, or a tensorflow-datasets directory.
 
-    export(data, card, Path("out"), format="tfds")
+    export(prepared, card, Path("out"), format="tfds")
     tfds.builder_from_directory("out").as_data_source("train")[0]  # neither writing nor reading needs TensorFlow
 
-The order of the examples is that of the prepared data, so a split by index means the same in both places.
+Examples keep their order, so a split by index means the same in both places.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from lra.data.prepare import class_names, image_side
 from tasks import available, load_task
-from tasks.core import Card, Prepared, Progress, Split, quiet
+from tasks.core import Card, Prepared, Progress, Split, no_progress
 from tasks.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,22 +25,19 @@ if TYPE_CHECKING:
 
 Format = Literal["lra", "tfds"]
 
-_AT_ONCE = 1_000  # examples encoded between two writes of the metadata
+_BLOCK = 1_000  # examples encoded between two writes of the metadata
 _SHARD_BYTES = 1 << 27
 
 
 def export(
-    prepared: Prepared, card: Card, directory: Path, format: Format = "tfds", *, progress: Progress = quiet
+    prepared: Prepared, card: Card, directory: Path, format: Format = "tfds", *, progress: Progress = no_progress
 ) -> Path:
-    """Writes all splits to a new directory, whole or not at all.
+    """Write all splits to a new directory, completely or not at all, and return it.
 
     Args:
-      format: "lra" is LRA's own layout, for the tasks that have one (ListOps, Pathfinder). "tfds" holds, as
-        array_record files, {"text", "label"}; for pairs {"text1", "text2", "label"}; for pictures
-        {"image": uint8 [R, R, 1], "label"}. Texts are bytes; a ListOps text is the bracket form, `[MAX 2 9 ]`.
-
-    Returns:
-      the directory
+      format: "lra" is LRA's own layout, for the tasks that have one (`Card.write_official`). "tfds" stores array_record
+        files of {"text", "label"}, for pairs of {"text1", "text2", "label"}, and for images of
+        {"image": uint8 [R, R, 1], "label"}. Texts are bytes: those of the document, or what `Card.to_text` makes of it
 
     Raises:
       DataError: the directory exists, or the task has no such format.
@@ -48,24 +45,22 @@ def export(
     if format not in get_args(Format):
         raise DataError(f"no export format {format!r}; the formats are {', '.join(get_args(Format))}")
     if directory.exists():
-        raise DataError(f"{directory} exists, and an export overwrites nothing: choose a new directory, or delete it")
-    if format == "lra" and not hasattr(load_task(card.name), "write_official"):
-        having = [task for task in available() if hasattr(load_task(task), "write_official")]
-        raise DataError(f"{card.name} has no layout of LRA's to write, only {', '.join(having)} have; take format tfds")
+        raise DataError(f"{directory} exists; choose a new directory, or delete it")
+    if format == "lra" and card.write_official is None:
+        others = [task for task in available() if load_task(task).CARD.write_official is not None]
+        raise DataError(f"{card.name} has no layout of LRA's, only {', '.join(others)} have; use the format tfds")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as scratch:
-        whole = Path(scratch) / "export"  # a directory of its own, so that it has the usual permissions
-        whole.mkdir()
-        if format == "lra":
-            difficulty = prepared.variant.partition("-")[2]  # of Pathfinder's "32-easy"
-            options = {"difficulty": difficulty} if difficulty else {}
-            load_task(card.name).write_official(prepared.splits, whole, **options)
+        complete = Path(scratch) / "export"  # the scratch directory itself does not have the usual permissions
+        complete.mkdir()
+        if format == "lra" and card.write_official is not None:
+            card.write_official(prepared.splits, complete, prepared.variant)
         else:
-            _write_tfds(prepared, card, whole, progress)
+            _write_tfds(prepared, card, complete, progress)
         try:
-            whole.rename(directory)
+            complete.rename(directory)
         except OSError as error:
-            raise DataError(f"{directory}: cannot take the place of what was put there meanwhile ({error})") from error
+            raise DataError(f"{directory}: cannot be replaced, it was created during the export ({error})") from error
     return directory
 
 
@@ -74,18 +69,16 @@ def _write_tfds(prepared: Prepared, card: Card, directory: Path, progress: Progr
 
     info = _dataset_info(prepared, card, directory)
     examples = sum(len(split) for split in prepared.splits.values())
-    size = sum(
-        int(split.lengths.sum()) for split in prepared.splits.values()
-    )  # a document of two pairs is written twice
+    size = sum(int(split.lengths.sum()) for split in prepared.splits.values())  # documents are written for each example
     per_shard = max(1, _SHARD_BYTES * examples // max(1, size))
     writer = tfds.core.SequentialWriter(info, max_examples_per_shard=per_shard, file_format="array_record")
     writer.initialize_splits(list(prepared.splits))
     done = 0
     for name, split in prepared.splits.items():
-        for start in range(0, len(split), _AT_ONCE):
-            part = list(_examples(card, split, start, min(start + _AT_ONCE, len(split))))
-            writer.add_examples({name: part})
-            done += len(part)
+        for start in range(0, len(split), _BLOCK):
+            block = list(_examples(card, split, start, min(start + _BLOCK, len(split))))
+            writer.add_examples({name: block})
+            done += len(block)
             progress(f"export {card.name}", done, examples)
     writer.close_all()
 
@@ -95,15 +88,12 @@ def _dataset_info(prepared: Prepared, card: Card, directory: Path) -> tfds.core.
 
     label = tfds.features.ClassLabel(names=list(class_names(prepared, card)))
     features: dict[str, Any]
-    keys: Any
-    if card.pictures:
+    if card.images:
         side = image_side(next(iter(prepared.splits.values())))
         image = tfds.features.Tensor(shape=(side, side, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
-        features, keys = {"image": image}, "image"
-    elif card.pairs:
-        features, keys = {"text1": tfds.features.Text(), "text2": tfds.features.Text()}, ("text1", "text2")
+        features = {"image": image}
     else:
-        features, keys = {"text": tfds.features.Text()}, "text"
+        features = {name: tfds.features.Text() for name in (("text1", "text2") if card.pairs else ("text",))}
     return tfds.core.DatasetInfo(
         builder=tfds.core.DatasetIdentity(
             name=f"lra_{card.name}",
@@ -115,7 +105,7 @@ def _dataset_info(prepared: Prepared, card: Card, directory: Path) -> tfds.core.
         ),
         description=f"{card.title}: {card.about}\nSource: {prepared.source}. SHA-256 of the content: {prepared.sha256}",
         features=tfds.features.FeaturesDict({**features, "label": label}),
-        supervised_keys=(keys, "label"),
+        supervised_keys=(tuple(features) if card.pairs else next(iter(features)), "label"),
         disable_shuffling=True,
         citation=card.citation,
         license=card.licence,
@@ -123,14 +113,12 @@ def _dataset_info(prepared: Prepared, card: Card, directory: Path) -> tfds.core.
 
 
 def _examples(card: Card, split: Split, start: int, stop: int) -> Iterator[dict[str, Any]]:
-    decode = load_task(card.name).decode if card.name == "listops" else None
-    side = image_side(split) if card.pictures else 0
+    side = image_side(split) if card.images else 0
     for items, label in zip(split.items[start:stop], split.labels[start:stop], strict=True):
         documents = [split.document(d) for d in np.atleast_1d(items)]
-        if side:
+        if card.images:
             inputs: dict[str, Any] = {"image": np.frombuffer(documents[0], np.uint8).reshape(side, side, 1)}
-        elif card.pairs:
-            inputs = {"text1": documents[0], "text2": documents[1]}
         else:
-            inputs = {"text": decode(documents[0]) if decode else documents[0]}
+            texts = [card.to_text(document) if card.to_text else document for document in documents]
+            inputs = dict(zip(("text1", "text2") if card.pairs else ("text",), texts, strict=True))
         yield {**inputs, "label": int(label)}

@@ -1,4 +1,4 @@
-"""From source files to a prepared data set: which source is used, where it is stored; data are prepared once."""
+"""Preparation of data: from source files or a generator to a checked data set on disk. It is done once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from lra.errors import ConfigError
 from lra.paths import data_directory, prepared_directory
 from tasks import load_task
-from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, default_workers, quiet
+from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, default_workers, no_progress
 from tasks.errors import DataError
-from tasks.prepared import build_directory, read_prepared, write_prepared
+from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
 
 
 def choose_source(task: str, variant: str, source: str | None, *, allow_sample: bool) -> str:
-    """The source that is used: the one asked for, else the first of the task's that is at hand.
+    """Return the source to use: the requested one, else the first of the task that is available.
 
     Raises:
-      DataError: no such source; or official files are needed and are not there.
+      DataError: there is no such source, or the official files are needed and missing.
     """
     module = load_task(task)
     card = module.CARD
@@ -33,19 +33,19 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
         return SAMPLE
     raise DataError(
         f"{task}: no official files in {data_directory()}. {card.obtain}. "
-        f"Set LRA_DATA to the directory that has them, or take `--source sample` for a small generated data set."
+        f"Set LRA_DATA to the directory that has them, or use `--source sample` for a small generated data set."
     )
 
 
 def check_length(card: Card, variant: str, max_len: int) -> None:
-    """Check that no input of a task whose inputs are pictures is longer than `max_len`: a cut picture is not one.
+    """Check that no image is longer than `max_len`, because an image must not be cut.
 
     Raises:
-      ConfigError: `max_len` is shorter than the pictures of the variant.
+      ConfigError: `max_len` is shorter than the images of the variant.
     """
-    if card.pictures and variant in card.variants and max_len < (pixels := card.variants[variant].max_bytes):
+    if card.images and variant in card.variants and max_len < (pixels := card.variants[variant].max_bytes):
         raise ConfigError(
-            f"{card.name} {variant}: a picture has {pixels:,} pixels and max_len is {max_len:,}, but pictures are not "
+            f"{card.name} {variant}: an image has {pixels:,} pixels and max_len is {max_len:,}, but images are not "
             f"cut; give --max-len {pixels}"
         )
 
@@ -67,20 +67,24 @@ def cut_note(prepared: Prepared, max_len: int) -> str | None:
 
 
 def prepared_path(task: str, variant: str, source: str) -> Path:
-    """Directory of the prepared data set, whether it is there yet or not."""
+    """Return the directory of a prepared data set, which need not exist yet.
+
+    Raises:
+      DataError: there is no such variant or source.
+    """
     module = load_task(task)
     check_request(module.CARD, variant, source)
     origin = module.locate(data_directory(), variant) if source == OFFICIAL else None
-    return build_directory(prepared_directory(), task, variant, module.CARD.version, source, origin)
+    return prepared_directory() / prepared_dir_name(task, variant, module.CARD.version, source, origin)
 
 
 def prepare(
-    task: str, variant: str, source: str | None = None, *, allow_sample: bool = False, progress: Progress = quiet
+    task: str, variant: str, source: str | None = None, *, allow_sample: bool = False, progress: Progress = no_progress
 ) -> Prepared:
-    """The prepared data set, built first if need be.
+    """Return a prepared data set, built first if necessary.
 
     Raises:
-      DataError: source files are missing or broken; the message says which, where, and how to mend it.
+      DataError: source files are missing or damaged; the message says which, where, and how to fix it.
     """
     module = load_task(task)
     source = choose_source(task, variant, source, allow_sample=allow_sample)
@@ -92,16 +96,12 @@ def prepare(
 
 
 def class_names(prepared: Prepared, card: Card) -> tuple[str, ...]:
-    """Names of the classes as they are in this data: the sample of Image shows figures, not aeroplanes."""
-    if card.name == "image" and prepared.source.startswith(SAMPLE):
-        from tasks.samples import PICTURE_CLASSES
-
-        return PICTURE_CLASSES
-    return card.classes
+    """Return the names of the classes of a data set; those of a sample may differ from those of the task."""
+    return (card.sample_classes if prepared.source.startswith(SAMPLE) else None) or card.classes
 
 
 def image_side(split: Split) -> int:
-    """R of pictures [R, R].
+    """Return R of images [R, R].
 
     Raises:
       DataError: not every document has R * R bytes.
@@ -109,5 +109,5 @@ def image_side(split: Split) -> int:
     sizes = np.unique(np.diff(split.offsets))
     side = math.isqrt(int(sizes[0])) if len(sizes) == 1 else 0
     if side < 1 or side * side != sizes[0]:
-        raise DataError(f"pictures of {', '.join(map(str, sizes[:3])) or 'no'} bytes are not squares of one size")
+        raise DataError(f"images of {', '.join(map(str, sizes[:3])) or 'no'} bytes are not squares of one size")
     return side

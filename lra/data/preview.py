@@ -1,6 +1,6 @@
-"""A picture of prepared data: a contact sheet of images, or excerpts of texts with their labels.
+"""A picture of prepared data: images by class, or the beginnings of documents with their labels.
 
-matplotlib is used through its objects, without pyplot: no window, no global state, the same bytes every time.
+matplotlib is used without pyplot, so there is no window and no global state, and equal data give an equal file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lra.data.prepare import class_names, image_side
-from tasks import load_task
 from tasks.core import Card, Prepared, Split
 from tasks.errors import DataError
 
@@ -21,35 +20,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPLIT = "train"
-_PER_CLASS = 8  # pictures
-_EXCERPTS, _ROWS, _COLUMNS = 6, 6, 112  # texts, and the lines and characters of each
+_PER_ROW = 8  # images of a class
+_EXCERPTS, _LINES, _COLUMNS, _GAP = 6, 6, 112, 4  # documents; lines and characters of each; characters between a pair
 _DPI = 150
-_LINE, _CHARACTER, _MARGIN = 0.2, 13 / _DPI, 0.3  # inches; a character at 10 points is 13 whole pixels wide
-_SANS, _MONO = "DejaVu Sans", "DejaVu Sans Mono"  # come with matplotlib
-_INK, _FAINT, _BAR = "#1f2328", "#6e7781", "#d8dee4"
+_IMAGE, _LINE, _CHARACTER = 0.92, 0.17, 13 / _DPI  # inches; a character at 10 points is 13 whole pixels wide
+_MARGIN, _LEFT, _HEAD = 0.3, 1.6, 0.9  # inches
+_SANS, _MONO = "DejaVu Sans", "DejaVu Sans Mono"  # part of matplotlib
+_BLACK, _GRAY = "#1f2328", "#6e7781"
 _LABELS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#953800", "#57606a", "#116329")
 
 
-def show(task: str, prepared: Prepared, card: Card, path: Path) -> Path:
-    """Writes a PNG of the first examples of every class in the training split.
-
-    Returns:
-      the path
+def show(prepared: Prepared, card: Card, path: Path) -> Path:
+    """Write a PNG of the first training examples of each class, and return its path.
 
     Raises:
-      DataError: nothing to show, pictures that are not square, or a path that cannot be written.
+      DataError: there are no examples, images are not square, or the file cannot be written.
     """
     split = prepared.splits.get(_SPLIT)
     if split is None or not len(split):
-        raise DataError(f"{task}: the split {_SPLIT} has no examples to show")
-    names = class_names(prepared, card)
-    figure = _sheet(split, names) if card.pictures else _excerpts(task, split, names)
+        raise DataError(f"{card.name}: the split {_SPLIT} has no examples to show")
+    figure = (_images if card.images else _excerpts)(card, split, class_names(prepared, card))
     width, height = figure.get_size_inches()
     facts = f"{len(split):,} examples in {_SPLIT}  ·  {prepared.source}  ·  sha256 {prepared.sha256[:8]}"
-    title: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": _INK}
-    note: dict[str, Any] = {"fontsize": 9, "color": _FAINT}
-    for words, down, style in ((f"{card.title}, {prepared.column_variant}", 0.35, title), (facts, 0.6, note)):
-        figure.text(_MARGIN / width, 1 - down / height, words, va="center", family=_SANS, parse_math=False, **style)
+    title: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": _BLACK}
+    note: dict[str, Any] = {"fontsize": 9, "color": _GRAY}
+    for text, below, style in ((f"{card.title}, {prepared.column_variant}", 0.35, title), (facts, 0.6, note)):
+        figure.text(_MARGIN / width, 1 - below / height, text, va="center", family=_SANS, parse_math=False, **style)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
@@ -58,86 +54,83 @@ def show(task: str, prepared: Prepared, card: Card, path: Path) -> Path:
     return path
 
 
-def _sheet(split: Split, names: tuple[str, ...]) -> Figure:
-    """A row of pictures a class; three rows where there are few classes."""
+def _panels(rows: int, columns: int, width: float, height: float, **spacing: float) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its panels [rows, columns], which together have a width and height in inches."""
     from matplotlib.figure import Figure
 
-    side = image_side(split)
-    lines = 1 if len(names) > 4 else 3
-    cell, gap, left, top = 0.92, 0.08, 1.4, 0.9
-    figure = Figure((left + _PER_CLASS * cell + _MARGIN, top + len(names) * (lines * cell + gap) + 0.2))
-    width, height = figure.get_size_inches()
+    total = _LEFT + width + _MARGIN, _HEAD + height + _MARGIN
+    figure = Figure(total)
+    edges = {"left": _LEFT / total[0], "right": 1 - _MARGIN / total[0]}
+    edges |= {"bottom": _MARGIN / total[1], "top": 1 - _HEAD / total[1]}
+    panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, **spacing})
+    for panel in panels.flat:
+        panel.set_axis_off()
+    return figure, panels
+
+
+def _label(panel: Any, text: str, color: str, note: str = "") -> None:
+    """Write a text, and below it a note, to the left of a panel."""
+    style: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "top", "family": _SANS}
+    panel.annotate(text, (0, 1), (-10, 0), color=color, fontsize=10, fontweight="bold", **style)
+    panel.annotate(note, (0, 1), (-10, -16), color=_GRAY, fontsize=8, **style)
+
+
+def _images(card: Card, split: Split, names: tuple[str, ...]) -> Figure:
+    """Draw a row of images per class; three rows where there are few classes."""
+    side, lines = image_side(split), 1 if len(names) > 4 else 3
+    rows = lines * len(names)
+    figure, panels = _panels(rows, _PER_ROW, _PER_ROW * _IMAGE, rows * _IMAGE, wspace=0.06, hspace=0.06)
     for label, name in enumerate(names):
-        y = height - top - label * (lines * cell + gap)
-        words = "\n".join(textwrap.wrap(name, 13))
-        middle = (y - lines * cell / 2) / height
-        figure.text(_MARGIN / width, middle, words, va="center", fontsize=10, color=_INK, family=_SANS)
-        for place, i in enumerate(np.flatnonzero(split.labels == label)[: lines * _PER_CLASS]):
-            row, column = divmod(place, _PER_CLASS)
-            box = (left + column * cell, y - (row + 1) * cell, cell - gap / 2, cell - gap / 2)
-            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-            axes.set_axis_off()
+        block = panels[label * lines : (label + 1) * lines]
+        _label(block[0, 0], textwrap.fill(name, 13), _BLACK)
+        for panel, i in zip(block.flat, np.flatnonzero(split.labels == label), strict=False):
             pixels = np.frombuffer(split.document(int(split.items[i])), np.uint8).reshape(side, side)
-            axes.imshow(pixels[..., None].repeat(3, -1), interpolation="nearest")  # as colours: no map that rounds
+            panel.imshow(pixels[..., None].repeat(3, -1), interpolation="nearest")  # RGB: a colour map rounds
+            panel.set_axis_off()
     return figure
 
 
-def _excerpts(task: str, split: Split, names: tuple[str, ...]) -> Figure:
-    """Labels to the left, the beginning of each text (side by side for pairs) in a fixed-width font to the right."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
-    pairs = split.items.ndim == 2
-    columns = _COLUMNS // 2 - 2 if pairs else _COLUMNS
+def _excerpts(card: Card, split: Split, names: tuple[str, ...]) -> Figure:
+    """Draw the label of each example, and the beginnings of its document or two documents in a fixed-width font."""
+    documents = split.items.reshape(len(split), -1)
+    count = documents.shape[1]
+    columns = (_COLUMNS - (count - 1) * _GAP) // count
     chosen = _choose(split.labels, len(names))
-    blocks = [[_lines(task, split.document(d), columns) for d in np.atleast_1d(split.items[i])] for i in chosen]
-    heights = [max(2, *map(len, block)) * _LINE for block in blocks]
-    gap, top, bar = 0.3, 0.95, 1.6 if pairs else 1.1
-    figure = Figure((bar + 0.2 + _COLUMNS * _CHARACTER + _MARGIN, top + sum(heights) + gap * len(blocks)))
-    width, height = figure.get_size_inches()
-
-    def put(x: float, y: float, words: str, **style: Any) -> None:
-        figure.text(x / width, y / height, words, va="center", parse_math=False, **style)
-
-    y = height - top
-    for i, block, tall in zip(chosen, blocks, heights, strict=True):
+    texts = [[_lines(card, split.document(d), columns) for d in documents[i]] for i in chosen]
+    most = max(2, *(len(lines) for example in texts for lines in example))  # lines; one is between two examples
+    width, height = _COLUMNS * _CHARACTER, (len(chosen) * (most + 1) - 1) * _LINE
+    figure, panels = _panels(len(chosen), count, width, height, wspace=_GAP / columns, hspace=1 / most)
+    for i, example, row in zip(chosen, texts, panels, strict=True):
         label = int(split.labels[i])
         size = " + ".join(f"{n:,}" for n in np.atleast_1d(split.lengths[i])) + " B"
-        colour = _LABELS[label % len(_LABELS)]
-        put(_MARGIN, y - 0.5 * _LINE, names[label], fontsize=11, color=colour, fontweight="bold", family=_SANS)
-        put(_MARGIN, y - 1.5 * _LINE, size, fontsize=8, color=_FAINT, family=_SANS)
-        figure.add_artist(Rectangle((bar / width, (y - tall) / height), 0.04 / width, tall / height, color=_BAR))
-        for place, lines in enumerate(block):
-            x = bar + 0.2 + place * (columns + 4) * _CHARACTER
-            for row, line in enumerate(lines):
-                put(x, y - (row + 0.5) * _LINE, line, fontsize=10, color=_INK, family=_MONO)
-        y -= tall + gap
+        _label(row[0], names[label], _LABELS[label % len(_LABELS)], size)
+        for panel, lines in zip(row, example, strict=True):
+            style: dict[str, Any] = {"fontsize": 10, "color": _BLACK, "family": _MONO, "linespacing": 1.2}
+            panel.text(0, 1, "\n".join(lines), va="top", parse_math=False, **style)
     return figure
 
 
 def _choose(labels: np.ndarray, classes: int) -> list[int]:
-    """Places of examples, the classes taking turns, in their order of appearance within a class."""
-    places = [np.flatnonzero(labels == c).tolist() for c in range(classes)]
-    turns = [(turn, c) for turn in range(_EXCERPTS) for c in range(classes) if turn < len(places[c])]
-    return [places[c][turn] for turn, c in turns[:_EXCERPTS]]
+    """Return indices of examples: the first of each class, then the second of each class, and so on."""
+    indices = [np.flatnonzero(labels == c).tolist() for c in range(classes)]
+    rounds = range(_EXCERPTS)
+    return [of_class[turn] for turn in rounds for of_class in indices if turn < len(of_class)][:_EXCERPTS]
 
 
-def _lines(task: str, document: bytes, columns: int) -> list[str]:
-    """The beginning of a document as lines that fit; ... where more follows."""
-    if task == "listops":
-        text = load_task(task).decode(document[: columns * _ROWS])
-    else:
-        text = document[: columns * _ROWS * 4].decode("utf-8", "replace").replace("\n", "\u21b5")
-        text = "".join(c if c in _glyphs() else "\ufffd" for c in text)
+def _lines(card: Card, document: bytes, columns: int) -> list[str]:
+    """Return the beginning of a document as lines that fit, with ... where it continues."""
+    beginning = document[: columns * _LINES * 4]
+    text = card.to_text(beginning) if card.to_text else beginning.decode("utf-8", "replace")
+    text = "".join(c if c in _glyphs() else "\ufffd" for c in text.replace("\n", "\u21b5"))
     lines = textwrap.wrap(text, columns) or ["(blank)"]
-    if len(lines) > _ROWS:
-        lines = [*lines[: _ROWS - 1], lines[_ROWS - 1][: columns - 4].rstrip() + " ..."]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], lines[_LINES - 1][: columns - 4].rstrip() + " ..."]
     return lines
 
 
 @functools.cache
 def _glyphs() -> frozenset[str]:
-    """The characters that the font of the excerpts has."""
+    """Return the characters of the font of the excerpts."""
     from matplotlib import font_manager
 
     font: Any = font_manager.get_font(font_manager.findfont(_MONO))

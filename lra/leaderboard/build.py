@@ -23,6 +23,7 @@ from lra.record.earlier import of_one_code
 from lra.record.facts import Key, changes, column_key, retired
 from lra.record.files import RecordFile, of_kind
 from lra.record.schema import BaselineRecord, Record, RunRecord, TuningRecord
+from tasks import LRA_TASKS
 from tasks.core import SAMPLE, base_variant, is_copy
 
 Group = tuple[str, int, Track]  # protocol, version
@@ -215,8 +216,9 @@ def _columns(runs: Iterable[Run]) -> dict[Key, Column]:
 
 def five_task_mean(columns: Iterable[Column], values: Sequence[float | None]) -> float | None:
     """Return the mean over LRA's five tasks if each of them has exactly one value, else None; copies do not count."""
-    counted = [(c.task, v) for c, v in zip(columns, values, strict=True) if v is not None and not c.copy]
-    return statistics.fmean(v for _, v in counted) if sorted(t for t, _ in counted) == sorted(cfg.TASKS) else None
+    pairs = zip(columns, values, strict=True)
+    counted = [(c.task, v) for c, v in pairs if v is not None and not c.copy and c.task in LRA_TASKS]
+    return statistics.fmean(v for _, v in counted) if sorted(t for t, _ in counted) == sorted(LRA_TASKS) else None
 
 
 def _order_score(row: Row) -> float:

@@ -96,13 +96,6 @@ DETERMINISTIC: Mapping[str, Rule] = {
 FITTED: Mapping[str, Rule] = {"byte n-grams": byte_ngrams, "pixels": pixels}
 # Raised by every change of a rule that can change its predictions; 1 for rules that are not listed.
 VERSIONS: Mapping[str, int] = {"byte n-grams": 2}
-OF_TASK = {
-    "listops": ("root operator", "root operator, digits"),
-    "text": ("byte n-grams",),
-    "retrieval": ("byte n-grams",),
-    "image": ("pixels",),
-    "pathfinder": ("pixels",),
-}
 
 
 def version_of(name: str) -> int:
@@ -116,7 +109,7 @@ def rules(card: Card) -> dict[str, Rule]:
     Those of `DETERMINISTIC` give the same predictions everywhere. The predictions of `FITTED` ones may differ in a few
     examples with the versions of scikit-learn and of its linear algebra.
     """
-    return {name: {**DETERMINISTIC, **FITTED}[name] for name in (MAJORITY, *OF_TASK.get(card.name, ()))}
+    return {name: {**DETERMINISTIC, **FITTED}[name] for name in (MAJORITY, *card.baselines)}
 
 
 def _by_key(train: np.ndarray, test: np.ndarray, labels: np.ndarray, otherwise: np.ndarray, classes: int) -> np.ndarray:
@@ -132,7 +125,7 @@ def _first_byte(split: Split) -> np.ndarray:
 
 def _root_and_digits(split: Split) -> np.ndarray:
     """Return int [N], a number for root operator, least and greatest digit at depth 1 (10 and 0 if there is none)."""
-    from tasks.listops import DIGITS, SYMBOLS
+    from tasks.listops.grammar import DIGITS, SYMBOLS
 
     digit = np.array([DIGITS.get(symbol, -1) for symbol in SYMBOLS])
     ends, opens = np.array([s == "]" for s in SYMBOLS]), np.array([s.startswith("[") for s in SYMBOLS])

@@ -28,7 +28,7 @@ from lra.sweep import slurm, tuning
 from lra.sweep.job import Job
 from lra.sweep.local import run_jobs
 from tasks import load_task
-from tasks.core import in_a_process as run_in_subprocess
+from tasks.core import run_in_subprocess
 from tasks.errors import DataError
 
 

@@ -15,11 +15,12 @@ from unittest import mock
 
 import numpy as np
 
-from tasks import image, listops, pathfinder_official, retrieval, text
-from tasks.core import OFFICIAL, SPLITS, quiet
+from tasks import image, listops, retrieval, text
+from tasks.core import OFFICIAL, SPLITS, no_progress
 from tasks.errors import DataError
+from tasks.pathfinder import official
 from tasks.prepared import read_prepared
-from tasks.retrieval_literal import bytes_literal
+from tasks.retrieval.bytes_literal import bytes_literal
 from tests.fuzz.forms import archive, header, joined, npy, npz, parted, png, tar
 from tests.fuzz.target import Target
 
@@ -67,7 +68,7 @@ def _literal(data: bytes, place: Path) -> None:
 
 def _built(place: Path) -> None:
     with contextlib.suppress(DataError):
-        for built in retrieval.build("cut", OFFICIAL, place, workers=1, progress=quiet):
+        for built in retrieval.build("cut", OFFICIAL, place, workers=1, progress=no_progress):
             assert built.examples.lengths.shape == (len(built.examples), 2)
 
 
@@ -87,9 +88,9 @@ def _retrieval_archive(data: bytes, place: Path) -> None:
 
 
 def _text_archive(data: bytes, place: Path) -> None:
-    (place / text.ARCHIVE).write_bytes(archive(data))
+    (place / text.ARCHIVE.name).write_bytes(archive(data))
     with contextlib.suppress(DataError):
-        reviews = text.read(place / text.ARCHIVE)
+        reviews = text.read(place / text.ARCHIVE.name)
         assert all(content and label in (0, 1) for split in text.SPLITS for content, label in reviews[split])
 
 
@@ -115,10 +116,10 @@ def _text_records_seeds() -> list[bytes]:
 
 def _image_archive(data: bytes, place: Path) -> None:
     """Pictures of 2 x 2 pixels, two a file: what is read does not depend on it."""
-    (place / image.ARCHIVE).write_bytes(archive(data))
+    (place / image.ARCHIVE.name).write_bytes(archive(data))
     small = mock.patch.multiple(image, SIDE=2, RECORD_BYTES=13, RECORDS=2)
     with contextlib.suppress(DataError), small:
-        assert {len(images) for images, _ in image.split(image.read(place / image.ARCHIVE)).values()} <= {0, 2, 10}
+        assert {len(images) for images, _ in image.split(image.read(place / image.ARCHIVE.name)).values()} <= {0, 2, 10}
 
 
 def _tars(files: dict[str, bytes]) -> Callable[[], list[bytes]]:
@@ -131,7 +132,7 @@ def _tars(files: dict[str, bytes]) -> Callable[[], list[bytes]]:
 
 
 _REVIEWS = {"aclImdb/train/neg/0_3.txt": b"dull", "aclImdb/test/pos/1_10.txt": b"caf\xe9"}
-_PICTURES = {f"{image.FOLDER}/{name}": bytes(2 * 13) for name in image.FILES}
+_PICTURES = {f"{image.ARCHIVE.folder}/{name}": bytes(2 * 13) for name in image.FILES}
 _PAIRS = {**dict.fromkeys(_AAN_IDS, _IDS), "papers_text/A.txt": b"a paper"}
 _TAR_WORDS = (b"ustar", b"path=", b"size=", b"GNU.sparse.map=0,1", b"GNU.sparse.major=1", b"././@LongLink")
 
@@ -147,8 +148,8 @@ def _pathfinder(data: bytes, place: Path) -> None:
     (place / "metadata" / "0.npy").write_bytes(rows)
     (place / "imgs" / "0" / "sample_0.png").write_bytes(png(chunks) if chunks else raw)
     with contextlib.suppress(DataError):
-        found, _ = pathfinder_official.read_rows(place)
-        for images, labels in pathfinder_official.read_images(found, 4):
+        found, _ = official.read_rows(place)
+        for images, labels in official.read_images(found, 4):
             assert images.shape == (len(labels), 4, 4)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lra import config as cfg
 from lra.config import TASKS, Train
 from models import mixers as mixer_files
 from tasks import load_task
@@ -39,7 +40,7 @@ def protocols() -> Settings:
     """Return each protocol of each task without its texts, under `listops small`."""
     settings = {}
     for task in TASKS:
-        for name, protocol in importlib.import_module(f"configs.{task}").PROTOCOLS.items():
+        for name, protocol in cfg.protocols(task).items():
             fields = {key: value for key, value in plain(protocol).items() if key not in ("about", "minutes")}
             assert (fields.pop("task"), fields.pop("name")) == (task, name)
             for form in fields.get("forms", {}).values():
@@ -49,11 +50,12 @@ def protocols() -> Settings:
 
 
 def tasks() -> Settings:
-    """Return the card of each task without its texts."""
-    texts = ("name", "title", "about", "tokenizer", "obtain", "licence", "citation")
+    """Return the card of each task without its texts and functions."""
+    omitted = ("name", "title", "about", "tokenizer", "obtain", "licence", "citation")
+    omitted += ("sample_classes", "to_text", "write_official")
     settings = {}
     for task in TASKS:
-        card = {name: value for name, value in plain(load_task(task).CARD).items() if name not in texts}
+        card = {name: value for name, value in plain(load_task(task).CARD).items() if name not in omitted}
         for variant in card["variants"].values():
             del variant["about"]
         settings[task] = card
@@ -85,6 +87,7 @@ class Kind:
     admitted: Callable[[str, set[str]], bool]
 
 
+_NO_EFFECT = ("version", "sources", "balanced", "images", "baselines")  # of a card, on results
 _EXECUTION = {f"train.{field.name}" for field in dataclasses.fields(Train) if field.metadata.get("unhashed")}
 
 
@@ -101,7 +104,9 @@ def _is_new_variant(place: str, recorded: set[str]) -> bool:
 KINDS = {
     # A new field of `Model` or `Train` has a default that computes what was computed without it. A new form does not.
     "protocols": Kind(protocols, _affects_protocol, lambda place, _: place.startswith(("model.", "train."))),
-    "tasks": Kind(tasks, lambda place: place not in ("version", "sources", "balanced", "pictures"), _is_new_variant),
+    "tasks": Kind(
+        tasks, lambda place: place not in ("version", "sources", "balanced", "images", "baselines"), _is_new_variant
+    ),
     "mixers": Kind(mixers, lambda place: place.startswith("options."), lambda *_: True),
 }
 

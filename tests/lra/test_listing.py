@@ -63,8 +63,8 @@ def test_list_and_page_show_the_same_numbers() -> None:
     page = protocol_tables.PAGE.read_text("utf-8")
     assert page == protocol_tables.rewritten(page), "run `python -m lra.protocol_tables` and review the page"
     for name in cfg.PROTOCOLS:
-        lines = shown(listing.protocol_table(protocol_tables.of_name(name)), 400).splitlines()
-        for field, values in protocol_tables.fields(protocol_tables.of_name(name)):
+        lines = shown(listing.protocol_table(cfg.protocols_named(name)), 400).splitlines()
+        for field, values in protocol_tables.fields(cfg.protocols_named(name)):
             assert f"| `{field}` | {' | '.join(values)} |" in page
             assert any(line.split() == f"{field} {' '.join(values)}".split() for line in lines), field
 

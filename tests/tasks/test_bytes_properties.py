@@ -16,7 +16,8 @@ from tasks import text
 from tasks.core import Built, Split
 from tasks.errors import DataError
 from tasks.prepared import read_prepared, write_prepared
-from tasks.retrieval import pair_split, read_pairs
+from tasks.retrieval import pair_split
+from tasks.retrieval.official import read_pairs
 
 DOCUMENTS = st.lists(st.binary(max_size=30), max_size=8)
 

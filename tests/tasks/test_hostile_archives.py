@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks import archives, image, retrieval, text
-from tasks.core import quiet
+from tasks import archives, image, text
+from tasks.core import no_progress
 from tasks.errors import DataError
+from tasks.retrieval import official
+from tasks.retrieval.official import read_pairs
 
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (text.read, "aclImdb/train/neg/0_1.txt"),
-    "image": (image.read, f"{image.FOLDER}/data_batch_1.bin"),
-    "retrieval": (lambda path: retrieval.read_pairs(path, quiet), "aan/new_aan_pairs.train.only_ids.tsv"),
+    "image": (image.read, f"{image.ARCHIVE.folder}/data_batch_1.bin"),
+    "retrieval": (lambda path: read_pairs(path, no_progress), "aan/new_aan_pairs.train.only_ids.tsv"),
 }
 BIG = 100_000_000  # bytes of zeros: a thousandth of it in the archive
 MUCH = 10_000_000  # bytes of memory
@@ -130,7 +132,7 @@ def test_content_that_only_wants_to_be_large(read: Callable[..., str], monkeypat
     """Of what is not wanted nothing is kept; what is wanted has a limit."""
     monkeypatch.setattr(text, "MAX_BYTES", MUCH // 4)
     monkeypatch.setattr(image, "RECORDS", 100)
-    monkeypatch.setattr(retrieval, "MAX_ROW_BYTES", MUCH // 4)
+    monkeypatch.setattr(official, "MAX_ROW_BYTES", MUCH // 4)
     assert "than" in read(lambda name: (header(name, size=BIG), BIG))
     assert "leads out" in read(lambda name: (header("other", size=BIG), BIG, header("../x")))
 
@@ -153,7 +155,7 @@ def test_a_paper_whose_name_is_no_text(tmp_path: Path) -> None:
     row = b"0.0\t\xff\t\xff\n"
     files = [header(f"aan/new_aan_pairs.{part}.only_ids.tsv", size=len(row)) for part in ("train", "eval", "test")]
     parts = [part for file in files for part in (file, row)]
-    texts, pairs = retrieval.read_pairs(packed(tmp_path / "aan.tar.gz", *parts, bytes(paper)), quiet)
+    texts, pairs = read_pairs(packed(tmp_path / "aan.tar.gz", *parts, bytes(paper)), no_progress)
     assert texts == [b""]
     assert pairs["test"][1].tolist() == [[0, 0]]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import listops, load_task, pathfinder, samples
-from tasks.core import GENERATED, SAMPLE, SPLITS, Split, quiet
+from tasks import listops, load_task, pathfinder
+from tasks.core import GENERATED, SAMPLE, SPLITS, Split, no_progress
 from tasks.retrieval import pair_split
+from tasks.text import sample as text_sample
 
 # Of Text, Retrieval and Image the shorter inputs: where those differ, the longer ones do.
 SAMPLES = [
@@ -22,7 +23,7 @@ SHORTENED = [("listops", "short"), ("pathfinder", "full"), ("pathfinder", "16")]
 
 
 def splits_of(task: str, variant: str, source: str) -> dict[str, Split]:
-    built = load_task(task).build(variant, source, Path("nowhere"), workers=1, progress=quiet)
+    built = load_task(task).build(variant, source, Path("nowhere"), workers=1, progress=no_progress)
     return {part.split: part.examples for part in built}
 
 
@@ -77,7 +78,7 @@ def test_generated_data(task: str, variant: str, monkeypatch: pytest.MonkeyPatch
 def test_documents_that_are_cut_when_prepared_keep_their_first_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     long = bytes(range(1, 250)) * 100
     reviews = {name: [(bytes([65 + label]) + long, label) for label in (0, 1)] for name in ("train", "test")}
-    monkeypatch.setattr(samples, "reviews", lambda _: reviews)
+    monkeypatch.setattr(text_sample, "reviews", lambda _: reviews)
     for variant, size in (("full", 16_384), ("cut", 256)):
         for split in splits_of("text", variant, SAMPLE).values():
             found = {label: split.document(d) for d, label in zip(split.items, split.labels.tolist(), strict=True)}

@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tasks import LRA_TASKS
+
 FOLDER = Path(__file__).parent
 ACCURACY = tuple(FOLDER / name for name in ("protocols.toml", "attention.toml", "recurrent.toml"))
 EFFICIENCY = FOLDER / "efficiency.toml"
@@ -49,7 +51,7 @@ class Efficiency:
 
 
 CHANCE = Decimal(50)  # of the tasks with two classes, which are those that failed
-FIVE = ("listops", "text", "retrieval", "image", "pathfinder")
+FIVE = LRA_TASKS
 SIX = (*FIVE, "pathx")
 # By the name of its rule, the average of a row. Raises ValueError where the rule does not define it.
 AVERAGES: dict[str, Callable[[Mapping[str, Percent]], Decimal]] = {

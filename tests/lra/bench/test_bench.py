@@ -181,7 +181,7 @@ def test_a_mixer_that_raises_or_is_killed_gives_a_failed_result(tmp_path: Path) 
     assert cells[0].reason == "broken.py:10 raised ValueError: not today"
     assert "killed" in cells[1].reason
     assert cells[1].mixer.startswith("broken.py:Dies@")
-    assert bench.in_a_process(sum, (1, 2)) == 3
+    assert bench.run_in_subprocess(sum, (1, 2)) == 3
 
 
 @pytest.fixture
@@ -200,7 +200,9 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def pretend_to_be(environment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     roof = Roofline(flops_per_second=1e9, bytes_per_second=1e9)
-    monkeypatch.setattr(bench, "in_a_process", lambda f, *_: roof if f is bench_roofline.measure else dict(environment))
+    monkeypatch.setattr(
+        bench, "run_in_subprocess", lambda f, *_: roof if f is bench_roofline.measure else dict(environment)
+    )
 
 
 def run(directory: Path, **changes: Any) -> Results:
@@ -295,7 +297,7 @@ from jax._src import xla_bridge
 from lra.bench import roofline as bench_roofline
 from lra.bench import run as bench
 from lra.bench.measure import BenchResult
-bench.in_a_process = lambda *_: {ENVIRONMENT!r}
+bench.run_in_subprocess = lambda *_: {ENVIRONMENT!r}
 bench.measure_in_subprocess = lambda config, seconds: BenchResult(config.mixer_label, config.max_len, "failed")
 bench.bench((), (64,), protocol=None, batch_size=4, dtype="float32", seconds=1, directory=Path({str(tmp_path)!r}))
 print(xla_bridge.backends_are_initialized())

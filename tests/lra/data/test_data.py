@@ -11,7 +11,7 @@ from lra.data import prepare as data
 from tasks import listops, load_task
 from tasks.core import Split
 from tasks.errors import DataError
-from tasks.prepared import build_directory, read_prepared, write_prepared
+from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_damaged_data_is_refused(prepared_in, damage):
 def test_another_source_file_is_another_data_set(tmp_path):
     file = tmp_path / "source"
     file.write_text("one")
-    one = build_directory(tmp_path, "text", "full", 1, "official", file)
+    one = prepared_dir_name("text", "full", 1, "official", file)
     file.write_text("three")
-    assert build_directory(tmp_path, "text", "full", 1, "official", file) != one
+    assert prepared_dir_name("text", "full", 1, "official", file) != one
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path):

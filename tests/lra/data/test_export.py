@@ -50,7 +50,7 @@ def prepared(task: str, source: str = "generated, seed 0") -> Prepared:
 def test_tensorflow_datasets_reads_every_example_in_order(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.data.export, "_AT_ONCE", 8)
+    monkeypatch.setattr(lra.data.export, "_BLOCK", 8)
     monkeypatch.setattr(lra.data.export, "_SHARD_BYTES", 500)  # several files a split
     card = load_task(task).CARD
     seen: list[tuple[int, int]] = []
@@ -137,7 +137,7 @@ def test_nothing_is_overwritten(format: lra.data.export.Format, tmp_path: Path) 
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine").write_text("mine")
-    with pytest.raises(DataError, match=r"out exists, and an export overwrites nothing"):
+    with pytest.raises(DataError, match=r"out exists; choose a new directory"):
         export(prepared("listops"), listops.CARD, target, format)
     assert [p.name for p in tmp_path.rglob("*")] == ["out", "mine"]
 
@@ -146,7 +146,7 @@ def test_nothing_is_overwritten(format: lra.data.export.Format, tmp_path: Path) 
 def test_a_broken_off_export_leaves_nothing(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.data.export, "_AT_ONCE", 8)
+    monkeypatch.setattr(lra.data.export, "_BLOCK", 8)
 
     def stop(what: str, done: int, total: int) -> None:
         assert (tmp_path / "out").exists() is False

@@ -30,12 +30,12 @@ def of_train(split: Split) -> Prepared:
 @pytest.mark.parametrize("task", available())
 def test_which_tasks_are_pictures_and_how_long_they_are(task: str) -> None:
     card = load_task(task).CARD
-    assert card.pictures == (task in PICTURES)
+    assert card.images == (task in PICTURES)
     for variant, side in PICTURES.get(task, {}).items():
         check_length(card, variant, side * side)
         with pytest.raises(ConfigError, match=f"{task} {variant}: .*give --max-len {side * side}$"):
             check_length(card, variant, side * side - 1)
-    if not card.pictures:
+    if not card.images:
         for variant in card.variants:
             check_length(card, variant, 1)
 
@@ -60,7 +60,7 @@ def test_a_picture_that_would_be_cut_is_an_error_before_anything_is_written(
     assert message.startswith("error: pathfinder ")
     assert message.count("\n") == 1
     needed, given = (16_384, "1,024") if words[0] == "--variant" else (1_024, "1,023")
-    assert f"a picture has {needed:,} pixels and max_len is {given}" in message
+    assert f"an image has {needed:,} pixels and max_len is {given}" in message
     assert f"--max-len {needed}" in message
     assert list(tmp_path.iterdir()) == []
 

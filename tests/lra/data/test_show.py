@@ -37,8 +37,8 @@ CASES = {
 def test_the_same_picture_every_time(task: str, tmp_path: Path) -> None:
     card = load_task(task).CARD
     data = prepared(task, CASES[task])
-    first = show(task, data, card, tmp_path / "new" / "first.png")
-    again = show(task, data, card, tmp_path / "again.png")
+    first = show(data, card, tmp_path / "new" / "first.png")
+    again = show(data, card, tmp_path / "again.png")
     assert first.read_bytes() == again.read_bytes()
     with Image.open(first) as picture:
         gray = np.asarray(picture.convert("L"))
@@ -55,7 +55,7 @@ def test_a_sheet_holds_the_pixels_of_eight_pictures_a_class(tmp_path: Path) -> N
     levels = np.arange(40)  # picture i is all of level 5 * i + 3; its class is i modulo 10
     images = (5 * levels + 3).astype(np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
     data = prepared("image", Split.from_images(np.concatenate([images] * 3), np.tile(levels % 10, 3)))
-    with Image.open(show("image", data, load_task("image").CARD, tmp_path / "sheet.png")) as picture:
+    with Image.open(show(data, load_task("image").CARD, tmp_path / "sheet.png")) as picture:
         gray = np.asarray(picture.convert("L"))
     shown = np.bincount(gray.ravel(), minlength=256)[5 * levels + 3]
     # of the 12 pictures of a class, 8 are shown: its 4 levels, twice each
@@ -65,19 +65,19 @@ def test_a_sheet_holds_the_pixels_of_eight_pictures_a_class(tmp_path: Path) -> N
 
 def test_other_data_give_another_picture(tmp_path: Path) -> None:
     card = load_task("listops").CARD
-    one = show("listops", prepared("listops", CASES["listops"]), card, tmp_path / "1.png")
+    one = show(prepared("listops", CASES["listops"]), card, tmp_path / "1.png")
     other = Split.from_documents([encode("[MAX 2 9 [MIN 4 7 ] 1 ]"), encode("[SM 5 5 ]")], [9, 0])
-    two = show("listops", prepared("listops", other), card, tmp_path / "2.png")
+    two = show(prepared("listops", other), card, tmp_path / "2.png")
     assert one.read_bytes() != two.read_bytes()
 
 
 def test_nothing_to_show_and_nowhere_to_put_it(tmp_path: Path) -> None:
     card = load_task("text").CARD
     with pytest.raises(DataError, match="text: the split train has no examples"):
-        show("text", prepared("text", Split.from_documents([], [])), card, tmp_path / "x.png")
+        show(prepared("text", Split.from_documents([], [])), card, tmp_path / "x.png")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the picture"):
-        show("text", prepared("text", CASES["text"]), card, tmp_path / "file" / "x.png")
+        show(prepared("text", CASES["text"]), card, tmp_path / "file" / "x.png")
 
 
 def test_heavy_imports_happen_where_they_are_used() -> None:

@@ -183,7 +183,7 @@ def test_pictures_must_be_squares_of_one_size() -> None:
             image_side(Split.from_documents(wrong, [0] * len(wrong)))
     splits = {"train": pictures, "validation": pictures, "test": Split.from_documents([bytes(15)], [0])}
     report = verify(prepared(image.CARD, splits, "unrecognised copy 12345678", "16"), image.CARD)
-    assert report.problems == ("test: pictures of 15 bytes are not squares of one size",)
+    assert report.problems == ("test: images of 15 bytes are not squares of one size",)
 
 
 def test_the_classes_of_the_image_sample_are_figures() -> None:

@@ -101,7 +101,7 @@ def test_a_cell_of_the_benchmark_is_the_protocol_of_text_at_its_length(
 
     roof, here = Roofline(flops_per_second=1.0, bytes_per_second=1.0), {"backend": "cpu"}
     monkeypatch.setattr(bench, "measure_in_subprocess", measure)
-    monkeypatch.setattr(bench, "in_a_process", lambda f, *_: roof if f is bench.bench_roofline.measure else here)
+    monkeypatch.setattr(bench, "run_in_subprocess", lambda f, *_: roof if f is bench.bench_roofline.measure else here)
     given = {"protocol": protocol, "batch_size": 24, "dtype": "bfloat16", "seconds": 7.5, "directory": tmp_path}
     results = bench.bench(("cosformer", "lru"), (96, 48), **given)
     base = cfg.protocol("text", protocol)

@@ -1,0 +1,95 @@
+r"""LRA's files of ListOps: basic_train.tsv, basic_val.tsv and basic_test.tsv, a header and one example per row.
+
+A row is an expression, a tab and its value: `( ( ( [MAX 2 ) 9 ) ] )\t9`. Files without the parentheses are read too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tasks.core import SPLITS, Built, Card, Progress, Split, source_label
+from tasks.errors import DataError
+from tasks.listops.grammar import DIGITS, decode, encode, evaluate, official_form
+
+_FILES = dict(zip(SPLITS, ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv"), strict=True))
+_FOLDERS = ("", "listops", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
+_HEADER = "Source\tTarget"
+_PROGRESS_ROWS = 1_000  # between two reports
+_MAX_ROW = 1 << 20  # characters; 2,000 symbols have about 20,000
+
+
+def locate(data_dir: Path, variant: str = "full") -> Path | None:
+    """Return LRA's basic_train.tsv, in the data directory or in one of the folders of LRA's releases."""
+    return next((path for f in _FOLDERS if (path := data_dir / f / _FILES["train"]).is_file()), None)
+
+
+def read_official(data_dir: Path, card: Card, progress: Progress) -> Iterator[Built]:
+    """Yield the three splits.
+
+    Raises:
+      DataError: a file is missing, or a row is not a valid expression with its value; the message names the row.
+    """
+    train = locate(data_dir)
+    if train is None:
+        folders = ", ".join(str(data_dir / folder) for folder in _FOLDERS)
+        raise DataError(f"listops: no {_FILES['train']} in {folders}; {card.obtain}")
+    paths = {split: train.with_name(name) for split, name in _FILES.items()}
+    digest = hashlib.sha256()
+    for path in paths.values():
+        if not path.is_file():
+            raise DataError(f"{path} is missing, although {train.name} is there; {card.obtain}")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for split, path in paths.items():
+        examples = _read(path, card.variants["full"].max_bytes, progress)
+        yield Built(split, examples, source_label(digest.hexdigest()))
+
+
+def write_official(splits: Mapping[str, Split], directory: Path, variant: str = "full") -> None:
+    """Write the three files as LRA's generator does, line ends CRLF included."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for split, examples in splits.items():
+        path = directory / _FILES[split]
+        scratch = path.with_suffix(".part")
+        with scratch.open("w", encoding="ascii", newline="") as file:
+            file.write(f"{_HEADER}\r\n")
+            for d, label in zip(examples.items, examples.labels, strict=True):
+                file.write(f"{official_form(decode(examples.document(d)))}\t{label}\r\n")
+        scratch.replace(path)
+
+
+def _read(path: Path, max_bytes: int, progress: Progress) -> Split:
+    documents, labels = [], []
+    with path.open(encoding="ascii", errors="replace", newline="\n") as file:
+        if (header := file.readline(_MAX_ROW).rstrip("\r\n")) != _HEADER:
+            raise DataError(f"{path}, row 1: {header[:40]!r} is not the header {_HEADER!r}")
+        for row, line in enumerate(iter(lambda: file.readline(_MAX_ROW), ""), 2):
+            source, _, target = line.rstrip("\r\n").partition("\t")
+            try:
+                if len(line) == _MAX_ROW:
+                    raise DataError(f"longer than {_MAX_ROW:,} characters; one example per row is expected")
+                documents.append(_checked(source, target, max_bytes))
+            except DataError as error:
+                raise DataError(f"{path}, row {row} (the header is row 1): {error}") from error
+            labels.append(DIGITS[target])
+            if row % _PROGRESS_ROWS == 0:
+                progress(f"read {path.name}", row, 0)
+    return Split.from_documents(documents, labels)
+
+
+def _checked(source: str, target: str, max_bytes: int) -> bytes:
+    """Return an expression as bytes, after checking its length and its value."""
+    if target not in DIGITS:
+        raise DataError(f"the target is {target[:20]!r}, not a digit; is the row complete?")
+    document = encode(source)
+    if len(document) > max_bytes:
+        raise DataError(f"{len(document)} symbols; LRA's expressions have at most {max_bytes}")
+    try:
+        value = evaluate(decode(document))  # without the parentheses, a fifth of the time
+    except DataError:
+        value = evaluate(source)  # raises as well, and names the place in the row
+    if value != DIGITS[target]:
+        raise DataError(f"the target is {target}, but the value of the expression is {value}")
+    return document

@@ -1,0 +1,122 @@
+"""The variants of Pathfinder and their settings: LRA's, and the defaults of the reference generator.
+
+Source: the `snakes2` generator (github.com/drewlinsley/pathfinder) with the arguments of LRA's wrapper. Where LRA's
+text and its wrapper disagree, the number of distractors is that of LRA's text for `hard`.
+
+Resolution 16 is this suite's own, for quick runs, and has no counterpart in LRA. Contours of 3 to 5 paddles fit there.
+Only pairs of snakes with a clearance are used, because half of all pairs touch or cross, and their label could not be
+recognised. The distance of the markers alone gives about 64 % (52 % at 32 hard), because curves of few paddles keep
+their ends apart. Sharper bends than LRA's (continuity 0.8) limit this effect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tasks.errors import DataError
+
+FINE = 2  # paddles and markers are drawn on a grid that is finer by this factor
+TRIES = 3  # for the end of a paddle, and for the place of a first paddle
+SNAKE_TRIES = 5  # for a distractor
+
+# Variant: resolution, difficulty, description.
+VARIANTS = {
+    "full": (32, "hard", "LRA's own, Pathfinder32 hard: contours of 14 paddles in 32 x 32 pixels"),
+    "16": (16, "hard", "this suite's own, for quick runs: contours of 5 paddles in 16 x 16 pixels"),
+    "32-easy": (32, "easy", "LRA's Pathfinder32 baseline: contours of 6 paddles"),
+    "32-intermediate": (32, "intermediate", "LRA's Pathfinder32 with contours of 9 paddles"),
+    "64": (64, "hard", "LRA's Pathfinder64 hard: contours of 14 paddles in 64 x 64 pixels"),
+    "128": (128, "hard", "LRA's Path-X: contours of 14 paddles in 128 x 128 pixels"),
+    "256": (256, "hard", "LRA's Pathfinder256 hard: contours of 14 paddles in 256 x 256 pixels"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """The settings of one data set. Lengths are in pixels of the image, unless they count paddles.
+
+    contour_length:    paddles of each of the two long snakes
+    distractor_length: paddles of a distractor
+    distractors:       largest number; one that finds no room in SNAKE_TRIES attempts is left out
+    padding:           width of the frame that no paddle enters
+    border:            width of the frame inside which the first snake starts
+    seed_distance:     between the tails of the two snakes
+    clearance:         smallest distance of a tail or head of one snake from one of the other; 0 in LRA, where snakes
+                       may touch and cross
+    margins:           width of the free space around a paddle, one of them drawn for each image
+    continuity:        the larger, the smaller the turns between successive paddles
+    snake_contrast:    contrast of distractors
+    paddle_contrast:   contrast of the long snakes relative to distractors
+    chunk:             images of one random stream
+    """
+
+    resolution: int
+    contour_length: int
+    distractor_length: int
+    distractors: int
+    padding: int
+    border: int
+    seed_distance: int
+    clearance: float
+    paddle_length: int
+    paddle_thickness: float
+    margins: tuple[int, ...]
+    marker_radius: float
+    continuity: float
+    snake_contrast: float
+    paddle_contrast: float
+    chunk: int
+
+    @property
+    def attempts(self) -> int:
+        """Pairs of snakes that grow at the same time: as many as fit into a processor's cache."""
+        return max(64, min(2048, 2**21 // self.resolution**2))
+
+
+_HARD = {
+    16: Setting(
+        resolution=16, contour_length=5, distractor_length=2, distractors=2, padding=1, border=6, seed_distance=4,
+        clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5, continuity=0.8,
+        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
+    ),
+    32: Setting(
+        resolution=32, contour_length=14, distractor_length=4, distractors=5, padding=1, border=14, seed_distance=7,
+        clearance=0.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5, continuity=1.0,
+        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
+    ),
+    64: Setting(
+        resolution=64, contour_length=14, distractor_length=4, distractors=5, padding=1, border=24, seed_distance=12,
+        clearance=0.0, paddle_length=5, paddle_thickness=1.0, margins=(1,), marker_radius=2.5, continuity=1.8,
+        snake_contrast=0.8, paddle_contrast=1.0, chunk=100,
+    ),
+    128: Setting(
+        resolution=128, contour_length=14, distractor_length=4, distractors=8, padding=1, border=40, seed_distance=20,
+        clearance=0.0, paddle_length=5, paddle_thickness=1.5, margins=(2, 3), marker_radius=3.0, continuity=1.8,
+        snake_contrast=0.9, paddle_contrast=1.0, chunk=100,
+    ),
+    256: Setting(
+        resolution=256, contour_length=14, distractor_length=4, distractors=7, padding=22, border=54, seed_distance=27,
+        clearance=0.0, paddle_length=5, paddle_thickness=2.0, margins=(3,), marker_radius=5.0, continuity=1.8,
+        snake_contrast=1.0, paddle_contrast=1.0, chunk=50,
+    ),
+}  # fmt: skip
+_BUDGET = {16: 4, 32: 20, 64: 22, 128: 35, 256: 30}  # paddles of all distractors together
+_CONTOUR_LENGTH = {"easy": 6, "intermediate": 9, "hard": 14}
+_SHORT_CONTOUR_LENGTH = {"easy": 3, "intermediate": 4, "hard": 5}  # at resolution 16
+
+
+def setting(resolution: int, difficulty: str) -> Setting:
+    """Return the settings of one data set.
+
+    Raises:
+      DataError: there is no such resolution or difficulty; the message lists the valid ones.
+    """
+    if resolution not in _HARD or difficulty not in _CONTOUR_LENGTH:
+        raise DataError(
+            f"pathfinder has no resolution {resolution!r} with difficulty {difficulty!r}; "
+            f"resolutions: {', '.join(map(str, _HARD))}; difficulties: {', '.join(_CONTOUR_LENGTH)}"
+        )
+    length = (_SHORT_CONTOUR_LENGTH if resolution == 16 else _CONTOUR_LENGTH)[difficulty]
+    short = max(2, length // 3)
+    slots = _BUDGET[resolution] // short
+    return dataclasses.replace(_HARD[resolution], contour_length=length, distractor_length=short, distractors=slots)
