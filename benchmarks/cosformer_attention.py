@@ -1,10 +1,10 @@
-"""cosFormer attention alone, forward and backward, against the length: time, memory, and their exponents.
+"""Measure time and memory of cosFormer attention alone, forward and backward, and their exponents of the length.
 
 python benchmarks/cosformer_attention.py                 # 1K to 64K, both forms; some minutes on two cores
 python benchmarks/cosformer_attention.py --lengths 1024 4096
 
-One example, two heads of width 32 as in `small`, float32. Time is the best of the rounds, taken in turn over the
-lengths; memory is what the compiled program needs beside its arguments. Let nothing else run.
+One example, two heads of width 32 as in `small`, float32. Time is the best of the rounds; memory is that of the
+compiled program without its arguments. Use an idle machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEADS, WIDTH = 2, 32
 
 
 def compiled(length: int, causal: bool) -> tuple[Callable[[], Any], int]:
-    """A step at that length, and the bytes of its temporaries and results."""
+    """Return a step at a length, and the bytes of its temporaries and results."""
     shape = (1, length, HEADS, WIDTH)
     arrays = [jax.random.normal(jax.random.key(i), shape) for i in range(3)]
 
@@ -47,15 +47,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[2**n for n in range(10, 17)])
     parser.add_argument("--rounds", type=int, default=15)
-    words = parser.parse_args()
+    args = parser.parse_args()
     e = environment()
     print(f"{e['device']}, {e['cores']} cores, jax {e['jax']}\n")
     print("| form | length | ms | MiB | ms: exponent | MiB: exponent |")
     print("| :-- | --: | --: | --: | --: | --: |")
     for causal in (False, True):
-        steps = {length: compiled(length, causal) for length in sorted(words.lengths)}
+        steps = {length: compiled(length, causal) for length in sorted(args.lengths)}
         best = dict.fromkeys(steps, math.inf)
-        for _ in range(words.rounds):
+        for _ in range(args.rounds):
             for length, (step, _) in steps.items():
                 begin = time.perf_counter()
                 step()

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Long runs under the protocol `small`: one at a time, on all cores, at low priority.
+# Train the long runs under the protocol `small`: one at a time, on all cores, at low priority.
 #
 #     benchmarks/evidence.sh            # start the queue, or resume it where it was stopped
 #     python run_lra.py status          # where each run stands
 #
-# A run that is complete is skipped and one that was stopped resumes, as long as the code that computes it is the
-# same. Run it from a clone of its own, so that edits elsewhere do not begin the runs again.
+# Complete runs are skipped and stopped runs resume, if the code that computes them is the same. Use a separate clone,
+# so that edits do not restart the runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# Linux divides the processor between sessions before it looks at `nice`, so the priority of the session is lowered
-# too, and with it that of everything started in the same terminal.
+# Linux schedules sessions before it considers `nice`, so lower the priority of the session as well; this affects
+# everything started in the same terminal.
 if [ -w /proc/self/autogroup ]; then echo 19 >/proc/self/autogroup; fi
 
 suite() { nice -n 19 .venv/bin/python run_lra.py suite "$@"; }

@@ -1,4 +1,4 @@
-"""Seconds from the command `train` to its first step, of `small` ListOps: with nothing compiled yet, and after that.
+"""Measure the seconds from the command `train` to its first step, with an empty and with a filled compilation cache.
 
 python benchmarks/start_up.py
 """
@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lra.paths import ROOT
 
@@ -38,7 +40,7 @@ runpy.run_path({root!r} + "/run_lra.py", run_name="__main__")
 
 
 def first_step(task: str, mixer: str, seed: int, cache: Path) -> float:
-    """Seconds from the start of the interpreter until the parameters of step 1 are there."""
+    """Return the seconds from the start of the interpreter until the parameters of step 1 are computed."""
     child = CHILD.format(root=str(ROOT), cache=str(cache), task=task, mixer=mixer, seed=seed)
     environment = {**os.environ, "LRA_RUNS": str(cache / "runs")}
     begin = time.time()
@@ -53,11 +55,11 @@ def main() -> None:
     parser.add_argument("--task", default="listops")
     parser.add_argument("--mixer", default="cosformer")
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
-        cold = first_step(given.task, given.mixer, 0, Path(cache))
-        warm = [first_step(given.task, given.mixer, 1 + n, Path(cache)) for n in range(given.rounds)]
-    print(f"{given.task} {given.mixer}: first step after {cold:.1f} s with nothing compiled yet,")
+        cold = first_step(args.task, args.mixer, 0, Path(cache))
+        warm = [first_step(args.task, args.mixer, 1 + n, Path(cache)) for n in range(args.rounds)]
+    print(f"{args.task} {args.mixer}: first step after {cold:.1f} s with an empty compilation cache,")
     print(f"then, with other seeds, after {statistics.median(warm):.1f} s ({min(warm):.1f} to {max(warm):.1f})")
 
 

@@ -1,13 +1,12 @@
-"""The trainer's step of `small` against the same model written plainly in PyTorch eager, on the same machine.
+"""Compare the trainer's step of `small` with the same model in PyTorch eager, on the same machine.
 
 python benchmarks/trainer_step.py                        # needs torch: pip install torch
 python benchmarks/trainer_step.py --cases listops-real text-real
 python benchmarks/trainer_step.py --mixer softmax
 
 One step is a batch of 32, forward, backward and Adam, float32. PyTorch pads every example to the protocol's length;
-the trainer does what it always does: micro-batches that are padded to their bucket. Both begin with the same
-parameters and must give the same loss and the same norm of the gradient before anything is timed. They take
-turns, and the ratio is of medians. Let nothing else run.
+the trainer pads micro-batches to their bucket. Both start with the same parameters, and must give the same loss and
+norm of the gradient before anything is timed. They alternate, and the ratio is of medians. Use an idle machine.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ CASES = {
 }
 
 
-class Plain:
+class TorchEncoder:
     """The encoder of `small` in PyTorch: two pre-norm blocks, learned positions, mean over the real tokens, head."""
 
     def __init__(self, params: dict[str, Any], config: RunConfig) -> None:
@@ -106,8 +105,8 @@ class Plain:
         return q @ (k.transpose(2, 3) @ v) / total.clamp_min(1e-6)
 
 
-class Ours:
-    """The trainer's own step, without its loop."""
+class Trainer:
+    """The trainer's step, without its loop."""
 
     def __init__(self, config: RunConfig, split: Split) -> None:
         card = load_task(config.task).CARD
@@ -123,13 +122,13 @@ class Ours:
         jax.block_until_ready(metrics)
 
 
-class Theirs:
-    """A PyTorch step on the batch that the trainer sees at the same step, padded to the protocol's length."""
+class Torch:
+    """A PyTorch step on the trainer's batch of the same step, padded to the protocol's length."""
 
-    def __init__(self, ours: Ours, split: Split) -> None:
+    def __init__(self, ours: Trainer, split: Split) -> None:
         config = ours.config
         flat = nnx.to_flat_state(ours.state.params)
-        self.model = Plain({"/".join(map(str, path)): leaf[...] for path, leaf in flat}, config)
+        self.model = TorchEncoder({"/".join(map(str, path)): leaf[...] for path, leaf in flat}, config)
         self.optimizer = torch.optim.Adam(self.model.p.values(), lr=1e-6)
         self.split, self.config, self.number = split, config, 0
 
@@ -153,16 +152,16 @@ class Theirs:
         self.number += 1
 
 
-def check_equal(ours: Ours, theirs: Theirs) -> None:
-    """Before anything is timed, without dropout: one loss, one gradient."""
+def check_equal(ours: Trainer, other: Torch) -> None:
+    """Assert equal losses and gradients, without dropout."""
     accumulator = ours.gradient()
-    loss = theirs.loss()
+    loss = other.loss()
     loss.backward()
     norms = [
         math.sqrt(sum(float((np.asarray(g) ** 2).sum()) for g in gradients))
         for gradients in (
             [g.sum(0) for g in jax.tree.leaves(accumulator.grads)],
-            [p.grad for p in theirs.model.p.values()],
+            [p.grad for p in other.model.p.values()],
         )
     ]
     np.testing.assert_allclose(float(accumulator.loss.sum()), float(loss.detach()), rtol=1e-4)
@@ -194,28 +193,28 @@ def compare(name: str, mixer: str, rounds: int) -> str:
     config = configure(task, mixer, protocol="small", options={}, overrides=rates)
     split = task_split(task, data, config)
     plain = configure(task, mixer, protocol="small", options={}, overrides=dict.fromkeys(rates, 0.0))
-    without = Ours(plain, split)
-    check_equal(without, Theirs(without, split))
-    ours = Ours(config, split)
-    theirs = Theirs(ours, split)
-    ours_step, theirs_step = ours.step, theirs.step
-    for _ in range(10):  # every bucket is compiled, or nearly
+    without = Trainer(plain, split)
+    check_equal(without, Torch(without, split))
+    ours = Trainer(config, split)
+    other = Torch(ours, split)
+    ours_step, torch_step = ours.step, other.step
+    for _ in range(10):  # compiles every bucket, or nearly
         ours_step()
-    theirs_step()
+    torch_step()
     times: dict[str, list[float]] = {"ours": [], "torch": []}
     for _ in range(rounds):
-        times["torch"] += [seconds(theirs_step) for _ in range(2)]
-        times["ours"] += [seconds(ours_step) for _ in range(3)][1:]  # the first has torch's threads beside it
-    (mine, spread), (torchs, their_spread) = (middle(times[who]) for who in ("ours", "torch"))
+        times["torch"] += [seconds(torch_step) for _ in range(2)]
+        times["ours"] += [seconds(ours_step) for _ in range(3)][1:]  # torch's threads may still be active in the first
+    (ours_time, ours_spread), (torch_time, torch_spread) = (middle(times[name]) for name in ("ours", "torch"))
     lengths = ours.dataset.lengths.mean() / config.max_len
     return (
-        f"| {name} | {mixer} | {lengths:.2f} | {1e3 * torchs:.0f} ± {1e3 * their_spread:.0f} "
-        f"| {1e3 * mine:.0f} ± {1e3 * spread:.0f} | {mine / torchs:.2f} |"
+        f"| {name} | {mixer} | {lengths:.2f} | {1e3 * torch_time:.0f} ± {1e3 * torch_spread:.0f} "
+        f"| {1e3 * ours_time:.0f} ± {1e3 * ours_spread:.0f} | {ours_time / torch_time:.2f} |"
     )
 
 
 def middle(values: list[float]) -> tuple[float, float]:
-    """Median, and half the distance between the quartiles."""
+    """Return the median, and half the distance between the quartiles."""
     low, median, high = statistics.quantiles(values, n=4)
     return median, (high - low) / 2
 
@@ -225,7 +224,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--mixer", choices=("cosformer", "softmax"), default="cosformer")
     parser.add_argument("--rounds", type=int, default=8, help="two steps of each in every round")
-    words = parser.parse_args()
+    args = parser.parse_args()
     use_compilation_cache()
     use_every_core()
     e = environment()
@@ -233,8 +232,8 @@ def main() -> None:
     print(f"{e['device']}, {e['cores']} cores, jax {e['jax']}, torch {torch.__version__}\n")
     print("| case | mixer | mean length / padded | PyTorch, ms | trainer, ms | ratio |")
     print("| :-- | :-- | --: | --: | --: | --: |")
-    for name in words.cases:
-        print(compare(name, words.mixer, words.rounds), flush=True)
+    for name in args.cases:
+        print(compare(name, args.mixer, args.rounds), flush=True)
 
 
 if __name__ == "__main__":

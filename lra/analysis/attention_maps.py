@@ -1,7 +1,6 @@
-"""The L x L weights that a trained mixer implies, drawn as in the cosFormer paper (Qin et al., 2022, figure 5).
+"""The L x L weights of a trained mixer, drawn as in the cosFormer paper (Qin et al., 2022, figure 5).
 
-A mixer that is linear in v gives y = A v for some A [L, L] of each head, however it computes it: with v = I its
-result is A.
+A mixer that is linear in v computes y = A v, with a matrix A [L, L] for each head. For v = I its output is A.
 """
 
 from __future__ import annotations
@@ -21,36 +20,41 @@ from models.encoder import Classifier, MixerBlock
 from tasks.core import Split
 
 NEAR = 16  # positions
-PIXELS = 400  # of a picture, at most: longer sequences are averaged over squares
+PIXELS = 400  # maximal side of an image; longer sequences are averaged over squares
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """label: of the mixer and seed. layers: of each, float32 [H, L, L]; rows are queries."""
+    """The weights of a run.
+
+    Attributes:
+      label: mixer and seed
+      layers: float32 [H, L, L] of each layer; rows are queries
+    """
 
     label: str
     layers: tuple[np.ndarray, ...]
 
 
 def weights(model: Classifier, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of each layer, float32 [H, L, L], for one document of token ids int [L] without padding.
+    """Return the weights of each layer, float32 [H, L, L], for one document of token ids int [L] without padding.
 
     Raises:
       RunError: a mixer has no q, k and v (`models.core.QKVAttention`), or is not linear in v.
     """
     x, mask = model.embed(jnp.asarray(ids)[None], jnp.ones((1, len(ids)), bool))
-    found = []
+    layers = []
     for block in model.blocks:
         if not isinstance(block, MixerBlock) or not isinstance(block.mixer, QKVAttention):
             name = type(block.mixer if isinstance(block, MixerBlock) else block).__name__
             raise RunError(f"{name} has no weights of v to draw: it does not mix q, k and v (models.core.QKVAttention)")
-        found.append(_implied(block.mixer, block.mixer_norm(x), mask))
+        layers.append(_implied(block.mixer, block.mixer_norm(x), mask))
         x = block(x, mask)
-    return tuple(found)
+    return tuple(layers)
 
 
 def _implied(mixer: QKVAttention, x: jax.Array, mask: jax.Array) -> np.ndarray:
-    """x [1, L, D] -> [H, L, L]."""
+    """Return the weights [H, L, L] for x [1, L, D]."""
     length, heads, width = x.shape[1], mixer.dims.num_heads, mixer.dims.head_dim
     q, k, v = (y.reshape(1, length, heads, width) for y in project(x, mixer.query, mixer.key, mixer.value))
     attend = jax.jit(lambda v: mixer.attend(q, k, v, mask, None))
@@ -60,22 +64,22 @@ def _implied(mixer: QKVAttention, x: jax.Array, mask: jax.Array) -> np.ndarray:
     a = jnp.concatenate(parts, -1)[0, :, :, :length].swapaxes(0, 1)
     error = jnp.abs(jnp.einsum("hij,jhk->ihk", a, v[0]) - attend(v)[0]).max() / jnp.abs(attend(v)).max()
     if not error <= 1e-3:
-        raise RunError(f"{type(mixer).__name__} is not linear in v (by {error:.1e}): there are no weights to draw")
+        raise RunError(f"{type(mixer).__name__} is not linear in v (error {error:.1e}), so it has no weights to draw")
     return np.asarray(a, np.float32)
 
 
-def near_share(layer: np.ndarray) -> float:
-    """Of the sum of absolute weights, what lies within `NEAR` positions of the query."""
-    place = np.arange(layer.shape[-1])
-    near = np.abs(place[:, None] - place[None, :]) <= NEAR
+def local_attention_fraction(layer: np.ndarray) -> float:
+    """Return the share of absolute weight within `NEAR` positions of the query."""
+    position = np.arange(layer.shape[-1])
+    near = np.abs(position[:, None] - position[None, :]) <= NEAR
     return float(np.divide(np.abs(layer)[:, near].sum(), np.abs(layer).sum()))
 
 
 def draw(runs: Sequence[str], example: int, path: Path) -> list[str]:
-    """Writes a PNG with the weights of runs on one test example; returns a line about each layer.
+    """Write a PNG with the weights of runs on one test example, and return a line for each layer.
 
     Raises:
-      RunError: see `lra.finished.trained` and `weights`; no such example; the runs are of other tasks.
+      RunError: as `lra.finished.trained` and `weights`; or no such example; or runs differ in task, data or length.
     """
     drawn, seen = [], set()
     for name in runs:
@@ -83,14 +87,14 @@ def draw(runs: Sequence[str], example: int, path: Path) -> list[str]:
         column = run.record.column
         seen.add((column.task, column.data_sha256, run.functions.config.max_len))
         if len(seen) > 1:
-            raise RunError(f"{name} is of another task, data or length than {runs[0]}: draw it apart")
+            raise RunError(f"{name} has another task, data or length than {runs[0]}: draw it in another picture")
         ids = _ids(run.data.splits["test"], example, run.functions.config.max_len)
         label = f"{run.record.mixer.label}, seed {run.record.seed}"
         drawn.append(Weights(label, weights(run.functions.classifier(run.state), ids)))
     _picture(drawn, f"{column.task} {column.variant}, test example {example}, {len(ids):,} tokens", path)
     return [
-        f"{w.label}, layer {i}: {near_share(layer):.0%} of the weight within {NEAR} positions, uniform "
-        f"{near_share(np.ones_like(layer)):.0%}"
+        f"{w.label}, layer {i}: {local_attention_fraction(layer):.0%} of the weight within {NEAR} positions, uniform "
+        f"{local_attention_fraction(np.ones_like(layer)):.0%}"
         for w in drawn
         for i, layer in enumerate(w.layers, 1)
     ]
@@ -99,7 +103,7 @@ def draw(runs: Sequence[str], example: int, path: Path) -> list[str]:
 def _ids(split: Split, example: int, max_len: int) -> np.ndarray:
     if not 0 <= example < len(split):
         raise RunError(f"--example {example}: the test split has 0 to {len(split) - 1}")
-    document = int(np.atleast_1d(split.items[example])[0])  # of a pair the first
+    document = int(np.atleast_1d(split.items[example])[0])  # the first of a pair
     return np.frombuffer(split.document(document)[:max_len], np.uint8).astype(np.int32) + 1
 
 
@@ -125,7 +129,7 @@ def _picture(drawn: Sequence[Weights], title: str, path: Path) -> None:
 
 
 def _averaged(a: np.ndarray) -> np.ndarray:
-    """[L, L] at PIXELS or less a side: means over squares, the incomplete ones at the end left out."""
+    """Return [L, L] averaged over squares, with at most PIXELS a side; incomplete squares at the end are dropped."""
     side = -(-len(a) // PIXELS)
     n = len(a) // side
     return a[: n * side, : n * side].reshape(n, side, n, side).mean((1, 3))

@@ -1,4 +1,4 @@
-"""The weights that a mixer implies, against those that its formula writes down."""
+"""The weights of mixers, compared with their formulas."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ def first_layer(classifier: Classifier) -> list[jax.Array]:
 
 def test_softmax() -> None:
     classifier = model("softmax")
-    (found,) = attention.weights(classifier, IDS)
+    (actual,) = attention.weights(classifier, IDS)
     q, k, _ = first_layer(classifier)
     want = jax.nn.softmax(jnp.einsum("ihk,jhk->hij", q, k) / np.sqrt(q.shape[-1]), -1)
-    np.testing.assert_allclose(found, want, atol=1e-6)
-    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(actual, want, atol=1e-6)
+    np.testing.assert_allclose(actual.sum(-1), 1, rtol=1e-5)
 
 
 def test_cosformer() -> None:
     classifier = model("cosformer")
-    (found,) = attention.weights(classifier, IDS)
+    (actual,) = attention.weights(classifier, IDS)
     q, k, _ = (jax.nn.relu(x) for x in first_layer(classifier))
     place = np.arange(len(IDS))
     near = np.cos(np.pi / 2 * (place[:, None] - place[None, :]) / 40)  # max_len of the tiny run
     want = jnp.einsum("ihk,jhk->hij", q, k) * near
-    np.testing.assert_allclose(found, want / jnp.maximum(want.sum(-1, keepdims=True), 1e-6), atol=1e-5)
+    np.testing.assert_allclose(actual, want / jnp.maximum(want.sum(-1, keepdims=True), 1e-6), atol=1e-5)
 
 
-def test_what_has_no_values_is_refused() -> None:
+def test_a_mixer_without_values_is_rejected() -> None:
     with pytest.raises(RunError, match="FNet has no weights of v to draw"):
         attention.weights(model("fnet"), IDS)
 
 
-def test_what_is_not_linear_in_v_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mixer_that_is_not_linear_in_v_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = model("linear")
     real = type(classifier.blocks[0].mixer).attend
     monkeypatch.setattr(
@@ -71,9 +71,10 @@ def test_what_is_not_linear_in_v_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         attention.weights(classifier, IDS)
 
 
-def test_near_share() -> None:
-    assert attention.near_share(np.eye(100)[None]) == 1
-    assert attention.near_share(np.fliplr(np.eye(100))[None]) == pytest.approx(0.16)  # |i - (99 - i)| <= 16
+def test_local_attention_fraction() -> None:
+    fraction = attention.local_attention_fraction
+    assert fraction(np.eye(100)[None]) == 1
+    assert fraction(np.fliplr(np.eye(100))[None]) == pytest.approx(0.16)  # |i - (99 - i)| <= 16
 
 
 def test_a_picture_of_two_runs(tiny: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +83,8 @@ def test_a_picture_of_two_runs(tiny: Prepared, tmp_path: Path, monkeypatch: pyte
         return Trained(recorded(0.5, mixer=name).record, program, program.init(), tiny)
 
     monkeypatch.setattr(attention, "trained", run)
-    said = attention.draw(["softmax", "cosformer"], 3, tmp_path / "a" / "weights.png")
-    assert [line.partition(",")[0] for line in said] == ["softmax", "cosformer"]
+    lines = attention.draw(["softmax", "cosformer"], 3, tmp_path / "a" / "weights.png")
+    assert [line.partition(",")[0] for line in lines] == ["softmax", "cosformer"]
     assert (tmp_path / "a" / "weights.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(RunError, match="--example 50: the test split has 0 to 49"):
         attention.draw(["softmax"], 50, tmp_path / "b.png")
