@@ -1,3 +1,5 @@
+"""Convolutions by FFT and sums of exponentials against their definitions."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +13,7 @@ from models.convolution import exponential_kernel, fast_fft_length, long_convolu
 
 
 def dense(x: jax.Array, forward: jax.Array, backward: jax.Array | None) -> jax.Array:
-    """The same with a matrix [L, L] for each channel."""
+    """Compute `long_convolution` by a matrix [L, L] for each channel."""
     length = x.shape[1]
     lag = np.arange(length)[:, None] - np.arange(length)[None, :]
     matrix = jnp.where((lag >= 0) & (lag < forward.shape[1]), forward[:, lag % forward.shape[1]], 0)
@@ -26,7 +28,7 @@ def dense(x: jax.Array, forward: jax.Array, backward: jax.Array | None) -> jax.A
     ("length", "taps", "back"),
     [(1, 1, 0), (1, 1, None), (2, 2, 1), (17, 17, 16), (20, 3, 19), (20, 20, 4), (15, 15, None)],
 )
-def test_equals_the_dense_product(length: int, taps: int, back: int | None) -> None:
+def test_long_convolution_equals_the_dense_product(length: int, taps: int, back: int | None) -> None:
     rng = np.random.default_rng(length)
     x, forward = jnp.asarray(rng.normal(size=(2, length, 3))), jnp.asarray(rng.normal(size=(3, taps)))
     backward = None if back is None else jnp.asarray(rng.normal(size=(3, back)))
@@ -40,7 +42,7 @@ def test_equals_the_dense_product(length: int, taps: int, back: int | None) -> N
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), got, want)
 
 
-def test_float32_at_length_4000_and_bfloat16() -> None:
+def test_long_convolution_in_float32_at_length_4000_and_bfloat16() -> None:
     rng = np.random.default_rng(0)
     x, forward = rng.normal(size=(1, 4000, 1)), rng.normal(size=(1, 4000)) * np.exp(-np.arange(4000) / 300)
     y = long_convolution(jnp.asarray(x, jnp.float32), jnp.asarray(forward, jnp.float32))
@@ -52,7 +54,7 @@ def test_float32_at_length_4000_and_bfloat16() -> None:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 49, 50])
 @pytest.mark.parametrize("kind", [float, complex])
-def test_sums_of_exponentials(length: int, kind: type) -> None:
+def test_exponential_kernel_equals_its_definition(length: int, kind: type) -> None:
     rng = np.random.default_rng(length)
     weights, rates = rng.normal(size=(2, 2, 3, 4)), rng.uniform(-0.3, 0, (2, 2, 4))
     if kind is complex:
@@ -75,7 +77,7 @@ def test_sums_of_exponentials(length: int, kind: type) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), got, want)
 
 
-def test_fast_lengths() -> None:
+def test_fast_fft_lengths_are_the_smallest_even_5_smooth_numbers() -> None:
     smooth = sorted(2 * 2**i * 3**j * 5**k for i in range(13) for j in range(8) for k in range(6))
     for length in [*range(1, 300), 1999, 2047, 2049, 7999]:
         assert fast_fft_length(length) == next(s for s in smooth if s >= length)

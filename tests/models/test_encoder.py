@@ -1,3 +1,5 @@
+"""The encoder against a reference in numpy; padding, dropout, dtypes and parameter counts."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -25,7 +27,7 @@ poolings = pytest.mark.parametrize("pooling", ["cls", "mean", "first"])
 
 
 def make(config: EncoderConfig, mixer: str = "cosformer") -> tuple[Classifier, nnx.State, Any]:
-    """A model, its parameters, and the function (params, ids, mask, rng_keys) -> logits."""
+    """Return a model, its parameters, and the function (params, ids, mask, rng_keys) -> logits."""
 
     def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
         return build(resolve(mixer).cls, dims, {}, rngs)
@@ -41,7 +43,7 @@ def make(config: EncoderConfig, mixer: str = "cosformer") -> tuple[Classifier, n
 
 
 def tokens(pair: Any, length: int = LENGTHS.max()) -> jax.Array:
-    """ids [3, L], or [3, 2, L] whose second documents have other lengths."""
+    """Return ids [3, L], or [3, 2, L] whose second documents have other lengths."""
     ids = np.random.default_rng(1).integers(1, CONFIG.vocab_size, (3, 2, CONFIG.max_len))
     ids *= np.arange(CONFIG.max_len) < np.stack([LENGTHS, LENGTHS[::-1]], 1)[..., None]
     return jnp.asarray(ids[..., :length] if pair else ids[:, 0, :length], jnp.int32)
@@ -68,35 +70,35 @@ def assert_close(got: Any, want: Any) -> None:
 @pytest.mark.parametrize(
     ("pooling", "pair"), [("cls", None), ("mean", None), ("first", None), ("mean", "nli"), ("first", "concat")]
 )
-def test_padding_buckets_and_batch_change_nothing(pooling: Any, pair: Any) -> None:
+def test_logits_and_gradients_are_independent_of_padding_and_batch(pooling: Any, pair: Any) -> None:
     _, params, apply = make(dataclasses.replace(CONFIG, pooling=pooling, pair=pair, num_layers=1))
     ids, rng_keys = tokens(pair), example_keys()
     logits, gradient = loss_and_gradient(apply, params, ids, ids != 0, rng_keys)
     assert logits.shape == (3, 5)
     assert logits.dtype == jnp.float32
 
-    wide = tokens(pair, CONFIG.max_len)  # another bucket
-    filled = jnp.where(wide == 0, 9, wide)
-    for other in (wide, filled):
-        got = loss_and_gradient(apply, params, other, wide != 0, rng_keys)
+    padded = tokens(pair, CONFIG.max_len)
+    filled = jnp.where(padded == 0, 9, padded)
+    for other in (padded, filled):
+        got = loss_and_gradient(apply, params, other, padded != 0, rng_keys)
         jax.tree.map(assert_close, got, (logits, gradient))
 
-    assert_close(apply(params, ids[1:2], None, rng_keys[1:2]), logits[1:2])  # another micro-batch, and the default mask
+    assert_close(apply(params, ids[1:2], None, rng_keys[1:2]), logits[1:2])  # one example, with the default mask
     changed, _ = loss_and_gradient(apply, params, ids, ids != 0, example_keys(4)[1:])
     assert (jnp.abs(changed - logits).max(1) > 1e-3).all()
 
 
 @poolings
 @pytest.mark.parametrize("mixer", ["cosformer", "softmax"])
-def test_an_empty_example_is_finite(pooling: Any, mixer: str) -> None:
+def test_an_empty_example_gives_finite_logits_and_gradients(pooling: Any, mixer: str) -> None:
     _, params, apply = make(dataclasses.replace(CONFIG, pooling=pooling, num_layers=1), mixer)
     ids = tokens(None).at[1].set(0)
-    found = loss_and_gradient(apply, params, ids, None, example_keys())
-    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(found))
+    results = loss_and_gradient(apply, params, ids, None, example_keys())
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(results))
     assert jnp.isfinite(apply(params, ids)).all()
 
 
-def test_padding_rows_get_no_gradient() -> None:
+def test_padding_has_zero_gradient() -> None:
     _, params, apply = make(CONFIG)
     _, gradient = loss_and_gradient(apply, params, tokens(None, CONFIG.max_len), None, None)
     assert (gradient["tokens"][0] == 0).all()
@@ -105,14 +107,14 @@ def test_padding_rows_get_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("mixer", ["cosformer", "softmax"])
-def test_remat_is_the_same_gradient(mixer: str) -> None:
+def test_remat_does_not_change_the_gradient(mixer: str) -> None:
     _, params, apply = make(CONFIG, mixer)
     _, _, apply_remat = make(dataclasses.replace(CONFIG, remat=True), mixer)
     arguments = (params, tokens(None), None, example_keys())
     jax.tree.map(assert_close, loss_and_gradient(apply_remat, *arguments), loss_and_gradient(apply, *arguments))
 
 
-def test_eager_and_bfloat16_are_close() -> None:
+def test_eager_and_bfloat16_are_close_to_jit_and_float32() -> None:
     model, params, apply = make(CONFIG)
     ids, rng_keys = tokens(None), example_keys()
     assert_close(model(ids, rng_keys=rng_keys), apply(params, ids, None, rng_keys))
@@ -123,7 +125,7 @@ def test_eager_and_bfloat16_are_close() -> None:
     assert {p.dtype for p in jax.tree.leaves(half_params)} == {np.dtype("float32")}
 
 
-def test_documents_of_a_pair_are_dropped_apart() -> None:
+def test_documents_of_a_pair_have_independent_dropout() -> None:
     class Pooled(Classifier):
         def _logits(self, x: jax.Array) -> jax.Array:
             return x
@@ -131,15 +133,15 @@ def test_documents_of_a_pair_are_dropped_apart() -> None:
     config = dataclasses.replace(CONFIG, pair="concat")
     model = Pooled(config, lambda dims, layer, rngs: build(resolve("linear").cls, dims, {}, rngs), rngs=nnx.Rngs(0))
     ids = tokens(None)
-    twice = jnp.stack([ids, ids], 1)
-    first, second = np.split(np.asarray(model(twice)), 2, -1)
+    same_pair = jnp.stack([ids, ids], 1)
+    first, second = np.split(np.asarray(model(same_pair)), 2, -1)
     np.testing.assert_allclose(first, second, atol=1e-6)
-    first, second = np.split(np.asarray(model(twice, rng_keys=example_keys())), 2, -1)
+    first, second = np.split(np.asarray(model(same_pair, rng_keys=example_keys())), 2, -1)
     assert (np.abs(first - second).max(-1) > 1e-3).all()
 
 
 class Reference:
-    """The encoder in numpy, one document at a time, with softmax attention and no padding."""
+    """The encoder in numpy: one document at a time, softmax attention, no padding."""
 
     def __init__(self, config: EncoderConfig, params: nnx.State) -> None:
         self.config = config
@@ -201,11 +203,11 @@ class Reference:
         ("first", "sinusoidal", "concat", (8, 7), False),
     ],
 )
-def test_equals_the_encoder_in_numpy(pooling: Any, positions: Any, pair: Any, head: Any, bias: bool) -> None:
+def test_equals_a_reference_in_numpy(pooling: Any, positions: Any, pair: Any, head: Any, bias: bool) -> None:
     config = dataclasses.replace(CONFIG, pooling=pooling, positions=positions, pair=pair, head=head, bias=bias)
     _, params, apply = make(config, "softmax")
-    noise = iter(jax.random.split(jax.random.key(9), 200))
-    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(noise), p.shape), params)  # no zero biases
+    keys = iter(jax.random.split(jax.random.key(9), 200))
+    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), params)  # no zero biases
     ids, reference = tokens(pair), Reference(config, params)
     expected = np.stack([reference.logits(row) for row in np.asarray(ids)])
     np.testing.assert_allclose(apply(params, ids), expected, rtol=1e-4, atol=2e-4)
@@ -219,7 +221,7 @@ def test_equals_the_encoder_in_numpy(pooling: Any, positions: Any, pair: Any, he
     ],
     ids=["listops", "text"],
 )
-def test_parameters_of_the_published_sizes(millions: float, sizes: dict[str, int]) -> None:
+def test_parameter_counts_of_the_published_configurations(millions: float, sizes: dict[str, int]) -> None:
     head = (sizes["mlp_dim"],)
     config = EncoderConfig(
         num_layers=4, qkv_dim=sizes["d_model"], positions="sinusoidal", pooling="cls", head=head, **sizes
@@ -229,32 +231,32 @@ def test_parameters_of_the_published_sizes(millions: float, sizes: dict[str, int
     assert round(count / 1e6, 2) == millions
 
 
-def test_mixers_are_told_the_length_with_cls_and_their_layer() -> None:
-    told: list[tuple[Dims, int]] = []
+def test_make_mixer_receives_max_len_with_cls_and_the_layer() -> None:
+    received: list[tuple[Dims, int]] = []
 
     def make_mixer(dims: Dims, layer: int, rngs: nnx.Rngs) -> Any:
-        told.append((dims, layer))
+        received.append((dims, layer))
         return build(resolve("linear").cls, dims, {}, rngs)
 
     model = Classifier(dataclasses.replace(CONFIG, pooling="cls", bias=True), make_mixer, rngs=nnx.Rngs(0))
-    assert [layer for _, layer in told] == [0, 1]
-    assert told[0][0] == Dims(
+    assert [layer for _, layer in received] == [0, 1]
+    assert received[0][0] == Dims(
         d_model=12, num_heads=2, qkv_dim=16, max_len=31, mlp_dim=20, dropout=0.2, hidden_dropout=0.2, bias=True
     )
     assert CONFIG.dims.max_len == 30
     assert model.cls is not None
     assert (model.cls[...] == 0).all()
-    assert not jax.tree.leaves(nnx.state(model, nnx.Not(nnx.Param)))  # no stored keys, no counters
+    assert not jax.tree.leaves(nnx.state(model, nnx.Not(nnx.Param)))  # no stored PRNG keys or counters
 
 
-def test_tokens_and_learned_positions_have_their_spread() -> None:
+def test_initial_standard_deviation_of_tokens_and_positions() -> None:
     config = dataclasses.replace(CONFIG, vocab_size=300, max_len=200, embed_std=0.02)
     _, params, _ = make(config)
     for name in ("tokens", "positions"):
         assert abs(float(params[name][...].std()) - 0.02) < 0.001
 
 
-def test_wrong_inputs_are_named() -> None:
+def test_invalid_inputs_are_refused() -> None:
     single, _, _ = make(CONFIG)
     double, _, _ = make(dataclasses.replace(CONFIG, pair="nli"))
     with pytest.raises(ValueError, match=r"ids \(2, 31\) are not \[B, L\] with L <= max_len = 30"):

@@ -1,4 +1,4 @@
-"""How parameters start, by the protocol's fields: bounds and moments against the definitions of torch and flax."""
+"""Initialisation of parameters: bounds and moments against the definitions of torch and flax."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def linears(model: nnx.Module) -> dict[str, nnx.Linear]:
     return {"/".join(map(str, path)): node for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Linear)}
 
 
-def test_tokens_and_learned_positions_have_their_own_deviations() -> None:
-    """transformer.py of the original suite: tokens N(0, 1), positions N(0, 0.02^2)."""
+def test_tokens_and_learned_positions_have_separate_standard_deviations() -> None:
+    """As in transformer.py of the reference suite: tokens N(0, 1), positions N(0, 0.02^2)."""
     model = classifier(embed_std=1.0, position_std=0.02, positions="learned")
     assert model.positions is not None
     assert np.asarray(model.tokens[...]).std() == pytest.approx(1.0, rel=0.03)
@@ -42,8 +42,8 @@ def test_tokens_and_learned_positions_have_their_own_deviations() -> None:
 
 
 @pytest.mark.parametrize("mixer", ["softmax", "cosformer", "mega", "s4d", "longformer", "reformer", "synthesizer"])
-def test_torch_starts_every_linear_layer_uniform_in_one_over_the_root_of_its_inputs(mixer: str) -> None:
-    """torch.nn.Linear: weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)); their deviation is 1/sqrt(3 fan_in)."""
+def test_torch_initialises_linear_layers_uniformly_by_their_fan_in(mixer: str) -> None:
+    """As torch.nn.Linear: weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), deviation 1/sqrt(3 fan_in)."""
     layers = linears(classifier(mixer, init="torch"))
     assert len(layers) >= 5
     for name, layer in layers.items():
@@ -58,7 +58,7 @@ def test_torch_starts_every_linear_layer_uniform_in_one_over_the_root_of_its_inp
             assert np.abs(bias).max() > 0.5 * limit, name
 
 
-def test_the_original_suite_has_a_lecun_normal_head_and_xavier_blocks() -> None:
+def test_lra_has_a_lecun_normal_head_and_xavier_blocks() -> None:
     layers = linears(classifier(init="lra"))
     for name, layer in layers.items():
         kernel = np.asarray(layer.kernel[...])
@@ -83,7 +83,7 @@ def test_xavier_is_the_default_and_has_zero_biases() -> None:
         assert not np.asarray(layer.bias[...]).any()
 
 
-def test_an_unknown_initialisation_is_an_error() -> None:
+def test_an_unknown_initialisation_is_refused() -> None:
     with pytest.raises(ValueError, match="xavier, lra, torch"):
         dataclasses.replace(CONFIG, init="he")  # type: ignore[arg-type]
     with pytest.raises(KeyError):
@@ -91,14 +91,14 @@ def test_an_unknown_initialisation_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("mixer", ["softmax", "mega"])
-def test_every_layer_norm_has_the_epsilon_of_the_protocol(mixer: str) -> None:
+def test_every_layer_norm_uses_norm_eps(mixer: str) -> None:
     norms = [node for _, node in nnx.iter_graph(classifier(mixer, norm_eps=1e-5)) if isinstance(node, nnx.LayerNorm)]
     assert len(norms) == 3
     assert {norm.epsilon for norm in norms} == {1e-5}
 
 
-def test_gelu_by_tanh_is_its_formula() -> None:
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as flax's `nn.gelu` computes it."""
+def test_tanh_gelu_equals_its_formula() -> None:
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as in `flax.linen.gelu`."""
     x = np.linspace(-4, 4, 101)
     formula = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     block = classifier(gelu="tanh").blocks[0]
@@ -107,7 +107,7 @@ def test_gelu_by_tanh_is_its_formula() -> None:
     assert 1e-4 < np.abs(exact - formula).max() < 1e-3
 
 
-def test_the_activation_reaches_the_logits() -> None:
+def test_the_form_of_gelu_changes_the_logits() -> None:
     ids = jnp.asarray(np.random.default_rng(0).integers(1, 300, (2, 50)), jnp.int32)
     logits = [np.asarray(classifier(gelu=form)(ids)) for form in ("erf", "tanh")]
     assert 0 < np.abs(logits[0] - logits[1]).max() < 0.1

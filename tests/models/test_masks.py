@@ -113,9 +113,11 @@ def test_integer_masks_equal_boolean_masks_and_other_masks_are_refused(name: str
             for a, b in zip(jax.tree.leaves(got), want, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     additive = jnp.where(MASK, 0.0, -1e9)
-    for odd in (additive, MASK.astype(jnp.float32), additive.astype(jnp.bfloat16), np.asarray(additive)):
-        with pytest.raises(ValueError, match=f"must be bool .True = real token. or integers 0 and 1, not {odd.dtype}"):
-            call(odd)
+    for invalid in (additive, MASK.astype(jnp.float32), additive.astype(jnp.bfloat16), np.asarray(additive)):
+        with pytest.raises(
+            ValueError, match=f"must be bool .True = real token. or integers 0 and 1, not {invalid.dtype}"
+        ):
+            call(invalid)
     with pytest.raises(ValueError, match=r"must be bool .True = real token. or integers 0 and 1, not float32"):
         jax.jit(call)(additive)
     with pytest.raises(

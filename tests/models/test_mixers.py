@@ -1,4 +1,4 @@
-"""The names by which mixers are found, and their options. Their contract: tests/lra/contract/test_contract.py."""
+"""Finding mixers by name, and their options. The mixer contract is tested in tests/lra/contract/test_contract.py."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import nnx
 
 from models.core import Block, Dims
 from models.mixers import available, build, label, options, parse_options, resolve, version_of
-from models.mixers.linear import linear_attention
-from models.mixers.softmax import softmax_attention
 
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24, dropout=0.3)
 every_mixer = pytest.mark.parametrize("name", available())
@@ -30,7 +27,7 @@ def inputs() -> tuple[jax.Array, jax.Array]:
 
 
 @every_mixer
-def test_claims_and_options(name: str) -> None:
+def test_every_mixer_has_a_complexity_a_label_and_options(name: str) -> None:
     mixer = resolve(name)
     assert mixer.name == name
     assert mixer.sha256 is None
@@ -41,7 +38,7 @@ def test_claims_and_options(name: str) -> None:
 
 
 @every_mixer
-def test_a_version_is_a_whole_number_that_can_be_read_without_the_module(name: str) -> None:
+def test_every_version_is_an_integer_readable_without_import(name: str) -> None:
     module = importlib.import_module(f"models.mixers.{name}")
     version = version_of(name)
     assert type(version) is int
@@ -49,7 +46,7 @@ def test_a_version_is_a_whole_number_that_can_be_read_without_the_module(name: s
     assert version == resolve(name).version == getattr(module, "VERSION", 1)
 
 
-def test_versions() -> None:
+def test_versions_are_read_without_importing_the_mixer() -> None:
     assert version_of("cosformer") == 1
     assert version_of("s4d") == resolve("models.mixers.s4d:S4D").version == 2
     with pytest.raises(ValueError, match=r"unknown mixer '\.\./core'; the mixers are bigbird, "):
@@ -58,32 +55,15 @@ def test_versions() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_the_version_of_a_file_of_yours(tmp_path: Path) -> None:
+def test_version_of_a_user_file(tmp_path: Path) -> None:
     file = tmp_path / "my_file.py"
     for text, version in (("", 1), ("VERSION = 5\n", 5)):
         file.write_text(MINE + text)
         assert resolve(str(file)).version == version
-    for wrong in ("0", "'2'", "True", "2.0"):
-        file.write_text(f"{MINE}VERSION = {wrong}\n")
+    for invalid in ("0", "'2'", "True", "2.0"):
+        file.write_text(f"{MINE}VERSION = {invalid}\n")
         with pytest.raises(ValueError, match=r"my_file.py: VERSION must be an integer of at least 1"):
             resolve(str(file))
-
-
-def test_softmax_and_linear_against_their_definitions() -> None:
-    rng = np.random.default_rng(0)
-    q, k, v = (rng.normal(size=(2, n, 3, 4)).astype(np.float32) for n in (7, 9, 9))
-    mask = np.arange(9) < np.array([[9], [4]])
-    logits = np.einsum("bihk,bjhk->bhij", q, k, dtype=np.float64)
-    weights = np.exp(logits / 2) * mask[:, None, None]
-    expected = weights / weights.sum(-1, keepdims=True)
-    got = softmax_attention(jnp.array(q), jnp.array(k), jnp.array(v), jnp.array(mask))
-    np.testing.assert_allclose(got, np.einsum("bhij,bjhv->bihv", expected, v), atol=1e-6)
-
-    phi_q, phi_k = (np.where(x > 0, x + 1, np.exp(x)) for x in (q, k))
-    weights = np.einsum("bihk,bjhk->bhij", phi_q, phi_k, dtype=np.float64) * mask[:, None, None]
-    expected = np.einsum("bhij,bjhv->bihv", weights / (weights.sum(-1, keepdims=True) + 1e-6), v)
-    got = linear_attention(jnp.array(q), jnp.array(k), jnp.array(v), jnp.array(mask))
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 MINE = """
@@ -101,7 +81,7 @@ class Mine(nnx.Module):
 """
 
 
-def test_a_file_of_yours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_file_is_found_and_reloaded_when_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "my_file.py"
     file.write_text(MINE)
     monkeypatch.chdir(tmp_path)
@@ -114,12 +94,12 @@ def test_a_file_of_yours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     mixer = build(mixers[0].cls, DIMS, parse_options(mixers[0].cls, ["window=3"]), nnx.Rngs(0))
     assert (mixer(*inputs()) == 3 * inputs()[0]).all()
 
-    file.write_text(MINE.replace("self.window * x", "x"))  # edited: another mixer
+    file.write_text(MINE.replace("self.window * x", "x"))  # an edited file is another mixer
     assert resolve("my_file.py").sha256 != mixers[0].sha256
     assert (resolve("my_file.py").cls(DIMS, rngs=nnx.Rngs(0))(*inputs()) == inputs()[0]).all()
 
 
-def test_a_class_that_can_be_imported() -> None:
+def test_importable_classes_are_found() -> None:
     assert resolve("models.mixers.linear:Linear") == resolve("linear")
     mixer = resolve("flax.nnx:Linear")
     assert mixer.name == "flax.nnx:Linear"
@@ -136,12 +116,12 @@ def test_a_class_that_can_be_imported() -> None:
         ("models.mixers.linear:COMPLEXITY", "has no mixer COMPLEXITY"),
     ],
 )
-def test_unknown_mixers(spec: str, message: str) -> None:
+def test_unknown_mixers_are_refused(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve(spec)
 
 
-def test_a_file_must_say_which_class(tmp_path: Path) -> None:
+def test_a_file_with_several_classes_needs_a_class_name(tmp_path: Path) -> None:
     file = tmp_path / "two.py"
     file.write_text(MINE + "\nclass Other(Mine):\n    pass\n")
     with pytest.raises(ValueError, match=r"name the class, .*two.py:Class; .* has Mine, Other"):
@@ -181,9 +161,9 @@ class Options:
 
 
 def test_options_are_the_keywords_of_the_constructor() -> None:
-    found = options(Options)
-    assert list(found) == ["window", "rate", "shared", "kind", "sizes", "name"]
-    assert found["window"] == (int, 64)
+    valid = options(Options)
+    assert list(valid) == ["window", "rate", "shared", "kind", "sizes", "name"]
+    assert valid["window"] == (int, 64)
     texts = ["window=32", "rate=none", "shared=True", "kind=3", "sizes=4,5,6", "name=x=y"]
     want = {"window": 32, "rate": None, "shared": True, "kind": 3, "sizes": (4, 5, 6), "name": "x=y"}
     assert parse_options(Options, texts) == want
@@ -203,16 +183,18 @@ def test_options_are_the_keywords_of_the_constructor() -> None:
         ("sizes=1,x", "option sizes=1,x: not an int"),
     ],
 )
-def test_wrong_options(text: str, message: str) -> None:
+def test_invalid_option_texts_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_options(Options, [text])
 
 
-def test_build_and_label_refuse_unknown_options() -> None:
+def test_build_and_label_refuse_unknown_options_and_choices() -> None:
     with pytest.raises(ValueError, match="CosFormer has no option 'window'; its options: eps=1e-06"):
         build(resolve("cosformer").cls, DIMS, {"window": 3}, nnx.Rngs(0))
     with pytest.raises(ValueError, match="Softmax has no option 'eps'; its options: none"):
         label("softmax", {"eps": 3})
+    with pytest.raises(ValueError, match="CosFormer: option m=padded: not one of max_len, own"):
+        build(resolve("cosformer").cls, DIMS, {"m": "padded"}, nnx.Rngs(0))
     assert label("cosformer", {"eps": 1e-6}) == "cosformer"
     assert label("cosformer", {"eps": 1e-4}) == "cosformer(eps=0.0001)"
 

@@ -1,3 +1,5 @@
+"""BigBird against a masked matrix; random blocks, limit cases and options."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -23,7 +25,7 @@ def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | 
 
 
 def pattern(length: int, real: int, plan: np.ndarray, size: int) -> np.ndarray:
-    """Which key a query sees, bool [H, L, L], block by block as the paper says it."""
+    """Return the visible keys of each query, bool [H, L, L], as in the paper."""
     last = (real - 1) // size
     visible = np.zeros((plan.shape[1], length, length), bool)
     for head in range(plan.shape[1]):
@@ -44,7 +46,8 @@ def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random
         q, k, v, cotangent = (jnp.asarray(rng.normal(size=(len(lengths), length, H, K))) for _ in range(4))
         mask = jnp.arange(length)[None] < jnp.array(lengths)[:, None]
         visible = jnp.asarray(np.stack([pattern(length, n, np.asarray(plan), size) for n in lengths]))
-        visible = visible | jnp.eye(length, dtype=bool)[None, None] & ~mask[:, None, :, None]  # anything finite
+        # Padded queries may have any finite output.
+        visible = visible | jnp.eye(length, dtype=bool)[None, None] & ~mask[:, None, :, None]
         keep = mask[:, :, None, None]
 
         def blocked(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -59,36 +62,34 @@ def test_equals_the_masked_matrix(length: int, size: int, count: int, num_random
             np.testing.assert_allclose(got, want, atol=1e-12)
 
 
-def test_random_blocks() -> None:
+def test_random_blocks_are_distinct_and_exclude_visible_blocks() -> None:
     count, heads = 20, 50
     plan = np.asarray(draw_random_blocks(jax.random.key(0), count, heads, 3, count))
     assert plan.shape == (count, heads, 3)
     for u in range(count):
         forbidden = {0, count - 1, u - 1, u, u + 1}
         drawn = plan[u]
-        assert all(len(set(row)) == 3 for row in drawn.tolist())  # eight blocks a row, window and ends included
-        assert set(drawn.ravel().tolist()) == set(range(count)) - forbidden  # all of them occur
+        assert all(len(set(row)) == 3 for row in drawn.tolist())  # eight blocks in all, with window and ends
+        assert set(drawn.ravel().tolist()) == set(range(count)) - forbidden  # all others occur
     np.testing.assert_array_equal(draw_random_blocks(jax.random.key(0), count, heads, 3, count), plan)
     with jax.enable_x64(True):
-        wide = draw_random_blocks(jax.random.key(0), count, heads, 3, count)
-        assert wide.dtype == jnp.int32
-        np.testing.assert_array_equal(wide, plan)
+        in_x64 = draw_random_blocks(jax.random.key(0), count, heads, 3, count)
+        assert in_x64.dtype == jnp.int32
+        np.testing.assert_array_equal(in_x64, plan)
     assert draw_random_blocks(jax.random.key(0), count, heads, 3, 8).max() <= count - 1
-    drawn = np.asarray(draw_random_blocks(jax.random.key(0), count, heads, 3, 8))[
-        2:-1
-    ]  # of block 1, five are left; of 0, six
+    drawn = np.asarray(draw_random_blocks(jax.random.key(0), count, heads, 3, 8))[2:-1]
     assert set(drawn.ravel().tolist()) == set(range(1, 8))
     few = np.asarray(draw_random_blocks(jax.random.key(0), 5, heads, 3, 5))
-    assert (few[2] == 2).all()  # none is left
+    assert (few[2] == 2).all()  # no block remains
     np.testing.assert_array_equal(np.sort(few[1], -1), np.array([[1, 1, 3]] * heads))
 
 
 @pytest.mark.parametrize("num_random", [0, 3])
-def test_up_to_four_blocks_are_softmax(num_random: int) -> None:
+def test_up_to_four_blocks_equal_softmax_attention(num_random: int) -> None:
     mixer, softmax = BigBird(DIMS, num_random=num_random, rngs=nnx.Rngs(0)), Softmax(DIMS, rngs=nnx.Rngs(1))
     for name in ("query", "key", "value", "output"):
         setattr(softmax, name, getattr(mixer, name))
-    full = 4 * mixer.size  # of five, the second does not see the fourth
+    full = 4 * mixer.size  # with five blocks, the second does not see the fourth
     x = jax.random.normal(jax.random.key(0), (4, 96, 12))
     mask = jnp.arange(96)[None] < jnp.array([full, full - 1, 1, full + 1])[:, None]
     y, expected = run(mixer, x, mask), run(softmax, x, mask)
@@ -96,7 +97,7 @@ def test_up_to_four_blocks_are_softmax(num_random: int) -> None:
     assert jnp.abs(y - expected)[3, : full + 1].max() > 1e-3
 
 
-def test_one_layer_reaches_the_pattern_and_no_further() -> None:
+def test_outputs_depend_on_exactly_the_pattern() -> None:
     mixer = BigBird(DIMS, rngs=nnx.Rngs(0))
     x, mask = jax.random.normal(jax.random.key(0), (96, 12)), jnp.arange(96)[None] < 83
     jacobian = jax.jit(jax.jacobian(lambda x: mixer(x[None], mask)[0].sum(-1)))(x)  # [L, L, D]
@@ -106,25 +107,25 @@ def test_one_layer_reaches_the_pattern_and_no_further() -> None:
     assert not expected[:, :83].all()
 
 
-def test_the_block_shrinks_where_nothing_would_be_sparse() -> None:
+def test_the_block_size_is_reduced_for_short_inputs() -> None:
     for max_len, size in ((4000, 64), (768, 64), (512, 42), (96, 8), (3, 1)):
         assert BigBird(dataclasses.replace(DIMS, max_len=max_len), rngs=nnx.Rngs(0)).size == size
     assert BigBird(DIMS, block=5, rngs=nnx.Rngs(0)).size == 5
 
 
-def test_layers_differ_and_keep_their_plan() -> None:
+def test_layers_draw_different_random_blocks_as_buffers() -> None:
     rngs = nnx.Rngs(0)
     one, two = (BigBird(DIMS, rngs=rngs) for _ in range(2))
-    again = BigBird(DIMS, rngs=nnx.Rngs(0))
+    same_seed = BigBird(DIMS, rngs=nnx.Rngs(0))
     assert isinstance(one.plan, Buffer)
     assert isinstance(two.plan, Buffer)
-    assert isinstance(again.plan, Buffer)
+    assert isinstance(same_seed.plan, Buffer)
     assert (one.plan[...] != two.plan[...]).any()
-    np.testing.assert_array_equal(one.plan[...], again.plan[...])
+    np.testing.assert_array_equal(one.plan[...], same_seed.plan[...])
     assert jax.tree.leaves(nnx.state(BigBird(DIMS, num_random=0, rngs=nnx.Rngs(0)), Buffer)) == []
 
 
-def test_forms_of_the_reference_suite() -> None:
+def test_options_of_the_reference_suite() -> None:
     long = dataclasses.replace(DIMS, max_len=4000, dropout=0.5)
     official = BigBird(long, random_span=1024, drop_weights=False, rngs=nnx.Rngs(0))
     default = BigBird(long, rngs=nnx.Rngs(0))

@@ -1,3 +1,5 @@
+"""FNet against the transforms of numpy: values, gradients, precision and padding."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,13 +23,13 @@ def dims(width: int, max_len: int) -> Dims:
 
 
 def inputs(width: int, dtype: Any = np.float64) -> tuple[jax.Array, jax.Array]:
-    """Padding holds numbers too."""
+    """Return x with non-zero padding, and the lengths."""
     x = np.random.default_rng(width).normal(size=(len(LENGTHS), 40, width))
     return jnp.asarray(x, dtype), jnp.array(LENGTHS)
 
 
 def reference(x: jax.Array, norm: Any = "ortho") -> np.ndarray:
-    """numpy's transform of each example without its padding."""
+    """Compute the transform of each example without padding by numpy."""
     y = np.zeros(x.shape)
     for b, n in enumerate(LENGTHS):
         if n:
@@ -57,16 +59,16 @@ def test_float32_is_exact_to_5e_7_at_4000() -> None:
         assert np.abs(y[b, :n] - want).max() < 5e-7 * np.abs(want).max()
 
 
-def test_the_gradient_is_that_of_the_sum_of_cosines() -> None:
+def test_the_gradient_equals_that_of_the_sum_of_cosines() -> None:
     with jax.enable_x64(True):
         x, lengths = inputs(6)
         probe = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
 
         def naive(x: jax.Array) -> jax.Array:
-            place, column = jnp.arange(40), jnp.arange(6)
+            position, column = jnp.arange(40), jnp.arange(6)
             total = jnp.zeros(())
             for b, n in enumerate(LENGTHS[:4]):
-                over_length = 2 * jnp.pi * place[:n, None] * place[None, :n] / n
+                over_length = 2 * jnp.pi * position[:n, None] * position[None, :n] / n
                 over_width = 2 * jnp.pi * column[:, None] * column[None] / 6
                 angle = over_length[:, None, :, None] + over_width[None, :, None, :]
                 y = jnp.einsum("kdte,te->kd", jnp.cos(angle), x[b, :n]) / jnp.sqrt(6 * n)
@@ -77,7 +79,7 @@ def test_the_gradient_is_that_of_the_sum_of_cosines() -> None:
         np.testing.assert_allclose(got, jax.jit(jax.grad(naive))(x), atol=1e-12)
 
 
-def test_phases_do_not_overflow() -> None:
+def test_phase_does_not_overflow() -> None:
     rng = np.random.default_rng(0)
     n = np.concatenate([[1, 2, 46341, 65537, 2**20 - 1], rng.integers(1, 2**20, 200)])
     t = np.concatenate([[0, 1, 46341, 65536, 2**20 - 1], rng.integers(0, 2**20, 200)])
@@ -86,8 +88,8 @@ def test_phases_do_not_overflow() -> None:
     assert ((-n[:, None] <= got) & (got < n[:, None])).all()
 
 
-def test_long_inputs_keep_their_phases() -> None:
-    length = 50_000  # t^2 passes int32
+def test_phases_of_long_inputs_are_exact() -> None:
+    length = 50_000  # t^2 exceeds int32
     x = np.random.default_rng(0).normal(size=(1, length, 1)).astype(np.float32)
     want = np.fft.fft(x[0, :, 0].astype(np.float64), norm="ortho").real
     y = transform(jnp.asarray(x), jnp.array([length]), "ortho")[0, :, 0]
@@ -106,12 +108,12 @@ def test_the_padded_form_transforms_max_len_with_zeros() -> None:
     np.testing.assert_allclose(jax.jit(FNet(dims(6, 40), rngs=nnx.Rngs(0)))(x, full), padded, atol=1e-5)
 
 
-def test_there_are_no_parameters_and_ortho_keeps_the_size() -> None:
+def test_there_are_no_parameters_and_ortho_preserves_the_scale() -> None:
     mixer = FNet(dims(32, 100), rngs=nnx.Rngs(0))
     assert not jax.tree.leaves(nnx.split(mixer)[1])
     x = jax.random.normal(jax.random.key(0), (1, 100, 32))
     mask = jnp.ones((1, 100), bool)
-    assert 0.6 < float(jax.jit(mixer)(x, mask).std()) < 0.8  # Re takes half of the energy
+    assert 0.6 < float(jax.jit(mixer)(x, mask).std()) < 0.8  # the real part has half of the energy
     assert 30 < float(jax.jit(FNet(dims(32, 100), norm="backward", rngs=nnx.Rngs(0)))(x, mask).std()) < 50
 
 

@@ -1,3 +1,5 @@
+"""Linformer against a naive form; sharing, initial values and options."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -26,7 +28,7 @@ def inputs() -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 
 def naive(q: jax.Array, k: jax.Array, v: jax.Array, mask: np.ndarray, e: jax.Array, f: jax.Array) -> jax.Array:
-    """One example and one head at a time, padding cut off rather than masked."""
+    """Compute one example and one head at a time, without padding."""
     e, f = (jnp.broadcast_to(p, (H, *p.shape[-2:])) for p in (e, f))
     examples = []
     for b, n in enumerate(mask.sum(1)):
@@ -60,7 +62,7 @@ def test_equals_the_naive_form(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_identity_without_padding_is_softmax() -> None:
+def test_identity_projections_equal_softmax_attention_without_padding() -> None:
     q, k, v, _ = inputs()
     mask = jnp.ones((B, L), bool)
 
@@ -77,7 +79,7 @@ def test_identity_without_padding_is_softmax() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_rank_of_a_head_is_at_most_that_of_the_projection() -> None:
+def test_the_rank_of_the_output_is_at_most_that_of_the_projection() -> None:
     q, k, v, mask = inputs()
     e, f = (jax.random.normal(jax.random.key(i), (L, 2), jnp.float64) for i in range(2))
     y = linformer_attention(q, k, v, mask, e, f)
@@ -87,28 +89,28 @@ def test_the_rank_of_a_head_is_at_most_that_of_the_projection() -> None:
 
 def sizes(**options: Any) -> dict[str, tuple[int, ...]]:
     mixer = Linformer(DIMS, **options, rngs=nnx.Rngs(0))
-    found = {name: getattr(mixer, name) for name in ("key_projection", "value_projection")}
-    return {name: parameter.shape for name, parameter in found.items() if parameter is not None}
+    projections = {name: getattr(mixer, name) for name in ("key_projection", "value_projection")}
+    return {name: parameter.shape for name, parameter in projections.items() if parameter is not None}
 
 
-def test_sharing() -> None:
+def test_sharing_determines_the_projections() -> None:
     both = ("key_projection", "value_projection")
     assert sizes(rank=7) == dict.fromkeys(both, (20, 7))
     assert sizes(rank=7, sharing="none") == dict.fromkeys(both, (3, 20, 7))
     assert sizes(rank=7, sharing="key-value") == {"key_projection": (20, 7)}
-    assert sizes() == dict.fromkeys(both, (20, 20))  # 256 does not fit
+    assert sizes() == dict.fromkeys(both, (20, 20))  # 256 exceeds max_len
 
 
-def test_the_two_beginnings() -> None:
+def test_initial_values_of_the_projections() -> None:
     dims = dataclasses.replace(DIMS, max_len=1000)
 
-    def start(**options: Any) -> jax.Array:
+    def initial(**options: Any) -> jax.Array:
         return Linformer(dims, **options, rngs=nnx.Rngs(1)).key_projection[...]
 
     for sharing in ("none", "headwise"):
-        np.testing.assert_allclose(start(rank=64, sharing=sharing).std(), 1 / 8, rtol=0.02)
+        np.testing.assert_allclose(initial(rank=64, sharing=sharing).std(), 1 / 8, rtol=0.02)
         np.testing.assert_allclose(
-            jnp.abs(start(rank=64, sharing=sharing, init="xavier")).max(), math.sqrt(6 / 1064), rtol=0.01
+            jnp.abs(initial(rank=64, sharing=sharing, init="xavier")).max(), math.sqrt(6 / 1064), rtol=0.01
         )
     official = Linformer(dims, **OFFICIAL, rngs=nnx.Rngs(1))
     assert official.value_projection is None

@@ -1,4 +1,4 @@
-"""Local attention against a dense mask, in both layouts; and what a dropped weight depends on."""
+"""Local attention in both layouts against a dense mask; visible positions and dropout."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def inputs(length: int = 23) -> tuple[jax.Array, ...]:
     return q, k, v, jnp.arange(length)[None, :] < jnp.array(LENGTHS)[:, None]
 
 
-def dense(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
-    """Softmax attention where `seen` [B, L, L] holds, by its definition."""
-    weights = jnp.exp(jnp.einsum("bihk,bjhk->bhij", q, k) / 2) * seen[:, None]
+def dense(q: jax.Array, k: jax.Array, v: jax.Array, visible: jax.Array) -> jax.Array:
+    """Compute softmax attention where `visible` [B, L, L] is True, by its definition."""
+    weights = jnp.exp(jnp.einsum("bihk,bjhk->bhij", q, k) / 2) * visible[:, None]
     return jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v)
 
 
@@ -37,15 +37,15 @@ def test_equals_the_dense_mask(layout: str, window: int) -> None:
     i = np.arange(23)
     stride = 23 // window + 1
     group = i // window if layout == "local" else i % stride
-    seen = jnp.array(group[:, None] == group[None, :])[None] & mask[:, None, :]
-    real = mask[..., None, None]  # a padded query may see nothing
+    visible = jnp.array(group[:, None] == group[None, :])[None] & mask[:, None, :]
+    real = mask[..., None, None]  # a padded query may have no key
 
     def fast(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         form = local_attention if layout == "local" else strided_attention
         return jnp.where(real, form(q, k, v, mask, window if layout == "local" else stride), 0)
 
     def slow(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return jnp.where(real, dense(q, k, v, seen | jnp.eye(23, dtype=bool)[None] & ~mask[:, :, None]), 0)
+        return jnp.where(real, dense(q, k, v, visible | jnp.eye(23, dtype=bool)[None] & ~mask[:, :, None]), 0)
 
     @jax.jit
     def both(q: jax.Array, k: jax.Array, v: jax.Array) -> list[tuple[jax.Array, ...]]:
@@ -56,31 +56,31 @@ def test_equals_the_dense_mask(layout: str, window: int) -> None:
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_lra_strided_is_the_suites_reshape() -> None:
-    """[B, L, ...] to [B, w, n, ...], attention over w: the suite's arithmetic, without its phantom keys."""
+def test_lra_strided_equals_the_reshape_of_the_reference_suite() -> None:
+    """Reshape [B, L, ...] to [B, w, n, ...] and attend over w, as the suite does, without keys beyond the length."""
     length, window = 23, 6
     q, k, v, _ = inputs()
     count = length // window + 1
     fill = window * count - length
     blocks = [np.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).reshape(3, window, count, 2, 4) for x in (q, k, v)]
     weights = np.exp(np.einsum("binhk,bjnhk->bnhij", blocks[0], blocks[1]) / 2)
-    phantom = np.arange(window * count).reshape(window, count) >= length
-    weights = weights * ~phantom.T[None, :, None, None, :]
+    beyond = np.arange(window * count).reshape(window, count) >= length
+    weights = weights * ~beyond.T[None, :, None, None, :]
     want = np.einsum("bnhij,bjnhv->binhv", weights / weights.sum(-1, keepdims=True), blocks[2])
     got = jax.jit(lambda: strided_attention(q, k, v, jnp.ones((3, length), bool), count))()
     np.testing.assert_allclose(got, want.reshape(3, -1, 2, 4)[:, :length], atol=1e-6)
 
 
-@pytest.mark.parametrize(("layout", "reach"), [("local", {10, 11, 12, 13, 14}), ("lra_strided", {2, 7, 12, 17, 22})])
-def test_who_sees_whom(layout: Literal["local", "lra_strided"], reach: set[int]) -> None:
+@pytest.mark.parametrize(("layout", "visible"), [("local", {10, 11, 12, 13, 14}), ("lra_strided", {2, 7, 12, 17, 22})])
+def test_positions_that_influence_an_output(layout: Literal["local", "lra_strided"], visible: set[int]) -> None:
     mixer = Local(DIMS, window=5, layout=layout, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (1, 23, 8))
-    seen = jax.jit(jax.grad(lambda x: mixer(x, jnp.ones((1, 23), bool))[0, 12].sum()))(x)
-    assert set(np.flatnonzero(np.abs(seen[0]).max(-1))) == reach
+    gradient = jax.jit(jax.grad(lambda x: mixer(x, jnp.ones((1, 23), bool))[0, 12].sum()))(x)
+    assert set(np.flatnonzero(np.abs(gradient[0]).max(-1))) == visible
 
 
 @pytest.mark.parametrize(("layout", "window"), [("local", 5), ("local", 50), ("lra_strided", 5)])
-def test_a_dropped_weight_does_not_move_with_padding(layout: Literal["local", "lra_strided"], window: int) -> None:
+def test_dropout_is_independent_of_padding(layout: Literal["local", "lra_strided"], window: int) -> None:
     mixer = Local(DIMS, window=window, layout=layout, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (2, 23, 8))
 
@@ -89,8 +89,8 @@ def test_a_dropped_weight_does_not_move_with_padding(layout: Literal["local", "l
         masks = [jnp.arange(length)[None, :] < jnp.array([9, 8])[:, None] for length in (23, 9)]
         return [mixer(x[:, : mask.shape[1]], mask, rng_keys=rng_keys)[:, :8] for mask in masks]
 
-    wide, short = results(jax.random.split(jax.random.key(2), 2))
-    np.testing.assert_allclose(wide, short, atol=1e-6)
+    padded, short = results(jax.random.split(jax.random.key(2), 2))
+    np.testing.assert_allclose(padded, short, atol=1e-6)
     assert (short != results(None)[1]).any()
 
 

@@ -1,3 +1,5 @@
+"""Longformer against a masked matrix; visible keys, global projections and padding."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -23,7 +25,7 @@ def run(mixer: nnx.Module, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | 
 
 
 def pattern(length: int, left: int, right: int, num_global: int) -> np.ndarray:
-    """Which key a query sees, bool [L, L]."""
+    """Return the visible keys of each query, bool [L, L]."""
     i, j = np.arange(length)[:, None], np.arange(length)[None, :]
     return (i - left <= j) & (j <= i + right) | (j < num_global)
 
@@ -41,7 +43,7 @@ def tokens(length: int, lengths: tuple[int, ...], dtype: Any = np.float32) -> tu
         (0, 0, 0, 17),
         (17, 17, 3, 50),
         (16, 16, 2, 48),
-        (44, 44, 0, 45),  # sees all
+        (44, 44, 0, 45),  # all positions
         (2, 2, 9, 5),  # more global tokens than tokens
         (130, 130, 2, 300),  # more than one block on each side
     ],
@@ -52,7 +54,7 @@ def test_equals_the_masked_matrix(left: int, right: int, num_global: int, length
         q, k, v, cotangent = (jnp.asarray(rng.normal(size=(B, length, H, K))) for _ in range(4))
         mask = jnp.arange(length)[None] < jnp.array([length, max(1, length * 2 // 3)])[:, None]
         visible = jnp.asarray(pattern(length, left, right, num_global))[None] & mask[:, None]
-        visible = visible | jnp.eye(length, dtype=bool)[None]  # padded queries: anything finite
+        visible = visible | jnp.eye(length, dtype=bool)[None]  # padded queries may have any finite output
         keep = mask[:, :, None, None]
 
         def blocked(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -72,13 +74,13 @@ def test_equals_the_masked_matrix(left: int, right: int, num_global: int, length
     [
         ({"window": 8}, 4, 4, 1),
         ({"window": 7, "num_global": 2}, 3, 3, 2),
-        ({"window": 8, "num_global": 0, "window_counts_query": True}, 3, 4, 0),  # the reference suite's
+        ({"window": 8, "num_global": 0, "window_counts_query": True}, 3, 4, 0),  # the reference suite
         ({"window": 7, "num_global": 0, "window_counts_query": True}, 3, 3, 0),
         ({"window": 1, "num_global": 0}, 0, 0, 0),
         ({}, 39, 39, 1),
     ],
 )
-def test_what_sees_what(options: dict[str, Any], left: int, right: int, num_global: int) -> None:
+def test_visible_keys_equal_the_pattern(options: dict[str, Any], left: int, right: int, num_global: int) -> None:
     mixer = Longformer(DIMS, **options, rngs=nnx.Rngs(0))
     x, mask = tokens(40, (40,))
     jacobian = jax.jit(jax.jacobian(lambda x: mixer(x[None], mask)[0].sum(-1)))(x[0])  # [L, L, D]
@@ -95,14 +97,14 @@ def like_softmax(**options: Any) -> tuple[Longformer, Softmax]:
 
 
 @pytest.mark.parametrize("num_global", [0, 1, 40])
-def test_a_window_that_holds_all_is_softmax(num_global: int) -> None:
-    """Also of the global rows, for their projections start as copies."""
+def test_a_window_over_all_positions_equals_softmax_attention(num_global: int) -> None:
+    """This includes the global rows, whose projections are initialised as copies."""
     mixer, softmax = like_softmax(num_global=num_global)
     x, mask = tokens(33, (33, 12))
     np.testing.assert_allclose(run(mixer, x, mask), run(softmax, x, mask), atol=1e-6)
 
 
-def test_global_rows_have_projections_of_their_own() -> None:
+def test_global_rows_use_separate_projections() -> None:
     mixer, softmax = like_softmax(window=6, num_global=2)
     other = Softmax(DIMS, rngs=nnx.Rngs(7))
     for name in ("query", "key", "value"):
@@ -119,13 +121,13 @@ def test_global_rows_have_projections_of_their_own() -> None:
     np.testing.assert_array_equal(after[:, 2:], before[:, 2:])
     np.testing.assert_allclose(after[:, :2], run(other, x, mask)[:, :2], atol=1e-6)
 
-    all_global = Longformer(DIMS, num_global=1000, rngs=nnx.Rngs(0))  # the local projections do nothing
+    all_global = Longformer(DIMS, num_global=1000, rngs=nnx.Rngs(0))  # the local projections have no effect
     for name in ("query_global", "key_global", "value_global", "output"):
         setattr(all_global, name, getattr(mixer, name))
     np.testing.assert_allclose(run(all_global, x, mask), run(other, x, mask), atol=1e-6)
 
 
-def test_without_global_tokens_there_are_no_more_parameters() -> None:
+def test_global_tokens_add_three_projections() -> None:
     def count(mixer: nnx.Module) -> int:
         return sum(x.size for x in jax.tree.leaves(nnx.state(mixer, nnx.Param)))
 
@@ -135,10 +137,10 @@ def test_without_global_tokens_there_are_no_more_parameters() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_padding_changes_nothing_in_blocks(training: bool) -> None:
-    """The contract's sizes are all within the default window."""
+def test_padding_does_not_change_outputs_of_blocks(training: bool) -> None:
+    """The checks of the mixer contract use sizes within the default window, which this test does not."""
     mixer = Longformer(dataclasses.replace(DIMS, dropout=0.4), window=6, num_global=2, rngs=nnx.Rngs(0))
-    wide, _ = tokens(40, (23, 9, 1))
+    padded, _ = tokens(40, (23, 9, 1))
     rng_keys = jax.random.split(jax.random.key(1), 3) if training else None
 
     @jax.jit
@@ -150,15 +152,15 @@ def test_padding_changes_nothing_in_blocks(training: bool) -> None:
         return jax.grad(loss, has_aux=True)(x)
 
     mask = jnp.arange(40)[None] < jnp.array([23, 9, 1])[:, None]
-    gradient, y = step(wide[:, :23], mask[:, :23])
-    for other in (wide, jnp.where(mask[..., None], wide, 1e3)):
+    gradient, y = step(padded[:, :23], mask[:, :23])
+    for other in (padded, jnp.where(mask[..., None], padded, 1e3)):
         other_gradient, other_y = step(other, mask)
         np.testing.assert_allclose(other_y[:, :23], y, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(other_gradient[:, :23], gradient, rtol=1e-5, atol=1e-6)
         assert (jnp.where(mask[..., None], 0, other_gradient) == 0).all()
     if training:
-        changed = (y != jnp.where(mask[..., None], run(mixer, wide, mask), 0)[:, :23]).any((0, 2))
-        assert changed[:2].any()  # of the global rows
+        changed = (y != jnp.where(mask[..., None], run(mixer, padded, mask), 0)[:, :23]).any((0, 2))
+        assert changed[:2].any()  # global rows
         assert changed[2:].any()
 
 

@@ -1,3 +1,5 @@
+"""LRU against loops and convolutions; initial values, learning rates and directions."""
+
 from __future__ import annotations
 
 import math
@@ -14,7 +16,7 @@ from models.core import Dims
 from models.mixers.lru import LRU, linear_recurrence
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=40, mlp_dim=12)
-STATE = 400  # where a distribution is looked at
+STATE = 400  # for tests of distributions
 
 
 def loop(decay: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -55,7 +57,7 @@ def test_recurrence_equals_its_convolution() -> None:
 
 
 def parts(layer: LRU) -> tuple[np.ndarray, ...]:
-    """lambda [N], gamma [N], B [D, N] and C [directions, N, D], complex where they are."""
+    """Return lambda [N], gamma [N], B [D, N] and C [directions, N, D]."""
     nu, theta, gamma, b, c = (
         np.asarray(p[...], np.float64) for p in (layer.nu, layer.theta, layer.log_gamma, layer.b, layer.c)
     )
@@ -64,7 +66,7 @@ def parts(layer: LRU) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_layer_against_loops(bidirectional: bool) -> None:
+def test_the_layer_equals_a_loop(bidirectional: bool) -> None:
     layer = LRU(DIMS, state=5, bidirectional=bidirectional, rngs=nnx.Rngs(0))
     lengths = (12, 7)
     x = np.random.default_rng(1).normal(size=(2, 13, 6))
@@ -73,18 +75,18 @@ def test_the_layer_against_loops(bidirectional: bool) -> None:
     decay, gamma, b, c = parts(layer)
     weights, bias = (np.asarray(leaf) for leaf in (layer.output.kernel, layer.output.bias))
     for e, n in enumerate(lengths):
-        read = np.asarray(layer.d[...]) * x[e, :n]
+        y_ref = np.asarray(layer.d[...]) * x[e, :n]
         for direction in range(1 + bidirectional):
             state = np.zeros(5, complex)
             for t in range(n) if direction == 0 else reversed(range(n)):
                 state = decay * state + gamma * (x[e, t] @ b)
-                read[t] += (state @ c[direction]).real
-        hidden = np.asarray(jax.nn.gelu(read, approximate=False), np.float32)
+                y_ref[t] += (state @ c[direction]).real
+        hidden = np.asarray(jax.nn.gelu(y_ref, approximate=False), np.float32)
         value, gate = np.split(hidden @ weights + bias[None], 2, -1)
         np.testing.assert_allclose(y[e, :n], value / (1 + np.exp(-gate)), atol=2e-6)
 
 
-def test_eigenvalues_at_the_start_fill_the_ring() -> None:
+def test_initial_eigenvalues_are_uniform_in_the_ring() -> None:
     decay, gamma, _, _ = parts(LRU(DIMS, state=STATE, r_min=0.5, r_max=0.9, max_phase=1.0, rngs=nnx.Rngs(0)))
     square = np.abs(decay) ** 2
     assert square.min() > 0.2499
@@ -100,7 +102,7 @@ def test_eigenvalues_at_the_start_fill_the_ring() -> None:
     np.testing.assert_allclose(gamma, math.sqrt(1 - 0.999**2), rtol=1e-3)
 
 
-def test_states_are_of_the_size_of_their_input() -> None:
+def test_states_have_the_variance_of_their_input() -> None:
     decay, gamma, b, _ = parts(LRU(DIMS, state=STATE, r_min=0.5, r_max=0.9, rngs=nnx.Rngs(0)))
     bu = np.random.default_rng(0).normal(size=(4, 500, 6)) @ b
     x = jax.jit(linear_recurrence)(decay.astype(np.complex64), (gamma * bu).astype(np.complex64))
@@ -108,7 +110,7 @@ def test_states_are_of_the_size_of_their_input() -> None:
     assert 0.9 < ratio < 1.1
 
 
-def test_the_whole_disk_is_finite() -> None:
+def test_gradients_are_finite_on_the_whole_disk() -> None:
     layer = LRU(DIMS, state=STATE, r_min=0.0, r_max=1.0, rngs=nnx.Rngs(0))
     graph, params = nnx.split(layer)
     x, mask = jax.random.normal(jax.random.key(0), (1, 30, 6)), jnp.ones((1, 30), bool)
@@ -116,7 +118,7 @@ def test_the_whole_disk_is_finite() -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((params, gradients)))
 
 
-def test_one_direction_does_not_see_the_future() -> None:
+def test_one_direction_does_not_depend_on_later_positions() -> None:
     x = jax.random.normal(jax.random.key(0), (1, 9, 6))
     other = x.at[:, 5:].add(1)
     for bidirectional in (False, True):
@@ -127,7 +129,7 @@ def test_one_direction_does_not_see_the_future() -> None:
         assert ((changed[:5] > 1e-4) == bidirectional).all()
 
 
-def test_rates_sizes_and_dropout() -> None:
+def test_learning_rates_parameter_count_and_dropout() -> None:
     layer = LRU(
         Dims(6, 2, 6, 40, 12, hidden_dropout=0.5), state=5, bidirectional=False, lr_scale=0.25, rngs=nnx.Rngs(0)
     )

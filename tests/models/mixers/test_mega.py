@@ -1,3 +1,5 @@
+"""Mega against a reference with loops; its parts, padding and parameters."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -27,18 +29,18 @@ def silu(x: Any) -> Any:
 
 
 def ema_loop(x: np.ndarray, alpha: np.ndarray, delta: np.ndarray, beta: np.ndarray, eta: np.ndarray) -> np.ndarray:
-    """x [L, D], the others [2, D, N]: one average from each side."""
+    """Compute the sum of a left and a right average: x [L, D], parameters [2, D, N]."""
     y = np.zeros_like(x)
-    for side, places in enumerate((range(len(x)), reversed(range(len(x))))):
+    for side, positions in enumerate((range(len(x)), reversed(range(len(x))))):
         state = np.zeros(alpha.shape[1:])
-        for t in places:
+        for t in positions:
             state = (1 - alpha[side] * delta[side]) * state + alpha[side] * beta[side] * x[t][:, None]
             y[t] += (eta[side] * state).sum(-1)
     return y
 
 
 def reference(layer: Mega, x: np.ndarray, attention: str, chunk: int, norm: str, ema: str) -> np.ndarray:
-    """One example without padding [L, D], position by position, chunk by chunk."""
+    """Compute the output for one example without padding, [L, D], with loops over positions."""
     p = {
         "/".join(map(str, path)): np.asarray(leaf[...], np.float64)
         for path, leaf in nnx.to_flat_state(nnx.state(layer))
@@ -58,7 +60,7 @@ def reference(layer: Mega, x: np.ndarray, attention: str, chunk: int, norm: str,
     update, shared, gate, hidden = np.split(gates, [d, d + z, d + z + v], -1)
     q, k = (p["kappa"][i] * silu(shared) + (p["mu"][i] if i < len(p["mu"]) else 0) for i in (0, 1))
     value = silu(inner @ p["value/kernel"] + p["value/bias"])
-    read = np.zeros((n, v))
+    attended = np.zeros((n, v))
     for i in range(n):
         near = range(i // chunk * chunk, min(n, (i // chunk + 1) * chunk))
         bias = [p["bias"][len(p["bias"]) // 2 + i - j] for j in near]
@@ -69,8 +71,8 @@ def reference(layer: Mega, x: np.ndarray, attention: str, chunk: int, norm: str,
             logits = [q[i] @ k[j] / len(near) + b for j, b in zip(near, bias, strict=True)]
             f = [0.5 * (1 + math.erf((x - math.sqrt(1 / 2)) / math.sqrt(2 / (4 * math.pi)))) for x in logits]
             weights = np.array(f)
-        read[i] = sum(w * value[j] for w, j in zip(weights, near, strict=True))
-    hidden = silu(hidden + (silu(gate) * read) @ p["hidden/kernel"])
+        attended[i] = sum(w * value[j] for w, j in zip(weights, near, strict=True))
+    hidden = silu(hidden + (silu(gate) * attended) @ p["hidden/kernel"])
     x = sigmoid(update) * hidden + (1 - sigmoid(update)) * x
     x = x if pre else layer_norm(x, "attention_norm")
     inner = layer_norm(x, "mlp_norm") if pre else x
@@ -78,8 +80,8 @@ def reference(layer: Mega, x: np.ndarray, attention: str, chunk: int, norm: str,
     return x if pre else layer_norm(x, "mlp_norm")
 
 
-def loud(layer: Mega) -> Mega:
-    """Parameters that start near zero made large, so that a mistake in them shows."""
+def with_large_parameters(layer: Mega) -> Mega:
+    """Enlarge parameters that are initialised near zero, so that an error in them changes the output."""
     for i, name in enumerate(("kappa", "mu", "bias")):
         parameter = getattr(layer, name)
         parameter[...] = jax.random.normal(jax.random.key(i), parameter[...].shape)
@@ -96,9 +98,9 @@ def loud(layer: Mega) -> Mega:
         ("laplace", 4, "pre", "code"),
     ],
 )
-def test_the_block_against_loops(attention: Any, chunk: int | None, norm: Any, ema: Any) -> None:
+def test_the_block_equals_a_reference_with_loops(attention: Any, chunk: int | None, norm: Any, ema: Any) -> None:
     dims = dataclasses.replace(DIMS, dtype=jnp.float64)
-    layer = loud(
+    layer = with_large_parameters(
         Mega(dims, attention=attention, chunk=chunk, norm=norm, ema=ema, z_dim=5, v_dim=7, ema_dim=3, rngs=nnx.Rngs(0))
     )
     x = np.random.default_rng(1).normal(size=(3, 14, 6))
@@ -110,7 +112,7 @@ def test_the_block_against_loops(attention: Any, chunk: int | None, norm: Any, e
 
 
 @pytest.mark.usefixtures("x64")
-def test_ema_and_its_taps() -> None:
+def test_ema_and_its_taps_equal_a_loop() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 11, 3))
     alpha, delta = rng.uniform(0.05, 0.95, (2, 2, 3, 4))
@@ -122,37 +124,38 @@ def test_ema_and_its_taps() -> None:
         )
     impulse = np.zeros((1, 11, 3))
     impulse[0, 5] = 1
-    whole, cut = (np.asarray(ema(impulse, alpha, delta, beta, eta, taps)) for taps in (11, 3))
+    full, short = (np.asarray(ema(impulse, alpha, delta, beta, eta, taps)) for taps in (11, 3))
     near = np.abs(np.arange(11) - 5) < 3
-    np.testing.assert_allclose(cut, whole * near[None, :, None], atol=1e-12)
-    at_once = ema(x, np.ones_like(alpha), np.ones_like(delta), beta, eta, 11)  # alpha delta = 1 forgets: log 0 is met
-    np.testing.assert_allclose(at_once, x * (beta * eta).sum((0, -1)), atol=1e-4)
+    np.testing.assert_allclose(short, full * near[None, :, None], atol=1e-12)
+    ones = np.ones_like(alpha)  # alpha delta = 1 keeps no state; log(1 - alpha delta) must not be -inf
+    without_state = ema(x, ones, ones, beta, eta, 11)
+    np.testing.assert_allclose(without_state, x * (beta * eta).sum((0, -1)), atol=1e-4)
 
 
-def test_laplace_meets_squared_relu() -> None:
+def test_laplace_has_value_and_slope_of_squared_relu() -> None:
     value, slope = jax.value_and_grad(lambda x: laplace(x))(jnp.float32(math.sqrt(0.5)))
-    np.testing.assert_allclose((value, slope), (0.5, math.sqrt(2)), rtol=1e-6)  # relu(x)^2 has these there
+    np.testing.assert_allclose((value, slope), (0.5, math.sqrt(2)), rtol=1e-6)  # as relu(x)^2
     np.testing.assert_allclose(laplace(jnp.float32(0)), 0.5 * (1 + math.erf(-math.sqrt(math.pi))), rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_toeplitz(size: int) -> None:
+def test_toeplitz_equals_its_definition(size: int) -> None:
     table = np.random.default_rng(0).normal(size=15).astype(np.float32)
     want = [[table[7 + i - j] for j in range(size)] for i in range(size)]
     np.testing.assert_array_equal(toeplitz(jnp.asarray(table), size), want)
 
 
-def test_closed_gates_are_the_identity() -> None:
+def test_closed_update_gates_give_the_identity() -> None:
     layer = Mega(DIMS, rngs=nnx.Rngs(0))
     layer.gates.bias[...] = layer.gates.bias[...].at[:6].set(-50.0)  # type: ignore[index]
     x, mask = jax.random.normal(jax.random.key(0), (2, 15, 6)), jnp.ones((2, 15), bool)
     np.testing.assert_allclose(jax.jit(lambda x: layer.gated(x, x, mask, None))(x), x, atol=1e-6)
 
 
-def test_padding_changes_nothing_in_chunks_with_dropout() -> None:
+def test_padding_does_not_change_outputs_of_chunks_with_dropout() -> None:
     dims = dataclasses.replace(DIMS, dropout=0.4, hidden_dropout=0.3)
     layer = Mega(dims, attention="laplace", norm="post", chunk=6, ema="code", taps=5, rngs=nnx.Rngs(0))
-    graph, params = nnx.split(loud(layer))
+    graph, params = nnx.split(with_large_parameters(layer))
     rng_keys = jax.random.split(jax.random.key(2), 3)
     x = jax.random.normal(jax.random.key(1), (3, 20, 6))
 
@@ -167,12 +170,12 @@ def test_padding_changes_nothing_in_chunks_with_dropout() -> None:
         (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
         return y, *gradients
 
-    y, of_params, of_x = run(params, x[:, :13], rng_keys)  # 13: two chunks and a bit
-    other, other_of_params, other_of_x = run(params, x.at[0, 13:].set(50.0), rng_keys)
+    y, d_params, d_x = run(params, x[:, :13], rng_keys)  # two chunks and one position
+    other, other_d_params, other_d_x = run(params, x.at[0, 13:].set(50.0), rng_keys)
     np.testing.assert_allclose(other[:, :13], y, atol=1e-5)
-    np.testing.assert_allclose(other_of_x[:, :13], of_x, atol=1e-4 * np.abs(of_x).max())
-    assert (other_of_x[:, 13:] == 0).all()
-    for got, want in zip(jax.tree.leaves(other_of_params), jax.tree.leaves(of_params), strict=True):
+    np.testing.assert_allclose(other_d_x[:, :13], d_x, atol=1e-4 * np.abs(d_x).max())
+    assert (other_d_x[:, 13:] == 0).all()
+    for got, want in zip(jax.tree.leaves(other_d_params), jax.tree.leaves(d_params), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
         assert np.abs(want).max() > 1e-6
 
@@ -181,7 +184,7 @@ def shapes(dims: Dims = DIMS, **options: Any) -> Any:
     return nnx.eval_shape(lambda: Mega(dims, **options, rngs=nnx.Rngs(0)))
 
 
-def test_parameters_follow_the_papers_ratios() -> None:
+def test_parameter_counts_follow_the_paper() -> None:
     d, z, v, h, mlp, max_len = 8, 4, 16, 16, 10, 20
     want = {
         "ema": 4 * 2 * d * h, "bias": 2 * max_len - 1, "kappa, mu": 3 * z, "norms": 4 * d, "value": (d + 1) * v,
@@ -191,11 +194,11 @@ def test_parameters_follow_the_papers_ratios() -> None:
     assert sum(sizes) == sum(want.values())
     assert shapes(attention="laplace").mu.shape == (2, 3)
     assert shapes(chunk=4).bias.shape == (7,)
-    assert shapes(chunk=500).chunk == shapes().chunk == 20  # a chunk of the whole is the whole
+    assert shapes(chunk=500).chunk == shapes().chunk == 20  # at most max_len
     assert shapes(dataclasses.replace(DIMS, d_model=1)).kappa.shape == (2, 1)
 
 
-def test_memory_of_chunks_is_linear() -> None:
+def test_memory_of_chunks_is_linear_in_the_length() -> None:
     def largest(length: int, chunk: int | None) -> int:
         graph, params = nnx.split(shapes(dataclasses.replace(DIMS, max_len=length), chunk=chunk, ema_dim=2))
         x, mask = jax.ShapeDtypeStruct((1, length, 6), jnp.float32), jnp.ones((1, length), bool)

@@ -1,3 +1,5 @@
+"""Nystromformer against its definition and the code of its authors."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -28,17 +30,20 @@ def inputs(scale: float = 1.5) -> tuple[jax.Array, jax.Array, jax.Array, jax.Arr
 
 
 def naive(q: jax.Array, k: jax.Array, v: jax.Array, count: int) -> jax.Array:
-    """One head of one example without padding, [n, K]: the definition, with a pseudo-inverse by decomposition."""
+    """Compute one head of one example without padding, [n, K], by the definition with an exact inverse."""
     n = len(q)
     segments = [[t for t in range(n) if t * count // n == m] for m in range(count)]
-    near_q, near_k = (jnp.stack([x[jnp.array(s)].mean(0) for s in segments if s]) for x in (q, k))
-    f, a, g = (jax.nn.softmax(x @ y.T / jnp.sqrt(K)) for x, y in ((q, near_k), (near_q, near_k), (near_q, k)))
+    q_landmarks, k_landmarks = (jnp.stack([x[jnp.array(s)].mean(0) for s in segments if s]) for x in (q, k))
+    f, a, g = (
+        jax.nn.softmax(x @ y.T / jnp.sqrt(K))
+        for x, y in ((q, k_landmarks), (q_landmarks, k_landmarks), (q_landmarks, k))
+    )
     return f @ jnp.linalg.inv(a) @ g @ v
 
 
 @pytest.mark.usefixtures("x64")
 def test_equals_the_definition_on_unpadded_examples() -> None:
-    count = 8  # more than one example has tokens
+    count = 8  # more than the tokens of one example
     q, k, v, mask = inputs()
     probe = jnp.asarray(np.random.default_rng(1).normal(size=q.shape)) * mask[:, None, :, None]
 
@@ -59,16 +64,16 @@ def test_equals_the_definition_on_unpadded_examples() -> None:
 @pytest.mark.parametrize("count", [1, 4, 7, 40])
 def test_segments_cover_the_real_tokens_evenly(count: int) -> None:
     _, _, _, mask = inputs()
-    belongs, size = segments_of(mask, count)
-    assert (belongs.sum(2) == mask).all()
+    members, size = segments_of(mask, count)
+    assert (members.sum(2) == mask).all()
     for b, n in enumerate(LENGTHS):
-        assert [int(belongs[b, t].argmax()) for t in range(n)] == [t * count // n for t in range(n)]
+        assert [int(members[b, t].argmax()) for t in range(n)] == [t * count // n for t in range(n)]
         assert (size[b] > 0).sum() == min(n, count)
         assert size[b].max() - size[b][size[b] > 0].min() <= 1
 
 
 @pytest.mark.usefixtures("x64")
-def test_as_many_landmarks_as_tokens_are_softmax() -> None:
+def test_as_many_landmarks_as_tokens_equal_softmax_attention() -> None:
     q, k, _, mask = inputs()
     f, a, g = jax.jit(nystrom_factors, static_argnums=3)(q, k, mask, L)
     weights = dense_weights(q.swapaxes(1, 2), k.swapaxes(1, 2), mask[:, None, None])
@@ -90,7 +95,7 @@ def test_weights_sum_to_one(width: int | None) -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 33])
 @pytest.mark.parametrize("length", [1, 23])
-def test_depthwise_is_a_correlation(length: int, size: int) -> None:
+def test_depthwise_equals_a_correlation(length: int, size: int) -> None:
     rng = np.random.default_rng(length)
     x, taps = rng.normal(size=(B, length, H, K)), rng.normal(size=(H, size))
     got = filtered(jnp.asarray(x, jnp.float32), jnp.asarray(taps, jnp.float32))
@@ -102,26 +107,26 @@ def test_depthwise_is_a_correlation(length: int, size: int) -> None:
 
 
 def official(q: np.ndarray, k: np.ndarray, v: np.ndarray, taps: np.ndarray, n: int, count: int, size: int) -> Any:
-    """One head of one example as the authors' LRA code computes it, with a scale of its own: [size, K]."""
+    """Compute one head of one example, [size, K], as the authors' LRA code but with its own scale of the inverse."""
 
     def softmax(x: np.ndarray) -> np.ndarray:
         return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
 
     q, k, v = (np.pad(x[:n], ((0, size - n), (0, 0))) for x in (q, k, v))
     q, k = q * K**-0.25, k * K**-0.25
-    near_q, near_k = (x.reshape(count, size // count, K).mean(1) for x in (q, k))
-    a = softmax(near_q @ near_k.T)
+    q_landmarks, k_landmarks = (x.reshape(count, size // count, K).mean(1) for x in (q, k))
+    a = softmax(q_landmarks @ k_landmarks.T)
     z, eye = a.T / a.sum(0).max(), np.eye(count)
     for _ in range(6):
         az = a @ z
         z = 0.25 * z @ (13 * eye - az @ (15 * eye - az @ (7 * eye - az)))
-    seen = softmax(near_q @ k.T + np.where(np.arange(size) < n, 0, -np.inf)) @ v
+    values = softmax(q_landmarks @ k.T + np.where(np.arange(size) < n, 0, -np.inf)) @ v
     smooth = np.stack([np.convolve(v[:, c], taps[::-1])[len(taps) // 2 :][:size] for c in range(K)], 1)
-    return softmax(q @ near_k.T) @ z @ seen + smooth
+    return softmax(q @ k_landmarks.T) @ z @ values + smooth
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_official_form() -> None:
+def test_the_official_form_equals_the_authors_code() -> None:
     given = parse_options(Nystromformer, [f"{name}={value}" for name, value in OFFICIAL.items()])
     assert given == OFFICIAL
     mixer = Nystromformer(dataclasses.replace(DIMS, dtype=jnp.float64), **given, rngs=nnx.Rngs(0))
@@ -136,33 +141,33 @@ def test_the_official_form() -> None:
             np.testing.assert_allclose(got[b, :n, h], want[:n], rtol=1e-8, atol=1e-10)
 
 
-def test_dropout_and_filter_are_options() -> None:
+def test_dropout_and_filter_can_be_disabled() -> None:
     x = jax.random.normal(jax.random.key(0), (B, L, DIMS.d_model))
     _, _, _, mask = inputs()
     rng_keys = jax.random.split(jax.random.key(1), B)
     mixer = Nystromformer(DIMS, landmarks=8, rngs=nnx.Rngs(0))
     bare = Nystromformer(DIMS, landmarks=8, taps=None, drop_weights=False, rngs=nnx.Rngs(0))
-    (y, dropped), (plain, kept) = (run(m, x, mask, rng_keys) for m in (mixer, bare))
+    (y, dropped), (plain, not_dropped) = (run(m, x, mask, rng_keys) for m in (mixer, bare))
     assert jnp.abs(dropped - y).max() > 1e-2
-    np.testing.assert_allclose(kept, plain, atol=1e-6)
+    np.testing.assert_allclose(not_dropped, plain, atol=1e-6)
     assert mixer.taps is not None
     mixer.taps[...] = jnp.zeros_like(mixer.taps[...])
     np.testing.assert_allclose(run(mixer, x, mask, rng_keys)[0], plain, atol=1e-6)
 
 
 def run(mixer: Nystromformer, x: jax.Array, mask: jax.Array, rng_keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """In evaluation, in training."""
+    """Return the outputs in evaluation and in training."""
     graph, state = nnx.split(mixer)
 
     @jax.jit
     def both(state: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        made = nnx.merge(graph, state)
-        return made(x, mask), made(x, mask, rng_keys=rng_keys)
+        merged = nnx.merge(graph, state)
+        return merged(x, mask), merged(x, mask, rng_keys=rng_keys)
 
     return both(state, x)
 
 
-def test_nothing_is_quadratic() -> None:
+def test_no_array_is_quadratic_in_the_length() -> None:
     length, count = 512, 8
     dims = dataclasses.replace(DIMS, max_len=length)
     graph, state = nnx.split(Nystromformer(dims, landmarks=count, rngs=nnx.Rngs(0)))

@@ -1,4 +1,4 @@
-"""Performer against exact softmax, and against its own kernel written out as an L x L matrix."""
+"""Performer against exact softmax, and against its own kernel as an L x L matrix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def arrays(width: int = 8) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 
 def weighted(weights: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """weights [B, H, Lq, Lk], not yet normalised."""
+    """Average v with weights [B, H, Lq, Lk], which are normalised here."""
     weights = weights * mask[:, None, None]
     return jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v)
 
@@ -35,7 +35,7 @@ def softmax(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Ar
     return weighted(jnp.exp(jnp.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(q.shape[-1])), v, mask)
 
 
-def test_the_rows_are_orthogonal_in_blocks_and_gaussian_in_law() -> None:
+def test_feature_rows_are_orthogonal_in_blocks_and_gaussian() -> None:
     w = np.array(orthogonal_features(jax.random.key(0), 21, 8))
     assert w.shape == (21, 8)
     for block in (w[:8], w[8:16], w[16:]):
@@ -47,7 +47,7 @@ def test_the_rows_are_orthogonal_in_blocks_and_gaussian_in_law() -> None:
     assert abs((many**4).mean() - 3) < 0.1
 
 
-def test_the_kernel_is_estimated_without_bias() -> None:
+def test_the_kernel_estimate_is_unbiased() -> None:
     x, y = jax.random.normal(jax.random.key(3), (2, 4)) / 2
 
     def estimate(key: jax.Array) -> jax.Array:
@@ -58,7 +58,7 @@ def test_the_kernel_is_estimated_without_bias() -> None:
     np.testing.assert_allclose(mean, jnp.exp(x @ y), rtol=0.03)
 
 
-def test_the_error_to_softmax_falls_with_the_number_of_features() -> None:
+def test_the_error_to_softmax_decreases_with_the_number_of_features() -> None:
     q, k, v, mask = arrays()
     q, k = q / 2, k / 2  # the variance grows like exp(|q + k|^2)
     want = softmax(q, k, v, mask)
@@ -66,8 +66,8 @@ def test_the_error_to_softmax_falls_with_the_number_of_features() -> None:
     @functools.partial(jax.jit, static_argnums=0)
     def error(count: int) -> jax.Array:
         draw = jax.vmap(lambda key: orthogonal_features(key, count, 8))
-        of = jax.vmap(lambda w: ((performer_attention(q, k, v, mask, w) - want) ** 2).mean())
-        return jnp.sqrt(of(draw(jax.random.split(jax.random.key(5), 10))).mean())
+        squared_error = jax.vmap(lambda w: ((performer_attention(q, k, v, mask, w) - want) ** 2).mean())
+        return jnp.sqrt(squared_error(draw(jax.random.split(jax.random.key(5), 10))).mean())
 
     errors = [float(error(count)) for count in (8, 64, 1024)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
@@ -85,14 +85,14 @@ def test_equals_the_kernel_as_a_matrix(kernel: Any, count: int, eps: float) -> N
         def matrix(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             scale = 8**0.25 if kernel == "softmax" else 1
             q, k = q / scale, k / scale
-            turned_q, turned_k = (x if w is None else jnp.einsum("blhk,mk->blhm", x, w) for x in (q, k))
+            projected_q, projected_k = (x if w is None else jnp.einsum("blhk,mk->blhm", x, w) for x in (q, k))
             if kernel == "softmax":
-                a, b = (t - (x**2).sum(-1, keepdims=True) / 2 for t, x in ((turned_q, q), (turned_k, k)))
+                a, b = (t - (x**2).sum(-1, keepdims=True) / 2 for t, x in ((projected_q, q), (projected_k, k)))
                 largest = jnp.where(mask[:, :, None, None], b, -jnp.inf).max((1, 3), keepdims=True)
                 phi_q = jnp.exp(a - jax.lax.stop_gradient(a.max(-1, keepdims=True))) + eps
                 phi_k = jnp.exp(b - jax.lax.stop_gradient(largest)) + eps
             else:
-                phi_q, phi_k = jnp.maximum(turned_q, 0) + eps, jnp.maximum(turned_k, 0) + eps
+                phi_q, phi_k = jnp.maximum(projected_q, 0) + eps, jnp.maximum(projected_k, 0) + eps
             return weighted(jnp.einsum("bihm,bjhm->bhij", phi_q, phi_k), v, mask)
 
         @functools.partial(jax.jit, static_argnums=0)
@@ -117,14 +117,14 @@ def test_long_vectors_do_not_overflow_or_vanish() -> None:
 
     gradient = jax.jit(jax.value_and_grad(loss))
     for scale in (0.0, 1e-3, 30.0, 1e3):
-        for some in (mask, jnp.zeros_like(mask)):
-            assert all(jnp.isfinite(y) for y in gradient(jnp.array(scale), some))
+        for some_mask in (mask, jnp.zeros_like(mask)):
+            assert all(jnp.isfinite(y) for y in gradient(jnp.array(scale), some_mask))
     y = jax.jit(performer_attention)(30 * q, 30 * k, v, mask, w)
     mean = jnp.where(mask[..., None, None], v, 0).sum(1, keepdims=True) / mask.sum(1)[:, None, None, None]
     assert jnp.abs(y - mean).max() > 0.5  # with features far below eps, attention would be uniform
 
 
-def test_features_are_drawn_once_or_fresh_while_training() -> None:
+def test_features_are_drawn_once_or_for_every_training_step() -> None:
     x = jax.random.normal(jax.random.key(3), (2, 20, 12))
     mask, rng_keys = jnp.ones((2, 20), bool), jax.random.split(jax.random.key(1), 4)
     mixer = Performer(DIMS, rngs=nnx.Rngs(0))
@@ -132,15 +132,15 @@ def test_features_are_drawn_once_or_fresh_while_training() -> None:
     assert mixer.w[...].shape == (16, 8)  # 8 ln 8 = 16.6
     run = jax.jit(lambda x, rng_keys=None: mixer(x, mask[: len(x)], rng_keys=rng_keys))
     np.testing.assert_array_equal(run(x), run(x, rng_keys[:2]))
-    redrawn = Performer(DIMS, redraw=True, rngs=nnx.Rngs(0))
-    fresh = jax.jit(lambda x, rng_keys=None: redrawn(x, mask[: len(x)], rng_keys=rng_keys))
-    np.testing.assert_array_equal(fresh(x), run(x))
-    y = fresh(x, rng_keys[:2])
-    assert (y != fresh(x, rng_keys[2:])).any()
-    np.testing.assert_allclose(fresh(x[1:], rng_keys[1:2])[0], y[1], rtol=1e-4, atol=1e-5)
+    redrawing = Performer(DIMS, redraw=True, rngs=nnx.Rngs(0))
+    redraw = jax.jit(lambda x, rng_keys=None: redrawing(x, mask[: len(x)], rng_keys=rng_keys))
+    np.testing.assert_array_equal(redraw(x), run(x))
+    y = redraw(x, rng_keys[:2])
+    assert (y != redraw(x, rng_keys[2:])).any()
+    np.testing.assert_allclose(redraw(x[1:], rng_keys[1:2])[0], y[1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_reference_suite_default_has_nothing_random() -> None:
+def test_the_form_of_the_reference_suite_has_no_random_features() -> None:
     mixers = [Performer(DIMS, kernel="relu", features=0, rngs=nnx.Rngs(0)) for _ in range(2)]
     assert mixers[0].w is None
     assert mixers[0].eps == 1e-3

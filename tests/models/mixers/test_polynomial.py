@@ -1,3 +1,5 @@
+"""Polynomial attention against its definition and its linear-time form."""
+
 from __future__ import annotations
 
 import math
@@ -25,8 +27,8 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, degree:
     return jnp.einsum("bhij,bjhv->bihv", polynomial_weights(q, k, mask, degree), v)
 
 
-def in_linear_time(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, degree: int) -> jax.Array:
-    """Features x (degree 1) or all products of two entries of x (degree 2); no L x L matrix."""
+def linear_time(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, degree: int) -> jax.Array:
+    """Compute attention by features: x (degree 1) or all products of two entries of x (degree 2)."""
     if degree == 2:
         q, k = ((x[..., :, None] * x[..., None, :]).reshape(B, L, H, K * K) for x in (q, k))
     state = jnp.einsum("bjhk,bjhv->bhkv", k * mask[:, :, None, None], v)
@@ -40,7 +42,7 @@ def test_low_degrees_equal_their_linear_form(degree: int) -> None:
     q, k, v, mask = inputs()
     probe = jax.random.normal(jax.random.key(2), q.shape, jnp.float64)
     y, pull = jax.vjp(lambda q, k, v: attention(q, k, v, mask, degree), q, k, v)
-    want, pull_want = jax.vjp(lambda q, k, v: in_linear_time(q, k, v, mask, degree), q, k, v)
+    want, pull_want = jax.vjp(lambda q, k, v: linear_time(q, k, v, mask, degree), q, k, v)
     np.testing.assert_allclose(y, want, rtol=1e-10, atol=1e-12)
     for got, expected in zip(pull(probe), pull_want(probe), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11)
@@ -48,7 +50,7 @@ def test_low_degrees_equal_their_linear_form(degree: int) -> None:
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("degree", [1, 2, 3, 4])
-def test_n_is_the_length_of_the_example(degree: int) -> None:
+def test_weights_are_scaled_by_the_length_of_the_example(degree: int) -> None:
     q, k, _, mask = inputs()
     weights = np.asarray(polynomial_weights(q, k, mask, degree))
     for b, n in enumerate((L, 6)):
@@ -56,11 +58,11 @@ def test_n_is_the_length_of_the_example(degree: int) -> None:
             scores = np.asarray(q[b, :, h]) @ np.asarray(k[b, :n, h]).T / math.sqrt(K)
             np.testing.assert_allclose(weights[b, h, :, :n], scores**degree / math.sqrt(n), rtol=1e-9, atol=1e-12)
     assert (weights[1, ..., 6:] == 0).all()
-    assert (weights < 0).any() == (degree % 2 == 1)  # an odd power keeps the sign
+    assert (weights < 0).any() == (degree % 2 == 1)  # odd powers preserve the sign
 
 
 @pytest.mark.parametrize("degree", [2, 3])
-def test_the_scale_keeps_the_norm_at_the_root_of_the_length(degree: int) -> None:
+def test_the_norm_of_the_weights_grows_like_the_root_of_the_length(degree: int) -> None:
     norms = []
     for n in (32, 128, 512):
         q, k = (jax.random.normal(jax.random.key(i), (1, n, 4, 16)) for i in range(2))
@@ -69,7 +71,7 @@ def test_the_scale_keeps_the_norm_at_the_root_of_the_length(degree: int) -> None
     np.testing.assert_allclose(norms, norms[-1], rtol=0.2)
 
 
-def test_padding_that_overflows_is_not_seen() -> None:
+def test_overflowing_padding_has_no_effect() -> None:
     q, k, v, mask = (x.astype(jnp.float32) for x in inputs())
     mask = mask.astype(bool)
 
@@ -77,12 +79,12 @@ def test_padding_that_overflows_is_not_seen() -> None:
         return (attention(q, k, v, mask, 3) * mask[:, :, None, None]).sum()
 
     y, gradient = jax.value_and_grad(loss)(jnp.where(mask[:, :, None, None], k, 1e20))
-    want, wanted = jax.value_and_grad(loss)(k)
+    want, want_gradient = jax.value_and_grad(loss)(k)
     np.testing.assert_allclose(y, want, rtol=1e-6)
-    np.testing.assert_allclose(gradient, wanted, rtol=1e-6)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-6)
 
 
-def test_the_learned_scale_multiplies_and_learns() -> None:
+def test_the_learned_scale_multiplies_the_output_and_has_a_gradient() -> None:
     fixed = Polynomial(DIMS, rngs=nnx.Rngs(0))
     learned = Polynomial(DIMS, learned_scale=True, rngs=nnx.Rngs(0))
     x, mask = jax.random.normal(jax.random.key(1), (2, 20, 12)), jnp.ones((2, 20), bool)

@@ -1,4 +1,4 @@
-"""Reformer against dense softmax over what its buckets and chunks let a position see."""
+"""Reformer against dense softmax over the keys that buckets and chunks make visible."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ LENGTHS = (23, 9, 1)
 
 @pytest.fixture(autouse=True)
 def double() -> Iterator[None]:
-    """A hash has ties that float32 decides by chance."""
+    """Enable float64, because float32 decides ties of a hash arbitrarily."""
     with jax.enable_x64(True):
         yield
 
 
-def seen(buckets: np.ndarray, length: int, chunk: int, across: bool) -> np.ndarray:
-    """[R, L] of one head -> in how many rounds i sees j, [L, L], by sorting in plain Python."""
+def visible_rounds(buckets: np.ndarray, length: int, chunk: int, across: bool) -> np.ndarray:
+    """Count the rounds in which i sees j, [L, L], for buckets [R, L] of one head, by sorting in plain Python."""
     times = np.zeros((buckets.shape[1],) * 2, int)
     for row in buckets:
         order = sorted(range(length), key=lambda i: (row[i], i))
-        at = {i: place // chunk for place, i in enumerate(order)}
+        chunk_of = {i: index // chunk for index, i in enumerate(order)}
         for i in range(length):
             for j in range(length):
-                times[i, j] += at[i] - at[j] in (0, 1) and (across or row[i] == row[j])
+                times[i, j] += chunk_of[i] - chunk_of[j] in (0, 1) and (across or row[i] == row[j])
     return times
 
 
 def dense(qk: jax.Array, v: jax.Array, times: np.ndarray) -> jax.Array:
-    """Softmax over the keys that are seen, each counted `times`; oneself only where there is no other."""
+    """Compute softmax over keys counted `times`; a position sees itself only if it sees no other."""
     k = qk / jnp.linalg.norm(qk, axis=-1, keepdims=True)
     others = times * (1 - np.eye(len(times[0, 0]), dtype=int))
     times = np.where(others.any(-1, keepdims=True), others, times)
@@ -57,13 +57,13 @@ def arrays(length: int = max(LENGTHS), width: int = 4) -> tuple[jax.Array, jax.A
 
 @pytest.mark.parametrize("across_buckets", [False, True])
 @pytest.mark.parametrize(("rounds", "duplicates"), [(1, False), (3, False), (3, True)])
-def test_equals_dense_softmax_over_what_is_seen(rounds: int, duplicates: bool, across_buckets: bool) -> None:
+def test_equals_dense_softmax_over_visible_keys(rounds: int, duplicates: bool, across_buckets: bool) -> None:
     qk, v, mask = arrays()
     rotations = jax.random.normal(jax.random.key(7), (3, rounds, 2, 4, 3))
     buckets = lsh_buckets(qk, rotations, (6,))
     times = np.array(
         [
-            [seen(np.array(buckets[b, :, h]), LENGTHS[b], 5, across_buckets) for h in range(2)]
+            [visible_rounds(np.array(buckets[b, :, h]), LENGTHS[b], 5, across_buckets) for h in range(2)]
             for b in range(len(LENGTHS))
         ]
     )
@@ -92,7 +92,7 @@ def test_equals_dense_softmax_over_what_is_seen(rounds: int, duplicates: bool, a
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
-def test_one_bucket_in_one_chunk_is_softmax_with_shared_queries_and_keys(rounds: int) -> None:
+def test_one_bucket_in_one_chunk_equals_softmax_with_shared_queries_and_keys(rounds: int) -> None:
     qk, v, mask = arrays()
     k = qk / jnp.linalg.norm(qk, axis=-1, keepdims=True)
     logits = jnp.einsum("bhik,bhjk->bhij", qk, k) - 1e5 * jnp.eye(23)[None, None]
@@ -103,19 +103,19 @@ def test_one_bucket_in_one_chunk_is_softmax_with_shared_queries_and_keys(rounds:
     assert Reformer(DIMS, rngs=nnx.Rngs(0)).factors == ()
 
 
-def test_the_hash() -> None:
+def test_buckets_equal_the_definition_of_the_hash() -> None:
     qk, _, _ = arrays()
     rotations = jax.random.normal(jax.random.key(7), (3, 2, 2, 4, 7))
     bucket = lsh_buckets(qk, rotations[..., :3], (6,))
-    turned = np.einsum("bhlk,brhkm->brhlm", qk, rotations[..., :3])
-    np.testing.assert_array_equal(bucket, np.concatenate([turned, -turned], -1).argmax(-1))
+    rotated = np.einsum("bhlk,brhkm->brhlm", qk, rotations[..., :3])
+    np.testing.assert_array_equal(bucket, np.concatenate([rotated, -rotated], -1).argmax(-1))
     np.testing.assert_array_equal(lsh_buckets(-qk, rotations[..., :3], (6,)), (bucket + 3) % 6)
     np.testing.assert_array_equal(lsh_buckets(5 * qk, rotations[..., :3], (6,)), bucket)
     other = lsh_buckets(qk, rotations[..., 3:], (8,))
     np.testing.assert_array_equal(lsh_buckets(qk, rotations, (6, 8)), 8 * bucket + other)
 
 
-def test_hashing_is_cheap_when_there_are_many_buckets() -> None:
+def test_many_buckets_are_two_hashes() -> None:
     def factors(max_len: int, **options: Any) -> tuple[int, ...]:
         dims = Dims(d_model=4, num_heads=1, qkv_dim=4, max_len=max_len, mlp_dim=4)
         return Reformer(dims, **options, rngs=nnx.Rngs(0)).factors
@@ -128,7 +128,7 @@ def test_hashing_is_cheap_when_there_are_many_buckets() -> None:
     assert factors(1000, official=True) == (10,)
 
 
-def test_more_rounds_come_closer_to_dense_attention() -> None:
+def test_more_rounds_approximate_dense_attention_better() -> None:
     qk, v, mask = arrays(width=8)
     want = dense(qk, v, np.array(jnp.broadcast_to(mask[:, None, None], (3, 2, 23, 23)), int))
     keep = mask[:, None, :, None]
@@ -153,9 +153,9 @@ def test_more_rounds_come_closer_to_dense_attention() -> None:
     ],
     ids=str,
 )
-def test_padding_and_batch_change_nothing(options: dict[str, Any], training: bool) -> None:
+def test_outputs_are_independent_of_padding_and_batch(options: dict[str, Any], training: bool) -> None:
     graph, params, rest = nnx.split(Reformer(DIMS, **options, rngs=nnx.Rngs(0)), nnx.Param, Buffer)
-    wide = jax.random.normal(jax.random.key(3), (3, DIMS.max_len, DIMS.d_model))
+    padded = jax.random.normal(jax.random.key(3), (3, DIMS.max_len, DIMS.d_model))
     rng_keys = jax.random.split(jax.random.key(11), 3) if training else None
 
     @jax.jit
@@ -164,27 +164,27 @@ def test_padding_and_batch_change_nothing(options: dict[str, Any], training: boo
             y = jnp.where(mask[..., None], nnx.merge(graph, params, rest)(x, mask, rng_keys=rng_keys), 0)
             return (y**2 * jnp.linspace(0.5, 1.5, DIMS.d_model)[None, None]).sum(), y
 
-        (_, y), (of_params, of_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
-        return y, of_x, of_params
+        (_, y), (d_params, d_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        return y, d_x, d_params
 
     mask = jnp.arange(DIMS.max_len)[None] < jnp.array(LENGTHS)[:, None]
-    x, short = wide[:, :23], mask[:, :23]
-    y, of_x, of_params = run(x, short, rng_keys)
-    assert all((leaf != 0).any() and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(of_params))
-    assert (jnp.where(short[..., None], 0, of_x) == 0).all()
+    x, short = padded[:, :23], mask[:, :23]
+    y, d_x, d_params = run(x, short, rng_keys)
+    assert all((leaf != 0).any() and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(d_params))
+    assert (jnp.where(short[..., None], 0, d_x) == 0).all()
     other = run(jnp.where(short[..., None], x, 1e3 * jnp.cos(x)), short, rng_keys)
-    jax.tree.map(np.testing.assert_array_equal, other, (y, of_x, of_params))
-    more, more_of_x, more_of_params = run(wide, mask, rng_keys)
-    got, want = (more[:, :23], more_of_x[:, :23], more_of_params), (y, of_x, of_params)
+    jax.tree.map(np.testing.assert_array_equal, other, (y, d_x, d_params))
+    more, more_d_x, more_d_params = run(padded, mask, rng_keys)
+    got, want = (more[:, :23], more_d_x[:, :23], more_d_params), (y, d_x, d_params)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, want)
-    alone = run(wide[1:2], mask[1:2], None if rng_keys is None else rng_keys[1:2])
-    np.testing.assert_allclose(alone[0][0, :9], y[1, :9], rtol=1e-9, atol=1e-10)
+    separate = run(padded[1:2], mask[1:2], None if rng_keys is None else rng_keys[1:2])
+    np.testing.assert_allclose(separate[0][0, :9], y[1, :9], rtol=1e-9, atol=1e-10)
     empty = run(x, short & jnp.array([[True], [False], [True]]), rng_keys)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(empty))
     np.testing.assert_allclose(empty[0][0], y[0], rtol=1e-9, atol=1e-10)
 
 
-def test_rotations_are_fresh_while_training_and_fixed_in_evaluation() -> None:
+def test_rotations_are_drawn_in_training_and_fixed_in_evaluation() -> None:
     dims = Dims(d_model=12, num_heads=2, qkv_dim=8, max_len=30, mlp_dim=24)
     x = jax.random.normal(jax.random.key(3), (1, 30, 12))
     mask, rng_keys = jnp.ones((1, 30), bool), jax.random.split(jax.random.key(1), 2)
@@ -212,22 +212,22 @@ def test_bfloat16_hashes_like_float32() -> None:
     np.testing.assert_allclose(half.astype(jnp.float32), full, atol=0.02 * float(jnp.abs(full).max()))
 
 
-def test_the_official_form() -> None:
-    """Head after head and query after query, as the reference suite but for its pads; read as if heads came last."""
+def test_the_official_form_equals_a_loop() -> None:
+    """Each head is computed as in the reference suite, except for padding, and [H, L, K] is read as [L, H K]."""
     mixer = Reformer(DIMS, official=True, rngs=nnx.Rngs(0))
     x, length = jax.random.normal(jax.random.key(3), (1, 30, 12)), 26
-    mask, width, chunk, padded = jnp.arange(30)[None] < length, 6, 4, 40
-    qk, v = (np.array(project(x)).reshape(30, 2, width) for project in (mixer.query, mixer.value))
-    out = np.zeros((2, padded, width))
+    mask, width, chunk, padded_length = jnp.arange(30)[None] < length, 6, 4, 40
+    qk, v = (np.array(layer(x)).reshape(30, 2, width) for layer in (mixer.query, mixer.value))
+    out = np.zeros((2, padded_length, width))
     for h in range(2):
-        turned = qk[:, h] @ np.array(mixer.rotations[...], float)[0, h]
-        row = np.concatenate([turned, -turned], -1).argmax(-1)
-        assert turned.shape[-1] == 5
-        times = seen(row[None], length, chunk, across=True)
+        rotated = qk[:, h] @ np.array(mixer.rotations[...], float)[0, h]
+        row = np.concatenate([rotated, -rotated], -1).argmax(-1)
+        assert rotated.shape[-1] == 5
+        times = visible_rounds(row[None], length, chunk, across=True)
         weights = times * np.exp(qk[:, h] @ qk[:, h].T * np.sqrt(width))
         out[h, :length] = (weights[:length] / weights[:length].sum(-1, keepdims=True)) @ v[:, h]
     got = jnp.where(mask[..., None], mixer(x, mask), 0)
-    np.testing.assert_allclose(got[0, :length], out.reshape(padded, 12)[:length], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got[0, :length], out.reshape(padded_length, 12)[:length], rtol=1e-5, atol=1e-6)
     assert mixer.output is None
 
 

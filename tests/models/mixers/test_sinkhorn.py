@@ -1,4 +1,4 @@
-"""Sinkhorn attention: the balancing, limit cases, padding inside and between blocks, and what the suite computes."""
+"""Sinkhorn attention: balancing, limit cases, padding inside and between blocks, form of the reference suite."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_balance_gives_a_doubly_stochastic_matrix_and_isolates_padding() -> None
     r = 2 * jax.random.normal(jax.random.key(3), (2, 3, 6, 6))
     real = jnp.arange(6)[None, :] < jnp.array([6, 4])[:, None]
     s = balance(r, real, 60)
-    np.testing.assert_allclose(s.sum(-1), 1, atol=1e-3)  # columns come last: rows only near
+    np.testing.assert_allclose(s.sum(-1), 1, atol=1e-3)  # columns are balanced last, so rows are less exact
     np.testing.assert_allclose(s.sum(-2), 1, atol=1e-5)
     np.testing.assert_array_equal(s[1, :, 4:], jnp.broadcast_to(jnp.eye(6)[None, 4:], (3, 2, 6)))
     np.testing.assert_allclose(s[1, :, :4, :4], balance(r[1:, :, :4, :4], real[1:, :4], 60)[0], rtol=1e-5)
-    # the textbook's form: divide by row sums and column sums in turn
+    # The textbook form divides by row sums and column sums in turn.
     want = np.exp(np.array(r[0], np.float64))
     for _ in range(7):
         want /= want.sum(-1, keepdims=True)
@@ -49,36 +49,36 @@ def test_balance_gives_a_doubly_stochastic_matrix_and_isolates_padding() -> None
     np.testing.assert_allclose(balance(r, real, 7)[0], want, rtol=1e-5)
 
 
-def test_the_identity_is_local_attention() -> None:
-    """Each key stands there twice, which halves every weight and counts it twice."""
+def test_identity_sorting_equals_local_attention() -> None:
+    """Every key occurs twice with half its weight."""
     q, k, v, mask = inputs()
     s = jnp.broadcast_to(jnp.eye(4)[None, None], (2, 2, 4, 4))
     got, want = attend(s, q, k, v, mask), local_attention(q, k, v, mask, SIZE)
     np.testing.assert_allclose(jnp.where(mask[..., None, None], got - want, 0), 0, atol=1e-6)
 
 
-def test_a_permutation_is_a_dense_pattern() -> None:
-    """Heads sort differently; the fourth block is all padding in the second example, its third is partly so."""
+def test_a_permutation_equals_dense_attention() -> None:
+    """Heads sort differently. In the second example the fourth block is padding and the third is partly padding."""
     q, k, v, mask = inputs()
     orders = np.array([[[1, 2, 3, 0], [2, 0, 3, 1]], [[1, 2, 0, 3], [2, 0, 1, 3]]])  # [B, H, N]
     s = jnp.array(np.eye(4, dtype=np.float32)[orders])
     weights = np.zeros((2, 2, 20, 20))
     for b, h, i, j in np.ndindex(2, 2, 20, 20):
-        times = (j // SIZE == i // SIZE) + (j // SIZE == orders[b, h, i // SIZE])
-        weights[b, h, i, j] = times * mask[b, j] * np.exp(q[b, i, h] @ k[b, j, h] / 2)
+        count = (j // SIZE == i // SIZE) + (j // SIZE == orders[b, h, i // SIZE])
+        weights[b, h, i, j] = count * mask[b, j] * np.exp(q[b, i, h] @ k[b, j, h] / 2)
     weights /= np.maximum(weights.sum(-1, keepdims=True), 1e-30)
     want = np.einsum("bhij,bjhv->bihv", weights, v)
     np.testing.assert_allclose(attend(s, q, k, v, mask), want, atol=1e-6)
 
 
-def test_soft_sorting_is_the_papers_formula_where_nothing_is_padded() -> None:
+def test_soft_sorting_equals_the_formula_of_the_paper_without_padding() -> None:
     q, k, v, mask = inputs((20, 20))
     s = balance(jax.random.normal(jax.random.key(5), (2, 2, 4, 4)), jnp.ones((2, 4), bool), 2)
     want = np.zeros((2, 20, 2, 4))
     for b, i, h in np.ndindex(2, 20, 2):
-        own = slice(i // SIZE * SIZE, i // SIZE * SIZE + SIZE)
+        block = slice(i // SIZE * SIZE, i // SIZE * SIZE + SIZE)
         both = [
-            np.concatenate([np.tensordot(s[b, h, i // SIZE], x[b, :, h].reshape(4, SIZE, 4), 1), x[b, own, h]])
+            np.concatenate([np.tensordot(s[b, h, i // SIZE], x[b, :, h].reshape(4, SIZE, 4), 1), x[b, block, h]])
             for x in (k, v)
         ]
         weights = np.exp(both[0] @ q[b, i, h] / 2)
@@ -86,8 +86,8 @@ def test_soft_sorting_is_the_papers_formula_where_nothing_is_padded() -> None:
     np.testing.assert_allclose(attend(s, q, k, v, mask), want, atol=1e-6)
 
 
-def test_a_padded_slot_weighs_by_what_is_real() -> None:
-    """Two blocks mixed half and half, one of them padded at a slot: the real key at half its weight."""
+def test_a_partly_padded_sorted_key_has_the_weight_of_its_real_share() -> None:
+    """Two blocks have equal shares and one of them is padded at an index: the real key has half its weight."""
     q, k, v, mask = inputs((20, 8))
     s = jnp.broadcast_to(jnp.array([[0.5, 0.5], [0.5, 0.5]])[None, None], (1, 2, 2, 2))
     q, k, v, mask = (split_blocks(x[1:, :10], SIZE) for x in (q, k, v, mask))
@@ -99,7 +99,7 @@ def test_a_padded_slot_weighs_by_what_is_real() -> None:
     np.testing.assert_allclose(got, weights / weights.sum() @ np.array([value for _, value, _ in entries]), atol=1e-6)
 
 
-def test_one_block_is_softmax() -> None:
+def test_one_block_equals_softmax_attention() -> None:
     mixer, softmax = Sinkhorn(DIMS, window=100, rngs=nnx.Rngs(0)), Softmax(DIMS, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (1, 20, 8))
     mask = jnp.arange(20)[None, :] < 17
@@ -107,8 +107,8 @@ def test_one_block_is_softmax() -> None:
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_the_suites_sort_net_has_no_effect() -> None:
-    """The suite's einsums, whose sorted blocks do not depend on S, against the form that leaves S away."""
+def test_the_sorting_network_of_the_reference_suite_has_no_effect() -> None:
+    """The einsums of the suite, whose sorted blocks do not depend on S, equal the form without S."""
     q, k, v, mask = inputs((20, 20))
     blocks = [np.array(x).reshape(2, SIZE, 4, 2, 4) for x in (q, k, v)]
     got = jax.jit(lambda: summed_attention(q, k, v, mask, 4, 0.0, None))()
@@ -124,7 +124,7 @@ def test_the_suites_sort_net_has_no_effect() -> None:
 
 
 @pytest.mark.parametrize("form", ["paper", "lra"])
-def test_draws_and_gradients_do_not_move_with_padding(form: Literal["paper", "lra"]) -> None:
+def test_noise_dropout_and_gradients_are_independent_of_padding(form: Literal["paper", "lra"]) -> None:
     mixer = Sinkhorn(dataclasses.replace(DIMS, dropout=0.4), form=form, rngs=nnx.Rngs(0))
     graph, params = nnx.split(mixer)
     x = jax.random.normal(jax.random.key(1), (3, 20, 8))
@@ -136,15 +136,15 @@ def test_draws_and_gradients_do_not_move_with_padding(form: Literal["paper", "lr
         def loss(params: nnx.State, x: jax.Array, mask: jax.Array = mask) -> jax.Array:
             return (jnp.where(mask[..., None], nnx.merge(graph, params)(x, mask, rng_keys=rng_keys), 0) ** 2).sum()
 
-        value, (of_params, of_x) = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x[:, :length])
-        assert (jnp.where(mask[..., None], 0, of_x) == 0).all()
-        results.append(jax.tree.leaves((value, of_params, of_x[:, :13])))
+        value, (d_params, d_x) = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x[:, :length])
+        assert (jnp.where(mask[..., None], 0, d_x) == 0).all()
+        results.append(jax.tree.leaves((value, d_params, d_x[:, :13])))
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.abs(want).max()))
         assert jnp.isfinite(got).all()
 
 
-def test_noise_is_of_training_only() -> None:
+def test_noise_is_added_in_training_only() -> None:
     mixer = Sinkhorn(DIMS, rngs=nnx.Rngs(0))
     x, mask = jax.random.normal(jax.random.key(1), (1, 20, 8)), jnp.ones((1, 20), bool)
     rng_keys = jax.random.split(jax.random.key(2), 2)

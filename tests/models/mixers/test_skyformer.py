@@ -1,3 +1,5 @@
+"""Skyformer against kernelized attention and the form of its authors."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -30,7 +32,7 @@ def kappa(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def kernelized(q: jax.Array, k: jax.Array, v: jax.Array) -> np.ndarray:
-    """[B, H, n, K], without padding."""
+    """Compute kernelized attention of each example without padding, [B, H, L, K], zero at padding."""
     rows = [
         np.stack([kappa(*(np.asarray(x[b, h, :n]) for x in (q, k))) @ np.asarray(v[b, h, :n]) for h in range(H)])
         for b, n in enumerate(LENGTHS)
@@ -55,7 +57,7 @@ def test_kernelized_equals_its_definition() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_all_points_as_landmarks_are_kernelized_attention() -> None:
+def test_all_points_as_landmarks_equal_kernelized_attention() -> None:
     q, k, v, mask = inputs()
     n = LENGTHS[1]
     q, k, v = (x[:, :, :n] for x in (q, k, v))
@@ -99,7 +101,7 @@ def test_equals_the_authors_form_on_unpadded_examples() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_kernel_is_positive_and_its_error_falls_with_landmarks() -> None:
+def test_the_kernel_is_positive_and_its_error_decreases_with_landmarks() -> None:
     rng = np.random.default_rng(2)
     q, k, v = (jnp.asarray(rng.normal(size=(1, 1, 300, K))) for _ in range(3))
     mask = jnp.ones((1, 300), bool)
@@ -126,11 +128,11 @@ def test_landmarks_are_real_tokens_at_fractions_of_the_length() -> None:
     rows = sample(x, u, mask)[:, 0, :, 0]
     want = [[0, n // 2, int(0.99 * n), n - 1] for n in LENGTHS]
     np.testing.assert_array_equal(rows, want)
-    rows = sample(x, u, jnp.zeros_like(mask))  # nothing to sample from: the first, which the mask hides
+    rows = sample(x, u, jnp.zeros_like(mask))  # an empty example gives its first row, which is masked
     assert (rows == 0).all()
 
 
-def test_landmarks_are_fresh_per_example_in_training_and_fixed_in_evaluation() -> None:
+def test_landmarks_are_drawn_per_example_in_training_and_fixed_in_evaluation() -> None:
     dims = dataclasses.replace(DIMS, dropout=0.0)
     x = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (1, L, DIMS.d_model)), (B, L, DIMS.d_model))
     mask = jnp.ones((B, L), bool)
@@ -141,9 +143,7 @@ def test_landmarks_are_fresh_per_example_in_training_and_fixed_in_evaluation() -
     rng_keys = jax.random.split(jax.random.key(1), B)
     trained = run(mixer, x, mask, rng_keys)
     assert all((a != b).any() for a, b in ((trained[0], trained[1]), (trained[0], y[0])))
-    assert (
-        run(Skyformer(DIMS, features=4, rngs=nnx.Rngs(0)), x, mask, rng_keys) == trained
-    ).all()  # nothing is dropped
+    assert (run(Skyformer(DIMS, features=4, rngs=nnx.Rngs(0)), x, mask, rng_keys) == trained).all()  # no dropout
     assert Skyformer(DIMS, rngs=nnx.Rngs(0)).fractions.shape == (2 * DIMS.max_len,)
 
 

@@ -1,4 +1,4 @@
-"""Attention in blocks against the whole matrix: values, gradients, dropout, memory."""
+"""Blockwise softmax attention against the whole matrix: values, gradients, dropout and memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.models.mixers.reference import dense, dense_weights, values_and_gradi
 
 B, H, K, V = 3, 3, 4, 5
 RATE = 0.3
-SHAPES = [(37, 53), (53, 32), (BLOCK + 22, BLOCK + 22)]  # Lq, Lk; blocks of 16 leave a rest of the queries
+SHAPES = [(37, 53), (53, 32), (BLOCK + 22, BLOCK + 22)]  # Lq, Lk; not all are multiples of the block size 16
 
 
 def arrays(lq: int, lk: int, dtype: type = np.float64) -> tuple[jax.Array, ...]:
-    """q, k, v, a cotangent of y, and a mask: all keys, some, one."""
+    """Return q, k, v, a cotangent of y, and a mask of all keys, all but seven, and one."""
     rng = np.random.default_rng(0)
     shapes = ((B, lq, H, K), (B, lk, H, K), (B, lk, H, V), (B, lq, H, V))
     q, k, v, dy = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes)
@@ -34,20 +34,20 @@ def rng_keys() -> jax.Array:
 
 
 def assert_equal(
-    ours: Callable[..., jax.Array], theirs: Callable[..., jax.Array], lq: int, lk: int, tolerance: float = 1e-12
+    actual: Callable[..., jax.Array], expected: Callable[..., jax.Array], lq: int, lk: int, tolerance: float = 1e-12
 ) -> None:
-    """Functions of (q, k, v, mask): values, and gradients of q, k, v."""
+    """Assert that two functions of (q, k, v, mask) have equal values and gradients of q, k and v."""
     q, k, v, dy, mask = arrays(lq, lk)
-    got, want = (values_and_gradients(functools.partial(f, mask=mask), q, k, v, dy) for f in (ours, theirs))
+    got, want = (values_and_gradients(functools.partial(f, mask=mask), q, k, v, dy) for f in (actual, expected))
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * float(jnp.abs(b).max()))
 
 
-def whole(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def reference(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
     return dense(q, k, v, mask[:, None, None])
 
 
-def whole_dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def reference_dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
     weights = attention_dropout(dense_weights(q, k, mask[:, None, None]), RATE, rng_keys())
     return jnp.einsum("bhij,bjhv->bihv", weights, v)
 
@@ -58,25 +58,25 @@ def dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: in
 
 @pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few keys at a time, with a rest: in the second and third example some chunks have no real key."""
+    """Use chunks of 24 keys, so that some chunks of the second and third example have no real key."""
     monkeypatch.setattr(softmax, "CHUNK", 24)
 
 
 @pytest.mark.parametrize(("lq", "lk"), SHAPES)
 @pytest.mark.usefixtures("x64")
-def test_blocks_are_the_definition(lq: int, lk: int) -> None:
-    assert_equal(functools.partial(softmax_attention, block=16), whole, lq, lk)
+def test_query_blocks_equal_the_definition(lq: int, lk: int) -> None:
+    assert_equal(functools.partial(softmax_attention, block=16), reference, lq, lk)
 
 
 @pytest.mark.parametrize(("lq", "lk"), SHAPES)
 @pytest.mark.usefixtures("x64", "chunks")
-def test_chunks_of_keys_are_the_definition(lq: int, lk: int) -> None:
-    assert_equal(functools.partial(softmax_attention, block=16), whole, lq, lk)
-    assert_equal(dropped, whole_dropped, lq, lk)
+def test_key_chunks_equal_the_definition(lq: int, lk: int) -> None:
+    assert_equal(functools.partial(softmax_attention, block=16), reference, lq, lk)
+    assert_equal(dropped, reference_dropped, lq, lk)
 
 
 @pytest.mark.usefixtures("chunks")
-def test_an_example_without_keys_gives_zeros_in_chunks() -> None:
+def test_an_example_without_real_keys_gives_zeros() -> None:
     q, k, v, dy, mask = arrays(40, 60, np.float32)
     got = values_and_gradients(functools.partial(softmax_attention, mask=mask.at[1].set(False), block=16), q, k, v, dy)
     for a in got:
@@ -85,24 +85,24 @@ def test_an_example_without_keys_gives_zeros_in_chunks() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_one_block_is_the_definition() -> None:
-    assert_equal(softmax_attention, whole, 37, 53)
+def test_one_block_equals_the_definition() -> None:
+    assert_equal(softmax_attention, reference, 37, 53)
 
 
 @pytest.mark.parametrize(("lq", "lk"), SHAPES)
 @pytest.mark.usefixtures("x64")
-def test_what_drops_is_what_drops_in_the_whole_matrix(lq: int, lk: int) -> None:
-    assert_equal(dropped, whole_dropped, lq, lk)
+def test_dropout_equals_attention_dropout_of_the_whole_matrix(lq: int, lk: int) -> None:
+    assert_equal(dropped, reference_dropped, lq, lk)
 
 
 @pytest.mark.parametrize("block", [48, BLOCK])
 @pytest.mark.usefixtures("x64")
-def test_the_size_of_a_block_changes_nothing(block: int) -> None:
+def test_block_size_does_not_change_the_result(block: int) -> None:
     assert_equal(functools.partial(dropped, block=block), dropped, 101, 90)
 
 
 @pytest.mark.parametrize("block", [16, BLOCK])
-def test_padding_changes_nothing_and_alone_gives_zeros(block: int) -> None:
+def test_padding_does_not_change_outputs_and_an_empty_example_gives_zeros(block: int) -> None:
     q, k, v, dy, mask = arrays(40, 40, np.float32)
     mask = mask.at[0].set(False)
     real = mask[..., None, None]
@@ -113,24 +113,24 @@ def test_padding_changes_nothing_and_alone_gives_zeros(block: int) -> None:
     for a, b in zip(got, want, strict=True):
         assert not a[0].any()
         np.testing.assert_allclose(a, b, atol=1e-6)
-    for of_keys in got[2:]:
-        assert not jnp.where(real, 0, of_keys).any()
+    for gradient in got[2:]:
+        assert not jnp.where(real, 0, gradient).any()
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.usefixtures("chunks")
-def test_large_logits(sign: int) -> None:
-    """Far beyond the range of exp, above and below: the nearest real key takes all."""
+def test_large_logits_select_the_largest(sign: int) -> None:
+    """Logits far outside the range of exp give all weight to the key with the largest logit."""
     q, k, v, _, mask = arrays(40, 40, np.float32)
     q, k = jnp.abs(q), sign * 1e8 * jnp.abs(k)
     logits = jnp.where(mask[:, None, None], jnp.einsum("bihk,bjhk->bhij", q, k), -jnp.inf)
-    nearest = jax.nn.one_hot(logits.argmax(-1), 40)
+    largest = jax.nn.one_hot(logits.argmax(-1), 40)
     y = softmax_attention(q, k, v, mask, block=16)
-    np.testing.assert_allclose(y, jnp.einsum("bhij,bjhv->bihv", nearest, v), atol=1e-6)
+    np.testing.assert_allclose(y, jnp.einsum("bhij,bjhv->bihv", largest, v), atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
-def test_inside_other_transformations() -> None:
+def test_vmap_and_checkpoint_do_not_change_the_result() -> None:
     def each(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
         def one(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, key: jax.Array) -> jax.Array:
             four = (x[None] for x in (q, k, v, mask))
@@ -143,7 +143,7 @@ def test_inside_other_transformations() -> None:
 
 
 def test_bfloat16_is_summed_in_float32() -> None:
-    """A thousand equal weights: sums in bfloat16 would stop growing at 256."""
+    """The sum of a thousand equal weights in bfloat16 would not exceed 256."""
     ones = jnp.ones((1, 1024, 1, 4), jnp.bfloat16)
     attend = functools.partial(softmax_attention, mask=jnp.ones((1, 1024), bool))
     y, dq, dk, dv = values_and_gradients(attend, 0 * ones, 0 * ones, ones, 8 * ones)
@@ -153,14 +153,14 @@ def test_bfloat16_is_summed_in_float32() -> None:
 
 
 def equations(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    found = list(jaxpr.eqns)
+    nested = list(jaxpr.eqns)
     for equation in jaxpr.eqns:
-        found += [e for inner in jaxprs_in_params(equation.params) for e in equations(inner)]
-    return found
+        nested += [e for inner in jaxprs_in_params(equation.params) for e in equations(inner)]
+    return nested
 
 
 def program(length: int, dtype: type = jnp.float32) -> list[JaxprEqn]:
-    """Forward and backward, traced as the trainer does: the precision holds for the forward pass alone."""
+    """Trace forward and backward pass as the trainer does, with a precision context around the forward pass only."""
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
@@ -177,7 +177,7 @@ def test_one_block_has_no_loop() -> None:
         assert "while" not in names
 
 
-def test_the_backward_pass_keeps_the_precision() -> None:
+def test_backward_pass_uses_the_precision_of_the_forward_pass() -> None:
     products = [e for e in program(BLOCK) if e.primitive.name == "dot_general"]
     assert len(products) == 7
     assert {e.params["precision"] for e in products} == {(jax.lax.Precision.HIGHEST,) * 2}
@@ -190,7 +190,7 @@ def test_products_of_bfloat16_accumulate_in_float32() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
-def test_memory_is_linear(rate: float) -> None:
+def test_memory_is_linear_in_the_length(rate: float) -> None:
     def temporary_bytes(length: int) -> int:
         mask, key = jnp.ones((1, length), bool), jax.random.split(jax.random.key(0), 1)
 

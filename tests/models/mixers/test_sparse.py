@@ -1,4 +1,4 @@
-"""Sparse attention against the dense masks of its sets, values and gradients; what is gathered; who reaches whom."""
+"""Sparse attention against dense masks of its patterns; limit cases, dropout and sizes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DIMS = Dims(d_model=8, num_heads=2, qkv_dim=8, max_len=LENGTH, mlp_dim=8, dropou
 
 
 def pattern(kind: str, stride: int, columns: int, causal: bool, global_first: bool) -> np.ndarray:
-    """[L, L], row = query: the sets, written down one pair at a time."""
+    """Return the visible keys of each query, bool [L, L], one pair at a time."""
     first = int(global_first)
-    seen = np.zeros((LENGTH, LENGTH), bool)
+    visible = np.zeros((LENGTH, LENGTH), bool)
     for i, j in itertools.product(range(LENGTH - first), repeat=2):
         if kind == "fixed":
             inside = i // stride == j // stride or j % stride >= stride - columns or (causal and j % stride == 0)
         else:
             inside = abs(i - j) <= stride or (i - j) % stride == 0
-        seen[first + i, first + j] = inside and (j <= i or not causal)
-    seen[:first] = True
-    seen[:, :first] = True
-    return seen
+        visible[first + i, first + j] = inside and (j <= i or not causal)
+    visible[:first] = True
+    visible[:, :first] = True
+    return visible
 
 
 @pytest.mark.parametrize(("kind", "causal", "global_first"), FORMS)
@@ -45,13 +45,13 @@ def test_equals_the_dense_mask(kind: str, causal: bool, global_first: bool) -> N
     options: dict[str, Any] = {
         "kind": kind, "stride": 6, "columns": 2, "causal": causal, "global_first": global_first
     }  # fmt: skip
-    seen = jnp.array(pattern(**options))[None] & mask[:, None] | ~mask[:, :, None]
+    visible = jnp.array(pattern(**options))[None] & mask[:, None] | ~mask[:, :, None]
 
     def fast(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.where(real, sparse_attention(q, k, v, mask, **options), 0)
 
     def slow(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        weights = jnp.exp(jnp.einsum("bihk,bjhk->bhij", q, k) / 2) * seen[:, None]
+        weights = jnp.exp(jnp.einsum("bihk,bjhk->bhij", q, k) / 2) * visible[:, None]
         return jnp.where(real, jnp.einsum("bhij,bjhv->bihv", weights / weights.sum(-1, keepdims=True), v), 0)
 
     @jax.jit
@@ -64,7 +64,7 @@ def test_equals_the_dense_mask(kind: str, causal: bool, global_first: bool) -> N
 
 
 @pytest.mark.parametrize("kind", ["fixed", "strided"])
-def test_a_block_of_everything_is_softmax(kind: Literal["fixed", "strided"]) -> None:
+def test_one_block_equals_softmax_attention(kind: Literal["fixed", "strided"]) -> None:
     mixer = Sparse(DIMS, kind=kind, stride=LENGTH, rngs=nnx.Rngs(0))
     softmax = Softmax(DIMS, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (1, LENGTH, 8))
@@ -74,17 +74,17 @@ def test_a_block_of_everything_is_softmax(kind: Literal["fixed", "strided"]) -> 
 
 
 @pytest.mark.parametrize("kind", ["fixed", "strided"])
-def test_two_layers_reach_everything(kind: str) -> None:
-    """The paper's validity of a pattern: two steps join any two positions."""
-    once = pattern(kind, 6, 2, False, False)[:30, :30].astype(int)  # whole blocks
-    assert not once.all()
-    assert (once @ once).all()
+def test_two_layers_connect_all_positions(kind: str) -> None:
+    """As the paper requires of a pattern, two steps connect any two positions."""
+    one_layer = pattern(kind, 6, 2, False, False)[:30, :30].astype(int)  # whole blocks
+    assert not one_layer.all()
+    assert (one_layer @ one_layer).all()
 
 
 @pytest.mark.parametrize(
     "options", [{"columns": 1}, {"columns": 1, "causal": True, "global_first": True}, {"kind": "strided"}]
 )
-def test_a_dropped_weight_does_not_move_with_padding(options: dict[str, Any]) -> None:
+def test_dropout_is_independent_of_padding(options: dict[str, Any]) -> None:
     mixer = Sparse(DIMS, **{"stride": 4, "columns": 4} | options, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (2, LENGTH, 8))
 
@@ -94,8 +94,8 @@ def test_a_dropped_weight_does_not_move_with_padding(options: dict[str, Any]) ->
         pairs = [(mask, mixer(x[:, : mask.shape[1]], mask, rng_keys=rng_keys)) for mask in masks]
         return [jnp.where(mask[..., None], y, 0)[:, :14] for mask, y in pairs]
 
-    wide, short = results(jax.random.split(jax.random.key(2), 2))
-    np.testing.assert_allclose(wide, short, atol=1e-6)
+    padded, short = results(jax.random.split(jax.random.key(2), 2))
+    np.testing.assert_allclose(padded, short, atol=1e-6)
     assert (short != results(None)[1]).any()
 
 
