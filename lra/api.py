@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from lra import config as cfg
-from lra import config_file
 from lra.config import Protocol, RunConfig
 from lra.data.prepare import check_length, cut_note, prepare
 from lra.errors import ConfigError, Interrupted, RunError
@@ -28,7 +27,7 @@ from lra.runtime.numerics import pin
 from lra.runtime.progress import data_progress
 from lra.selection import selection_rule
 from lra.training.trainer import Outcome, train
-from lra.typed import with_floats
+from lra.typed_json import with_floats
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Prepared
@@ -188,7 +187,7 @@ def _begin(directory: Path, config: RunConfig, code: Code) -> None:
     """Write a run's configuration into its directory; for a new run, print which earlier run it does not resume."""
     if not (directory / earlier.FILE).exists() and (message := earlier.note(config, directory.name, code)):
         print(message, file=sys.stderr, flush=True)
-    write_atomically(directory / "config.json", config_file.as_text(config))
+    write_atomically(directory / "config.json", config.as_text())
     earlier.write_code(directory, code)
 
 

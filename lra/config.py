@@ -12,16 +12,18 @@ import hashlib
 import importlib.util
 import json
 import re
-import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from lra.errors import ConfigError
 from lra.protocols import Expected as Expected
 from lra.protocols import Form as Form
-from lra.protocols import Model, Protocol, Train, unhashed_field
+from lra.protocols import Model, Positive, Protocol, Train, unhashed_field
 from lra.protocols import protocol_for as protocol_for
-from lra.typed import mistyped, with_floats
+from lra.typed_json import checked, from_json
 from tasks import available
 
 OVERRIDABLE = ("max_len", "variant", "model", "train")
@@ -64,9 +66,9 @@ class RunConfig:
     mixer_label: str
     mixer_options: Mapping[str, Any]
     mixer_sha256: str | None  # of the user's own file
-    seed: int
-    max_len: int
-    limit: int | None  # of examples per evaluation
+    seed: Annotated[int, Ge(0)]
+    max_len: Positive
+    limit: Positive | None  # of examples per evaluation
     model: Model
     train: Train
     allow_sample: bool = unhashed_field(False)
@@ -77,6 +79,35 @@ class RunConfig:
     def sha256(self) -> str:
         """SHA-256 of all settings that affect the result."""
         return hashlib.sha256(json.dumps(hashed_fields(self), sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def read(cls, path: Path) -> RunConfig:
+        """Return the configuration in a run's `config.json`.
+
+        Raises:
+          ConfigError: the file does not exist, or is not of this version of the suite
+        """
+        try:
+            return cls.from_text(path.read_text("utf-8"))
+        except (OSError, ValueError, ConfigError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_text(cls, text: str) -> RunConfig:
+        """Invert `as_text`.
+
+        Raises:
+          ConfigError: a field is missing or unknown, or has a wrong type or an invalid value
+        """
+        try:
+            config = from_json(cls, text)
+        except ValueError as error:
+            raise ConfigError(f"not the configuration of a run of this version ({error})") from error
+        return check(config)
+
+    def as_text(self) -> str:
+        """Return the content of `config.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
     def run_name(self, variant: str | None = None) -> str:
         """Return the readable part of a run's id.
@@ -152,7 +183,7 @@ def override(value: Any, path: Sequence[str], new: Any) -> Any:
         raise ConfigError(f"{type(value).__name__} has {', '.join(names) or 'no fields'}")
     if rest:
         return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new)})
-    return dataclasses.replace(value, **{head: with_floats(new, typing.get_type_hints(type(value))[head])})
+    return dataclasses.replace(value, **{head: new})
 
 
 def differences(wanted: Any, base: Protocol) -> dict[str, Any]:
@@ -213,40 +244,22 @@ def resolve(
         train=changed.train,
         allow_sample=base.allow_sample,
     )
-    check(config)
-    return config
+    return check(config)
 
 
-def check(p: RunConfig) -> None:
-    """Validate a configuration.
+def check(config: RunConfig) -> RunConfig:
+    """Return a validated configuration. Whole numbers in fields of type float have become floats.
 
     Raises:
       ConfigError: a field has a wrong type or an invalid value
     """
-    if wrong := mistyped(p, RunConfig):
-        raise ConfigError(wrong)
-    if p.seed < 0:
-        raise ConfigError(f"seed is {p.seed}; it must be at least 0")
-    positive = {
-        "limit": 1 if p.limit is None else p.limit,
-        "max_len": p.max_len,
-        "train.steps": p.train.steps,
-        "train.batch_size": p.train.batch_size,
-        "train.eval_every": p.train.eval_every,
-        "model.layers": p.model.layers,
-        **{f"model.{name}": getattr(p.model, name) for name in ("heads", "d_model", "qkv_dim", "mlp_dim")},
-    }
-    for name, value in positive.items():
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
-    if p.model.qkv_dim % p.model.heads:
-        raise ConfigError(f"model.qkv_dim ({p.model.qkv_dim}) must be a multiple of model.heads ({p.model.heads})")
-    micro = p.train.micro_batch
-    if micro is not None and (micro < 1 or p.train.batch_size % micro):
-        raise ConfigError(f"train.micro_batch ({micro}) must divide train.batch_size ({p.train.batch_size})")
-    if p.train.dispatch_steps is not None and p.train.dispatch_steps < 1:
-        raise ConfigError(f"train.dispatch_steps is {p.train.dispatch_steps}; it must be at least 1")
-    if not 0 <= p.model.dropout < 1 or not 0 <= p.model.attention_dropout < 1:
-        raise ConfigError("model.dropout and model.attention_dropout must be at least 0 and below 1")
-    if not 0 <= p.train.select_after < 1:
-        raise ConfigError(f"train.select_after is {p.train.select_after}; it must be at least 0 and below 1")
+    try:
+        config = checked(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    model, batch_size, micro_batch = config.model, config.train.batch_size, config.train.micro_batch
+    if model.qkv_dim % model.heads:
+        raise ConfigError(f"model.qkv_dim ({model.qkv_dim}) must be a multiple of model.heads ({model.heads})")
+    if micro_batch is not None and batch_size % micro_batch:
+        raise ConfigError(f"train.micro_batch ({micro_batch}) must divide train.batch_size ({batch_size})")
+    return config

@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from lra import config_file
 from lra.config import RunConfig
 from lra.data.prepare import prepare
 from lra.errors import RunError
@@ -50,7 +49,7 @@ def trained(name: str) -> Trained:
     if not records:
         raise RunError(f"{directory.name} has no record yet, because it is not finished; `train` resumes it")
     record = records[0].record
-    config = config_file.read(directory / "config.json")
+    config = RunConfig.read(directory / "config.json")
     _compare_code(record, config)
     card = load_task(config.task).CARD
     data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Lt
+
+Positive = Annotated[int, Ge(1)]
+Rate = Annotated[float, Ge(0), Lt(1)]
 
 CURVE_POINTS = 200  # maximum number of points of a record's learning curve
 
@@ -21,13 +26,13 @@ def unhashed_field(default: Any) -> Any:
 class Model:
     """The encoder that surrounds the mixer (see `models.encoder`)."""
 
-    layers: int
-    d_model: int
-    heads: int
-    qkv_dim: int
-    mlp_dim: int
-    dropout: float
-    attention_dropout: float
+    layers: Positive
+    d_model: Positive
+    heads: Positive
+    qkv_dim: Positive
+    mlp_dim: Positive
+    dropout: Rate
+    attention_dropout: Rate
     positions: Literal["learned", "sinusoidal"]
     pooling: Literal["mean", "cls", "first"]
     head: tuple[int, ...]  # hidden widths of the classifier's MLP
@@ -45,8 +50,8 @@ class Model:
 class Train:
     """Optimizer, schedule and batches."""
 
-    steps: int
-    batch_size: int
+    steps: Positive
+    batch_size: Positive
     learning_rate: float  # peak rate; for `rsqrt` a factor: the peak is learning_rate / sqrt(warmup)
     warmup: int
     schedule: Literal["onecycle", "rsqrt", "cosine"]
@@ -55,15 +60,16 @@ class Train:
     b2: float
     eps: float
     clip_value: float | None  # gradient entries are clipped to this absolute value
-    eval_every: int  # steps between validations
+    eval_every: Positive  # steps between validations
     selection: Literal["best", "last"] = "best"  # tested checkpoint: the best on validation, or the last
-    select_after: float = 0.0  # share of the steps before which no checkpoint is selected
+    select_after: Rate = 0.0  # share of the steps before which no checkpoint is selected
     matmul_precision: Literal["default", "high", "highest"] = "highest"
-    micro_batch: int | None = unhashed_field(None)  # examples per micro-batch; None: chosen for the device
+    # examples per micro-batch; None: chosen for the device
+    micro_batch: Annotated[int, Ge(1)] | None = unhashed_field(None)
     remat: bool = unhashed_field(False)  # recompute activations in the backward pass
     length_shards: int = unhashed_field(1)  # devices that share the positions of each example
     # steps per dispatch, all padded to the longest bucket; None: 1 on a CPU and for inputs of different lengths
-    dispatch_steps: int | None = unhashed_field(None)
+    dispatch_steps: Annotated[int, Ge(1)] | None = unhashed_field(None)
 
 
 @dataclasses.dataclass(frozen=True)

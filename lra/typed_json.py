@@ -1,4 +1,4 @@
-"""Strict type checks of dataclasses and their JSON by pydantic, which is imported at the first use.
+"""Strict type checks of dataclasses and of their JSON by pydantic, which is imported at the first use.
 
 A value has exactly the type of its field, no field is unknown, and numbers are finite. A whole number in a field of
 type float becomes a float: 1 and 1.0 are one setting and must not lead to two hashes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,25 +26,30 @@ STRICT: ConfigDict = {
 }
 
 
-def from_json(cls: type[T], text: str | bytes) -> T:
-    """Return the dataclass `cls` that a JSON text states.
+def from_json(wanted: type[T], text: str | bytes) -> T:
+    """Return the dataclass, or other value of a type, that a JSON text states.
 
     Raises:
-      ValueError: the text is not JSON, or a field is missing, unknown or of another type.
+      ValueError: the text is not JSON, or a field is missing, unknown, of another type or out of range
     """
-    return _validated(cls, lambda adapter: adapter.validate_json(text))
+    return _validated(wanted, lambda adapter: adapter.validate_json(text))
 
 
-def checked(value: T, hint: Any = None) -> T:
-    """Return a value after a type check, with floats where the type wants floats.
-
-    Args:
-      value: a dataclass, or a value of type `hint`
+def checked(value: T) -> T:
+    """Return a copy of a dataclass after a check of its types and ranges.
 
     Raises:
-      ValueError: the value, or a field of it, is of another type.
+      ValueError: a field is of another type or out of range
     """
-    return _validated(hint or type(value), lambda adapter: adapter.validate_python(value))
+    return _validated(type(value), lambda adapter: adapter.validate_python(value))
+
+
+def with_floats(value: Any, wanted: Any) -> Any:
+    """Return a whole number as a float where a type wants a float; anything else as it is."""
+    try:
+        return _validated(wanted, lambda adapter: adapter.validate_python(value))
+    except ValueError:
+        return value
 
 
 def problems(error: ValidationError, skip: int = 0) -> list[str]:
@@ -73,15 +79,16 @@ def place_of(names: tuple[int | str, ...]) -> str:
 
 
 @cache
-def _adapter(wanted: type[Any]) -> TypeAdapter[Any]:
+def _adapter(wanted: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter, with_config
 
     if dataclasses.is_dataclass(wanted):
+        assert isinstance(wanted, type)
         return TypeAdapter(with_config(STRICT)(wanted))  # dataclasses inside follow the outer one
     return TypeAdapter(wanted, config=STRICT)
 
 
-def _validated(wanted: Any, validate: Any) -> Any:
+def _validated(wanted: Any, validate: Callable[[TypeAdapter[Any]], Any]) -> Any:
     from pydantic import ValidationError
 
     try:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 import run_lra
-from lra import api, config_file
+from lra import api
 from lra import config as cfg
 from lra.config import Model, RunConfig, Slurm, Train
 from lra.runtime import distributed
@@ -80,7 +79,7 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
     wanted |= {"source": "tfds", "limit": 17, "mixer_options": {"block": 32, "num_random": 2}, "modified": True}
     wanted |= {"mixer_label": "bigbird(block=32, num_random=2)", "protocol_version": base.version}
     assert {name: getattr(config, name) for name in wanted} == wanted
-    again = config_file.from_json(json.loads(config_file.as_text(config)))
+    again = RunConfig.from_text(config.as_text())
     assert again == config
     assert changed_fields(again, config) == {}
 

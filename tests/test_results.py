@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
+from lra.config import RunConfig, id_hashes
 from lra.paths import results_directory
 from lra.record import files as record
+from lra.record.files import of_kind
 from lra.record.schema import RunRecord, at_chance
 
+RUNS = of_kind(record.find([(results_directory(), "committed")]), RunRecord)
 PATHS = sorted(results_directory().rglob("*.json"))
 
 
@@ -47,3 +53,19 @@ def test_a_committed_record_is_consistent(path):
     assert (path.stem == said.id) == (said.status == "complete")
     assert "/home/" not in path.read_text()
     assert said.code.git_clean
+
+
+def test_a_configuration_that_is_read_has_the_hash_that_its_committed_id_ends_in():
+    """Of the settings that it states: settings that came later have defaults, and are no part of its hash."""
+
+    def restated(config, stated):
+        return {name: restated(config[name], v) if isinstance(v, dict) else config[name] for name, v in stated.items()}
+
+    assert len(RUNS) > 100
+    for f in RUNS:
+        stated = f.record.config.as_json()
+        config = RunConfig.from_text(json.dumps({"mixer": f.record.mixer.name, **stated}))
+        text = json.dumps(restated(json.loads(config.as_text()), stated), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        assert digest == f.record.config_sha256
+        assert id_hashes(f.record.id)[0] == digest[:8]

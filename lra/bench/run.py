@@ -28,6 +28,7 @@ from lra.errors import ConfigError, Interrupted
 from lra.paths import write_atomically
 from lra.provenance.environment import code_state, environment, now
 from lra.runtime.devices import use_every_core
+from lra.typed_json import from_json
 from models import mixers
 from tasks.core import run_in_subprocess
 
@@ -85,20 +86,14 @@ class Results:
         Raises:
           ConfigError: the file has another schema or a field of the wrong type
         """
-        from pydantic import TypeAdapter, ValidationError
-
         try:
             fields = json.loads(path.read_text())
             if (fields.pop("schema"), fields.pop("kind")) != (SCHEMA, "bench"):
                 raise ValueError("another kind or schema")
             nested = json.dumps({"cells": fields.pop("cells"), "setting": fields})
-            return TypeAdapter(cls).validate_json(nested, strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            return from_json(cls, nested)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            reason = repr(error)
-        raise ConfigError(f"{path} is not a benchmark of this version ({reason}); give another --output")
+            raise ConfigError(f"{path} is not a benchmark of this version ({error}); give another --output") from error
 
 
 def bench(

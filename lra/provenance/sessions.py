@@ -6,14 +6,15 @@ It is kept in the checkpoint, so a process that was killed before it saved anyth
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lra import typed_json
 from lra.errors import RunError
 from lra.provenance.code import Code, changes
 from lra.provenance.environment import code_state, environment, now
-from lra.typed import mistyped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +59,6 @@ def from_json(fields: Mapping[str, Any], code: Code, directory: Path) -> tuple[S
             f"({changes(known, code.files)}); take that code, or move this directory away to start from scratch"
         )
     try:
-        sessions = tuple(Session(**session) for session in fields["sessions"])
-        wrong = next(filter(None, (mistyped(session, Session) for session in sessions)), "")
-    except (KeyError, TypeError) as error:
-        wrong = repr(error)
-    if wrong:
-        raise RunError(f"{directory}: the checkpoint's list of sessions is of another version ({wrong})")
-    return sessions
+        return typed_json.from_json(tuple[Session, ...], json.dumps(fields.get("sessions")))
+    except ValueError as error:
+        raise RunError(f"{directory}: the checkpoint's list of sessions is of another version ({error})") from error

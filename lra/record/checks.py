@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from lra import config as cfg
-from lra.config import id_hashes, short_hashes
-from lra.config_file import from_json
+from lra.config import RunConfig, id_hashes, short_hashes
 from lra.errors import ConfigError
 from lra.protocols import CURVE_POINTS, tuning_grid
 from lra.provenance.code import sha256_of
@@ -151,11 +150,11 @@ def _code(record: Record) -> Iterator[str]:
         yield f"code.computing.files does not name the mixer's file, {file}"
 
 
-def _config(record: RunRecord) -> tuple[cfg.RunConfig | None, list[str]]:
+def _config(record: RunRecord) -> tuple[RunConfig | None, list[str]]:
     """Check that the configuration is that of the record's name and column, and of its protocol unless `modified`."""
     stated, column, mixer = record.config.as_json(), record.column, record.mixer
     try:
-        config = from_json({"mixer": mixer.name, **stated})
+        config = RunConfig.from_text(json.dumps({"mixer": mixer.name, **stated}))
         base = protocol_of(record)
         overrides = cfg.differences(config, base)
         names = ("mixer", "mixer_label", "mixer_options", "mixer_sha256", "task_version", "seed", "source", "limit")
@@ -190,7 +189,7 @@ def _config(record: RunRecord) -> tuple[cfg.RunConfig | None, list[str]]:
     return config, problems
 
 
-def _course(record: RunRecord, config: cfg.RunConfig | None) -> list[str]:
+def _course(record: RunRecord, config: RunConfig | None) -> list[str]:
     """Compare steps, curve, validation and selection with one another."""
     done, planned, status = record.steps.done, record.steps.planned, record.status
     problems = []

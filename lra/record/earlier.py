@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lra import config_file
 from lra.config import RunConfig, id_hashes
 from lra.errors import ConfigError, RecordError, RunError
 from lra.paths import runs_directory, write_atomically
@@ -68,7 +67,7 @@ def of_one_code(runs: Sequence[RecordFile[RunRecord]]) -> list[RecordFile[RunRec
         return list(runs)
     chosen = codes[-1]
     with contextlib.suppress(ConfigError, RunError, OSError):  # the mixer's file may be gone
-        config = config_file.read(runs[-1].path.parent.parent / "config.json")
+        config = RunConfig.read(runs[-1].path.parent.parent / "config.json")
         current = computing(config).sha256
         chosen = current if current in codes else chosen
     return [f for f, code in zip(runs, codes, strict=True) if code == chosen]
@@ -90,7 +89,7 @@ def _same(config: RunConfig, run_id: str) -> list[Path]:
         hashes = id_hashes(path.parent.name)
         if path.parent.name != run_id and hashes and hashes[1] == id_hashes(run_id)[1]:
             try:
-                same = config_file.read(path).sha256 == config.sha256
+                same = RunConfig.read(path).sha256 == config.sha256
             except ConfigError:
                 continue
             directories += [path.parent] if same else []

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lra import config_file
+from lra.config import RunConfig
 from lra.errors import ConfigError, RecordError
 from lra.paths import runs_directory
 from lra.record import files
@@ -76,7 +76,7 @@ def read_run(directory: Path) -> RunStatus | None:
     """Return the status of the run in a directory; None if its configuration cannot be read."""
     now = time.time()
     try:
-        config = config_file.read(directory / "config.json")
+        config = RunConfig.read(directory / "config.json")
     except ConfigError:
         return None
     record, unreadable = _record(directory)

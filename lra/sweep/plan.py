@@ -13,7 +13,6 @@ from itertools import product
 import jax
 
 from lra import config as cfg
-from lra import config_file
 from lra.api import configure
 from lra.config import RunConfig
 from lra.data.prepare import prepare
@@ -167,5 +166,5 @@ def _job(name: str, arguments: Sequence[str], config: RunConfig, data: tuple[str
     directory = runs_directory() / config.run_id(data_sha256, computing(config).sha256, variant)
     earlier.remove_unbegun(config, directory.name)
     if not (directory / "config.json").exists():
-        write_atomically(directory / "config.json", config_file.as_text(config))
+        write_atomically(directory / "config.json", config.as_text())
     return Job(name, tuple(arguments), directory)

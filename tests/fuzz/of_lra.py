@@ -13,8 +13,8 @@ from unittest import mock
 from rich.console import Console
 
 from lra import config as cfg
-from lra import config_file
 from lra.bench.run import Results
+from lra.config import RunConfig
 from lra.errors import ConfigError, RecordError
 from lra.leaderboard import build as leaderboard
 from lra.leaderboard import published
@@ -100,8 +100,8 @@ _VALUES = (
 def _config(data: bytes, place: Path) -> None:
     (place / "config.json").write_bytes(patched(_CONFIG, data))
     with contextlib.suppress(ConfigError):
-        config = config_file.read(place / "config.json")
-        assert config_file.from_json(json.loads(json.dumps(config_file.as_json(config)))) == config
+        config = RunConfig.read(place / "config.json")
+        assert RunConfig.from_text(config.as_text()) == config
         assert config.sha256
 
 
@@ -110,7 +110,7 @@ def _resolved() -> cfg.RunConfig:
     return cfg.resolve(cfg.protocol("retrieval", "lra"), **named, mixer_sha256=None, task_version=1, seed=3)
 
 
-_CONFIG = config_file.as_json(_resolved())
+_CONFIG = json.loads(_resolved().as_text())
 
 
 def _status(data: bytes, place: Path) -> None:

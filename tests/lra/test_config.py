@@ -8,9 +8,8 @@ import math
 import pytest
 
 from lra import config as cfg
-from lra import config_file
 from lra.api import configure
-from lra.config import hashed_fields, id_hashes, protocol
+from lra.config import RunConfig, hashed_fields, id_hashes, protocol
 from lra.errors import ConfigError
 from lra.training.step_functions import encoder_config
 from models.mixers import available
@@ -71,7 +70,7 @@ def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
         ({"overrides": {"optimizer": 5}}, "max_len, variant, model.* and train.* can be"),
         ({"overrides": {"train.micro_batch": 5}}, "must divide train.batch_size (32)"),
         ({"overrides": {"model.heads": 3}}, "must be a multiple of model.heads (3)"),
-        ({"overrides": {"train.steps": 0}}, "at least 1"),
+        ({"overrides": {"train.steps": 0}}, "train.steps is 0: input should be greater than or equal to 1"),
     ],
 )
 def test_what_does_not_exist_is_answered_with_what_does(change, told):
@@ -83,13 +82,13 @@ def test_what_does_not_exist_is_answered_with_what_does(change, told):
 
 def test_a_configuration_survives_its_file():
     config = configure("retrieval", "cosformer", protocol="lra", seed=3, options={"eps": 0.5})
-    again = config_file.from_json(json.loads(json.dumps(config_file.as_json(config))))
+    again = RunConfig.from_text(config.as_text())
     assert again == config
     assert again.sha256 == config.sha256
-    fields = config_file.as_json(config)
+    fields = json.loads(config.as_text())
     fields["model"]["colour"] = "blue"
     with pytest.raises(ConfigError, match="colour"):
-        config_file.from_json(fields)
+        RunConfig.from_text(json.dumps(fields))
 
 
 def test_one_experiment_has_one_id():
@@ -114,13 +113,13 @@ def test_one_experiment_has_one_id():
 def test_an_earlier_configuration_is_read():
     """With the source among what counts, and a default option that is named."""
     config = configure("text", "local", protocol="quick")
-    fields = config_file.as_json(config) | {"source": "official", "mixer_options": {"window": 50}}
-    again = config_file.from_json(fields)
+    fields = json.loads(config.as_text()) | {"source": "official", "mixer_options": {"window": 50}}
+    again = RunConfig.from_text(json.dumps(fields))
     assert (again.source, again.mixer_options) == ("official", {"window": 50})
     del fields["source"], fields["mixer_options"]
     with pytest.raises(ConfigError, match="mixer_options"):
-        config_file.from_json(fields)
-    assert config_file.from_json(fields | {"mixer_options": {}}) == config
+        RunConfig.from_text(json.dumps(fields))
+    assert RunConfig.from_text(json.dumps(fields | {"mixer_options": {}})) == config
 
 
 def test_an_id_ends_in_its_hashes():

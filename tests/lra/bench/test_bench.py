@@ -267,7 +267,7 @@ def test_a_field_of_the_wrong_type_is_named(tmp_path: Path, faked: list) -> None
     fields = json.loads(path.read_text())
     fields["cells"][1]["training"]["seconds"] = [1, 2]
     path.write_text(json.dumps(fields))
-    with pytest.raises(ConfigError, match=r"cells\.1\.training\.seconds"):
+    with pytest.raises(ConfigError, match=r"cells\[1\]\.training\.seconds"):
         Results.read(path)
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from lra import api, config_file, finished
+from lra import api, finished
 from lra.config import RunConfig
 from lra.errors import Interrupted, RunError
 from lra.leaderboard.build import board
@@ -281,7 +281,10 @@ def test_a_session_that_saved_nothing_has_no_part_in_the_record(runs: Path, monk
         ({"code": {FILE: "0"}}, f"changed: {FILE}; added: lra/runtime/devices.py"),
         ({"sessions": None}, "another version"),
         ({"sessions": [{"step": 0}]}, "another version"),
-        ({"sessions": [{"step": "0", "started": "", "environment": {}, "code": {}}]}, "step is '0', not of type int"),
+        (
+            {"sessions": [{"step": "0", "started": "", "environment": {}, "code": {}}]},
+            "[0].step is '0': input should be a valid integer",
+        ),
     ],
 )
 def test_sessions_of_any_content_are_read_or_refused(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -300,7 +303,7 @@ def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, m
     monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     wanted, data = Sweep(["listops"], ["cosformer"], protocol="quick"), {"listops": ("0" * 64, "short")}
     (job,) = make_plan(wanted, data).jobs
-    config = config_file.read(job.directory / "config.json")
+    config = RunConfig.read(job.directory / "config.json")
     assert job.directory.name == config.run_id("0" * 64, code.computing(config).sha256)
     edited("0" * 64)
     (other,) = make_plan(wanted, data).jobs

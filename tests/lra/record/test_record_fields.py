@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lra import api, config_file
+from lra import api
 from lra.config import RunConfig, hashed_fields
 from lra.errors import Interrupted, RunError
 from lra.provenance.code import computing
@@ -82,7 +82,7 @@ def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, cor
     made = api.run_config(config, max_minutes=7.5)
     name = config.run_id("5" * 64, computing(config).sha256)
     assert seen == [config, tmp_path / name, 7.5]
-    assert config_file.read(tmp_path / name / "config.json") == config
+    assert RunConfig.read(tmp_path / name / "config.json") == config
     assert record.read(tmp_path / name / "records" / f"{name}.json") == made
     confusion = np.zeros((10, 10), int)
     for i, label in enumerate(LABELS[:LIMIT]):

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 import run_lra
-from lra import config_file
+from lra.config import RunConfig
 from lra.paths import write_atomically
 from lra.record import files as record
 from lra.record import status
@@ -187,7 +187,7 @@ def test_hundreds_of_runs_and_files_that_are_none(runs: Path, capsys: Any, monke
     broken = begun(runs, 300) / "records" / "broken.json"
     write_atomically(broken, "{}")
     reads: list[Path] = []
-    for module in (record, config_file):
+    for module in (record, RunConfig):
         monkeypatch.setattr(module, "read", lambda path, read=module.read: reads.append(path) or read(path))
     assert run_lra.main(["status", "--format", "json"]) == 0
     assert len(reads) == len(set(reads)) == 301 + 302  # records and configurations

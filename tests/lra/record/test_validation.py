@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 from lra import config as cfg
-from lra import config_file
+from lra.config import RunConfig
 from lra.errors import RecordError
 from lra.record import files as rec
 from lra.record.baseline_models import rules
@@ -132,7 +132,7 @@ def signed(record: dict[str, Any], **config: Any) -> dict[str, Any]:
     changed = copy.deepcopy(record)
     for place, value in config.items():
         changed = set_at(changed, f"config.{place.replace('__', '.')}", value)
-    run = config_file.from_json({"mixer": "cosformer", **changed["config"]})
+    run = RunConfig.from_text(json.dumps({"mixer": "cosformer", **changed["config"]}))
     return changed | {"config_sha256": run.sha256, "id": run.run_id(record["column"]["data_sha256"], None)}
 
 
@@ -207,10 +207,10 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("column.variant", "long", "column.variant: listops has"),
         ("column.protocol", "../x", "column.protocol is '../x'"),
         ("config_sha256", "0" * 64, "config_sha256 is not the hash"),
-        ("config.seed", "0", "config: seed is '0', not of type int"),
-        ("config.model.head", 3, "config: not the configuration of a run"),
+        ("config.seed", "0", "seed is '0': input should be a valid integer"),
+        ("config.model.head", 3, "config: not the configuration of a run of this version (model.head is 3:"),
         ("config.model.secret", 3, "secret"),
-        ("config.train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
+        ("config.train.batch_size", 0, "train.batch_size is 0: input should be greater than or equal to 1"),
         ("id", "../x", "id is '../x', not a plain name"),
         ("id", "other", "id is not that of its configuration"),
         ("schema", 2, "schema is 2, not 1"),

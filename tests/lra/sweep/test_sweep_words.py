@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import run_lra
-from lra import api, config_file
+from lra import api
 from lra import config as cfg
 from lra.bench import run as bench
 from lra.bench.measure import BenchResult
@@ -45,7 +45,7 @@ def assert_trains_its_config(job: Job, calls: Calls, max_minutes: float | None =
     assert run_lra.main(["train", *job.arguments]) == 0
     config, minutes = calls[-1]
     assert minutes == max_minutes
-    assert config == config_file.read(job.directory / "config.json")
+    assert config == RunConfig.read(job.directory / "config.json")
     assert job.directory.name == config.run_id("d" * 64, computing(config).sha256)
     return config
 
