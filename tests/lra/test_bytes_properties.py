@@ -7,9 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra.data.preview import _COLUMNS, _ROWS, _lines
-from lra.training.device_dataset import example_lengths, gather, put
+from lra.data.preview import _COLUMNS, _GAP, _LINES, _lines
+from lra.training.device_dataset import example_lengths, gather, put_split
 from tasks.core import Split
+from tasks.text import CARD
 
 BYTES = 24  # of all documents together: other sizes would only be compiled anew
 ONE = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
@@ -32,7 +33,7 @@ def test_ids_are_the_bytes_plus_one_and_then_zeros(
     for items in (np.arange(4), np.stack([np.arange(4), np.array(order)], 1)):
         split = Split.from_documents(documents, [0, 1, 0, 1], items)
         lengths = example_lengths(split, max_len)
-        ids, labels = gather(put(split, max_len, ONE), np.array(order, np.int32), bucket)
+        ids, labels = gather(put_split(split, max_len, ONE), np.array(order, np.int32), bucket)
         assert np.asarray(labels).tolist() == [order[i] % 2 for i in range(4)]
         for row, example in zip(np.asarray(ids).reshape(4, -1, bucket), order, strict=True):
             wanted = [documents[d][:max_len] for d in np.atleast_1d(split.items[example])]
@@ -47,13 +48,13 @@ def test_rows_of_one_length_are_the_same(content: bytes, max_len: int) -> None:
     """Where all documents are equally long they lie as rows, and black pixels are no padding."""
     documents = [content[i : i + 3] for i in range(0, 12, 3)]
     split = Split.from_documents(documents, [0, 1, 0, 1])
-    ids, _ = gather(put(split, max_len, ONE), np.arange(4, dtype=np.int32), max_len)
+    ids, _ = gather(put_split(split, max_len, ONE), np.arange(4, dtype=np.int32), max_len)
     for row, document in zip(np.asarray(ids), documents, strict=True):
         assert row.tolist() == [*(byte + 1 for byte in document[:max_len]), *[0] * (max_len - 3)]
 
 
-@given(st.binary(max_size=2_000), st.sampled_from([_COLUMNS, _COLUMNS // 2 - 2]))
+@given(st.binary(max_size=2_000), st.sampled_from([_COLUMNS, (_COLUMNS - _GAP) // 2]))
 def test_an_excerpt_of_any_bytes_fits(document: bytes, columns: int) -> None:
-    lines = _lines("text", document, columns)
-    assert 1 <= len(lines) <= _ROWS
+    lines = _lines(CARD, document, columns)
+    assert 1 <= len(lines) <= _LINES
     assert all(len(line) <= columns and line.isprintable() for line in lines)

@@ -15,7 +15,7 @@ from lra import api
 from lra.config import PROTOCOLS, protocol
 from lra.data.prepare import check_length, cut_note
 from lra.errors import ConfigError
-from lra.training.device_dataset import gather, put
+from lra.training.device_dataset import gather, put_split
 from tasks import available, load_task
 from tasks.core import Prepared, Split
 
@@ -102,7 +102,7 @@ def test_a_document_longer_than_max_len_keeps_its_first_bytes() -> None:
     review = bytes(range(100, 120))
     for others in ([b"short"], [bytes(reversed(review))]):
         split = Split.from_documents([*others, review], [0, 1])
-        held = put(split, 8, SingleDeviceSharding(jax.devices()[0]))
+        held = put_split(split, 8, SingleDeviceSharding(jax.devices()[0]))
         ids, labels = gather(held, jnp.array([1]), 8)
         assert ids.tolist() == [[byte + 1 for byte in review[:8]]]
         assert labels.tolist() == [1]
@@ -110,7 +110,7 @@ def test_a_document_longer_than_max_len_keeps_its_first_bytes() -> None:
 
 def test_ids_are_bytes_plus_one_and_zero_is_padding_alone() -> None:
     document = bytes(range(256))
-    held = put(Split.from_documents([document, b"\x00"], [0, 1]), 256, SingleDeviceSharding(jax.devices()[0]))
+    held = put_split(Split.from_documents([document, b"\x00"], [0, 1]), 256, SingleDeviceSharding(jax.devices()[0]))
     ids = np.asarray(gather(held, jnp.array([0, 1]), 256)[0])
     np.testing.assert_array_equal(ids[0], np.arange(1, 257))
     np.testing.assert_array_equal(ids[1], [1] + [0] * 255)
