@@ -89,18 +89,18 @@ def test_killed_at_any_moment_it_goes_on_and_evaluates_to_its_number(runs):
     done = command(*words)
     assert done.returncode == 0, done.stderr
     assert "step 10, validation" not in done.stderr
-    said = only_record(runs)
-    assert said["status"] == "complete"
-    assert [point[0] for point in said["validation"]] == [10, 20, 30, 40]
-    assert said["column"]["modified"]
-    assert f"test accuracy {said['test']['accuracy']:.2%}" in done.stdout
-    again = command("evaluate", said["id"])
+    result = only_record(runs)
+    assert result["status"] == "complete"
+    assert [point[0] for point in result["validation"]] == [10, 20, 30, 40]
+    assert result["column"]["modified"]
+    assert f"test accuracy {result['test']['accuracy']:.2%}" in done.stdout
+    again = command("evaluate", result["id"])
     assert again.returncode == 0, again.stderr
     assert "the same" in again.stdout
-    assert f"({said['test']['correct']} of {said['test']['count']})" in again.stdout
+    assert f"({result['test']['correct']} of {result['test']['count']})" in again.stdout
     repeated = command(*words)
     assert repeated.returncode == 0
-    assert only_record(runs) == said
+    assert only_record(runs) == result
 
 
 def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
@@ -108,13 +108,13 @@ def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
     few = ["--train.steps", "3", "--limit", "20", "--mixer-options", "scale=0.5"]
     done = command("train", *TINY, "--mixer", "mine.py:Mean", *few, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    said = only_record(runs)
-    assert said["mixer"]["label"].startswith("mine.py:Mean@")
-    assert said["mixer"]["label"].endswith("(scale=0.5)")
-    assert len(said["mixer"]["sha256"]) == 64
-    assert said["mixer"]["version"] == 3
-    assert said["test"]["count"] == 20
-    assert str(tmp_path) not in json.dumps(said)  # nobody's home directory in a record
+    result = only_record(runs)
+    assert result["mixer"]["label"].startswith("mine.py:Mean@")
+    assert result["mixer"]["label"].endswith("(scale=0.5)")
+    assert len(result["mixer"]["sha256"]) == 64
+    assert result["mixer"]["version"] == 3
+    assert result["test"]["count"] == 20
+    assert str(tmp_path) not in json.dumps(result)  # nobody's home directory in a record
     board = command("leaderboard", "--format", "md")
     assert "mine.py:Mean@" in board.stdout
     assert "(modified)" in board.stdout
@@ -122,10 +122,10 @@ def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
 
 def test_from_python(runs):
     small = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 2, "train.batch_size": 4}
-    said = lra.run("listops", "linear", protocol="quick", source="sample", limit=10, overrides=small)
-    assert said.status == "complete"
-    assert said.seed == 0
-    assert [f.record.id for f in lra.records() if f.origin == "yours"] == [said.id]
+    result = lra.run("listops", "linear", protocol="quick", source="sample", limit=10, overrides=small)
+    assert result.status == "complete"
+    assert result.seed == 0
+    assert [f.record.id for f in lra.records() if f.origin == "yours"] == [result.id]
 
 
 def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_board_without_runs_says_how_to_begin(runs, capsys, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["train", "--task", "listop", "--mixer", "cosformer"], "listops"),
         (["train", *TINY, "--mixer", "cosforme"], f"a mixer is one of {', '.join(available())}, or"),
@@ -179,15 +179,15 @@ def test_a_board_without_runs_says_how_to_begin(runs, capsys, monkeypatch, tmp_p
         (["data", "prepare", "--tasks", "listops", "--variant", "fuller"], "full, short"),
     ],
 )
-def test_errors_name_what_is_valid(runs, capsys, words, told):
+def test_errors_name_what_is_valid(runs, capsys, words, message):
     try:
         status = run_lra.main(words)
     except SystemExit as stop:  # tyro's own errors
         status = stop.code
-    said = capsys.readouterr()
+    result = capsys.readouterr()
     assert status
-    assert told in said.err + said.out
-    assert "Traceback" not in said.err
+    assert message in result.err + result.out
+    assert "Traceback" not in result.err
 
 
 def test_defaults_shown_are_those_of_the_protocol(capsys):
@@ -195,5 +195,5 @@ def test_defaults_shown_are_those_of_the_protocol(capsys):
         with pytest.raises(SystemExit) as stop:
             run_lra.main(["train", "--task", task, "--protocol", protocol, "--help"])
         assert stop.value.code == 0
-        told = " ".join(capsys.readouterr().out.split())
-        assert f"--train.steps INT (default: {steps})" in told
+        message = " ".join(capsys.readouterr().out.split())
+        assert f"--train.steps INT (default: {steps})" in message

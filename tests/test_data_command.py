@@ -54,9 +54,9 @@ def test_verify_of_good_data(
 ) -> None:
     assert run_lra.main(["data", "verify", "--tasks", "listops", "--variant", "short", "--source", "sample"]) == 0
     assert verify_pathfinder(prepared, shortened(monkeypatch), pictures()) == 0
-    said = capsys.readouterr().out
-    assert "problem" not in said
-    assert "ok" in said
+    result = capsys.readouterr().out
+    assert "problem" not in result
+    assert "ok" in result
 
 
 def one_sided(split: Split, ones: int) -> Split:
@@ -83,8 +83,8 @@ def test_verify_of_bad_data(
 ) -> None:
     splits, problem = BAD[fault]
     assert verify_pathfinder(prepared, shortened(monkeypatch), splits) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"problem: {problem}"[:60] in said
+    result = " ".join(capsys.readouterr().out.split())
+    assert f"problem: {problem}"[:60] in result
 
 
 @pytest.mark.parametrize("place", ["sha256", "splits"])
@@ -108,7 +108,7 @@ def test_prepare_goes_on_and_fails_when_a_task_is_missing(prepared: Path, capsys
     for name in ("train", "eval", "test"):
         (folder / f"new_aan_pairs.{name}.tsv").write_text(f"1.0\tA\tB\tb'{name} a'\tb'{name} b'\n")
     assert run_lra.main(["data", "prepare", "--tasks", "text", "retrieval"]) == 1
-    said = capsys.readouterr()
-    assert "error: text: no official files" in said.err
-    assert said.out.startswith("retrieval copy: 1 train, 1 validation, 1 test; source: unrecognised copy ")
+    result = capsys.readouterr()
+    assert "error: text: no official files" in result.err
+    assert result.out.startswith("retrieval copy: 1 train, 1 validation, 1 test; source: unrecognised copy ")
     assert run_lra.main(["data", "prepare", "--tasks", "retrieval"]) == 0

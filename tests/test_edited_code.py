@@ -46,24 +46,24 @@ def test_edited_code_is_run_again_and_a_comment_is_not(project: Path) -> None:
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
     (first,) = (project / "runs").glob("*/records/*.json")
-    before, said = first.read_bytes(), json.loads(first.read_text())
+    before, result = first.read_bytes(), json.loads(first.read_text())
 
     edit(project / COSFORMER, "import math\n", "import math  # of the angles\n")
     edit(project / "lra" / "runtime" / "progress.py", "LOG_SECONDS = 30.0", "LOG_SECONDS = 3.0")
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"{said['id']}: complete since {said['created']}, not trained again\n"
+    assert done.stderr == f"{result['id']}: complete since {result['created']}, not trained again\n"
 
     edit(project / COSFORMER, "jax.nn.relu(", "jax.nn.softplus(")
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
-    assert f"not that of {said['id']} (complete" in done.stderr
+    assert f"not that of {result['id']} (complete" in done.stderr
     assert f"  changed: {COSFORMER}\n" in done.stderr
     assert first.read_bytes() == before
     (second,) = {*(project / "runs").glob("*/records/*.json")} - {first}
     assert second.stem.rpartition("-")[0] == first.stem.rpartition("-")[0]
-    assert json.loads(second.read_text())["curve"] != said["curve"]
+    assert json.loads(second.read_text())["curve"] != result["curve"]
 
-    done = command(project, "evaluate", said["id"])
-    assert f"note: the code here is not that which trained {said['id']}: changed: {COSFORMER}" in done.stderr
+    done = command(project, "evaluate", result["id"])
+    assert f"note: the code here is not that which trained {result['id']}: changed: {COSFORMER}" in done.stderr
     assert done.stdout.startswith("test accuracy")

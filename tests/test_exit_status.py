@@ -69,7 +69,7 @@ Said = Callable[[], tuple[str, str]]
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def result(capsys: pytest.CaptureFixture[str]) -> Said:
     """What has been printed since it was last asked for."""
     return lambda: tuple(capsys.readouterr())  # type: ignore[return-value]
 
@@ -81,11 +81,11 @@ def status(*words: str) -> int:
         return int(stop.code or 0)
 
 
-def assert_fails(said: Said, *words: str, because: str = "") -> None:
+def assert_fails(result: Said, *words: str, because: str = "") -> None:
     """The command ends with status 1, and standard error has one line that begins with `error:`."""
-    said()
+    result()
     assert status(*words) == 1, words
-    out, err = said()
+    out, err = result()
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, err
     assert because in lines[0]
@@ -116,9 +116,9 @@ def put(accuracy: float | None, directory: Path, **other: Any) -> str:
         [],
     ],
 )
-def test_words_that_cannot_be_parsed(said: Said, words: list[str]) -> None:
+def test_words_that_cannot_be_parsed(result: Said, words: list[str]) -> None:
     assert status(*words) == 2
-    assert any(said())
+    assert any(result())
 
 
 @pytest.mark.parametrize(
@@ -135,43 +135,43 @@ def test_words_that_cannot_be_parsed(said: Said, words: list[str]) -> None:
         (["train", "--task", "text", "--mixer", "linear", "--protocol", "small"], "text"),  # no official files
     ],
 )
-def test_a_run_that_cannot_be(said: Said, words: list[str], because: str, runs: Path) -> None:
-    assert_fails(said, *words, because=because)
+def test_a_run_that_cannot_be(result: Said, words: list[str], because: str, runs: Path) -> None:
+    assert_fails(result, *words, because=because)
     assert not list(runs.rglob("*.json")) or "--train.length-shards" in words
 
 
-def test_a_run_and_its_evaluation(said: Said, runs: Path, untrained: Callable[[float], None]) -> None:
+def test_a_run_and_its_evaluation(result: Said, runs: Path, untrained: Callable[[float], None]) -> None:
     assert status(*LINEAR) == 0
     (path,) = runs.glob("*/records/*.json")
     made = record.read(path).as_json()
-    assert f"{made['test']['accuracy']:.2%}" in said()[0]
+    assert f"{made['test']['accuracy']:.2%}" in result()[0]
     assert status(*LINEAR) == 0  # complete: not repeated
     assert status("evaluate", made["id"]) == 0
     assert status("evaluate", str(runs / made["id"])) == 0
-    assert_fails(said, "evaluate", "nothing", because="nothing")
-    assert_fails(said, "attention", made["id"], "--example", "1000000", because="1000000")
-    assert_fails(said, "attention", "nothing", because="nothing")
+    assert_fails(result, "evaluate", "nothing", because="nothing")
+    assert_fails(result, "attention", made["id"], "--example", "1000000", because="1000000")
+    assert_fails(result, "attention", "nothing", because="nothing")
     made["test"]["correct"] += 1
     path.write_text(json.dumps(made))
     assert status("evaluate", made["id"]) == 1
-    assert "NOT THE SAME" in said()[0]
+    assert "NOT THE SAME" in result()[0]
     for checkpoint in (runs / made["id"] / "checkpoints" / "best").iterdir():
         checkpoint.unlink()
-    assert_fails(said, "evaluate", made["id"])
+    assert_fails(result, "evaluate", made["id"])
     path.unlink()
-    assert_fails(said, "evaluate", made["id"], because="record")
+    assert_fails(result, "evaluate", made["id"], because="record")
 
 
-def test_a_picture_of_weights(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_of_weights(result: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "draw", lambda *_: ["a line"])
     assert status("attention", "a-run", "--output", "a.png") == 0
-    assert said()[0].splitlines() == ["a line", "a.png"]
+    assert result()[0].splitlines() == ["a line", "a.png"]
 
 
-def test_a_run_that_diverges(said: Said, runs: Path, untrained: Callable[[float], None]) -> None:
+def test_a_run_that_diverges(result: Said, runs: Path, untrained: Callable[[float], None]) -> None:
     untrained(np.nan)
     for _ in range(2):  # again when asked again
-        assert_fails(said, *LINEAR, because="step 0")
+        assert_fails(result, *LINEAR, because="step 0")
     (path,) = runs.glob("*/records/*.json")
     assert record.read(path).status == "diverged"
 
@@ -180,27 +180,27 @@ def test_a_run_that_diverges(said: Said, runs: Path, untrained: Callable[[float]
 
 
 @pytest.mark.parametrize("failed", [[], ["[1/2] listops linear seed 0 (exit status 1)"]])
-def test_a_suite(said: Said, monkeypatch: pytest.MonkeyPatch, failed: list[str]) -> None:
+def test_a_suite(result: Said, monkeypatch: pytest.MonkeyPatch, failed: list[str]) -> None:
     monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     monkeypatch.setattr(sweep, "run_jobs", lambda jobs, slots: failed)
     monkeypatch.setattr(sweep, "run_in_subprocess", lambda *_: [{}])
     words = ["suite", "--protocol", "quick", "--tasks", "listops", "--mixers", "linear", "fnet"]
     assert status(*words) == bool(failed)
-    _, err = said()
+    _, err = result()
     assert ("listops linear seed 0" in err) == bool(failed)
-    assert_fails(said, *words, "nope", because="nope")
-    assert_fails(said, "suite", "--protocol", "small", "--tasks", "text", because="text")
+    assert_fails(result, *words, "nope", because="nope")
+    assert_fails(result, "suite", "--protocol", "small", "--tasks", "text", because="text")
     monkeypatch.setattr(sweep, "submit", lambda *_: ["1 job"])
     assert status(*words, "--launcher", "slurm") == 0
 
 
-def test_status(said: Said, untrained: Callable[[float], None]) -> None:
+def test_status(result: Said, untrained: Callable[[float], None]) -> None:
     for words in (["status"], ["status", "--format", "json"]):
         assert status(*words) == 0
     assert status(*LINEAR) == 0
-    said()
+    result()
     assert status("status", "--format", "json") == 0
-    assert [r["state"] for r in json.loads(said()[0])] == ["finished"]
+    assert [r["state"] for r in json.loads(result()[0])] == ["finished"]
 
 
 @pytest.mark.parametrize(
@@ -208,20 +208,20 @@ def test_status(said: Said, untrained: Callable[[float], None]) -> None:
     [(0.361, {}, 0), (0.2, {}, 1), (0.361, {"status": "truncated"}, 1), (None, {}, 1)],
 )
 def test_a_score_to_reproduce(
-    said: Said, monkeypatch: pytest.MonkeyPatch, accuracy: float | None, other: dict[str, Any], fails: int
+    result: Said, monkeypatch: pytest.MonkeyPatch, accuracy: float | None, other: dict[str, Any], fails: int
 ) -> None:
     """Of `quick` ListOps 36.1 ± 2 are expected."""
     monkeypatch.setattr(reproduction, "run_config", lambda c, **_: run(accuracy, seed=c.seed, **other).record)
     assert status("repro", "listops", "cosformer", "--protocol", "quick", "--seeds", "2") == fails
-    assert said()[0].rstrip().splitlines()[-1].startswith("FAIL" if fails else "PASS")
-    assert_fails(said, "repro", "listops", "fnet", "--protocol", "quick", because="fnet")
-    assert_fails(said, "repro", "listops", "cosformer", "--seeds", "0", because="0")
+    assert result()[0].rstrip().splitlines()[-1].startswith("FAIL" if fails else "PASS")
+    assert_fails(result, "repro", "listops", "fnet", "--protocol", "quick", because="fnet")
+    assert_fails(result, "repro", "listops", "cosformer", "--seeds", "0", because="0")
 
 
 # ---- records
 
 
-def test_a_run_is_submitted(said: Said, runs: Path, untrained: Callable[[float], None], tmp_path: Path) -> None:
+def test_a_run_is_submitted(result: Said, runs: Path, untrained: Callable[[float], None], tmp_path: Path) -> None:
     assert status(*LINEAR) == 0
     (path,) = runs.glob("*/records/*.json")
     name = path.stem
@@ -229,32 +229,32 @@ def test_a_run_is_submitted(said: Said, runs: Path, untrained: Callable[[float],
     assert [p.name for p in (tmp_path / "results").rglob("*.json")] == [path.name]
     assert status("submit", name) == 0  # it is there already
     assert status("validate") == 0
-    assert_fails(said, "submit", "nothing", because="nothing")
+    assert_fails(result, "submit", "nothing", because="nothing")
     made = record.read(path)
     path.write_text(record.as_text(edited(made, {"seed": made.seed + 1})))
-    assert_fails(said, "submit", name, because="nothing was copied")
+    assert_fails(result, "submit", name, because="nothing was copied")
     assert status("validate", str(path)) == 1
-    assert "FAIL" in said()[0]
-    assert_fails(said, "validate", str(tmp_path / "nothing"), because="nothing")
+    assert "FAIL" in result()[0]
+    assert_fails(result, "validate", str(tmp_path / "nothing"), because="nothing")
     path.write_text("{")
     assert status("validate", str(path)) == 1
 
 
-def test_all_committed_records_are_valid(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_committed_records_are_valid(result: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_RESULTS", str(ROOT / "results"))
     assert status("validate") == 0
-    out, _ = said()
+    out, _ = result()
     assert "FAIL" not in out.replace("0 FAIL", "")
     assert out.count("not verified") > 100
 
 
 @pytest.mark.parametrize("form", ["table", "md", "csv", "json", "latex", "html"])
-def test_a_leaderboard(said: Said, runs: Path, form: str) -> None:
+def test_a_leaderboard(result: Said, runs: Path, form: str) -> None:
     assert status("leaderboard", "--format", form) == 0  # without records
     put(0.5, runs)
-    said()
+    result()
     assert status("leaderboard", "--format", form, "--protocol", "quick") == 0
-    assert "cosformer" in said()[0]
+    assert "cosformer" in result()[0]
 
 
 # ---- mixers
@@ -270,12 +270,12 @@ class Broken(QKVAttention):
 """
 
 
-def test_a_check(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check(result: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("broken.py").write_text(BROKEN)
     assert status("check", "broken.py", "--quick") == 1
-    assert "broken.py" in said()[0]
-    assert_fails(said, "check", "nope", because="nope")
-    assert_fails(said, "check", "local", "--mixer-options", "windows=3", because="windows")
+    assert "broken.py" in result()[0]
+    assert_fails(result, "check", "nope", because="nope")
+    assert_fails(result, "check", "local", "--mixer-options", "windows=3", because="windows")
     findings = {"linear": "pass", "fnet": "flag", "local": "FAIL"}
 
     def checked(mixer: Any, options: Any, *, quick: bool) -> Iterator[check.Finding]:
@@ -287,7 +287,7 @@ def test_a_check(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("outcome", "fails"), [("measured", 0), ("oom", 0), ("failed", 1)])
-def test_a_benchmark(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, fails: int) -> None:
+def test_a_benchmark(result: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, fails: int) -> None:
     def measure(config: Any, seconds: float) -> BenchResult:
         speed = Speed(3, (0.5, 1.0, 2.0))
         state = outcome if config.max_len == 64 else "measured"
@@ -301,32 +301,32 @@ def test_a_benchmark(said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bench_report, "write", lambda *_: "written")
     words = ["bench", "linear", "softmax", "--lengths", "32", "64", "--output", str(tmp_path / "bench")]
     assert status(*words) == fails
-    assert_fails(said, "bench", "nope", because="nope")
-    assert_fails(said, "bench", "linear", "--lengths", "0", because="0")
+    assert_fails(result, "bench", "nope", because="nope")
+    assert_fails(result, "bench", "linear", "--lengths", "0", because="0")
     (tmp_path / "bench" / "bench.json").write_text("{")
-    assert_fails(said, *words, because="bench.json")
+    assert_fails(result, *words, because="bench.json")
 
 
-def test_a_list(said: Said) -> None:
+def test_a_list(result: Said) -> None:
     assert status("list") == 0
-    assert "cosformer" in said()[0]
+    assert "cosformer" in result()[0]
 
 
 # ---- data
 
 
 def test_data_are_prepared_verified_shown_and_exported(
-    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listops = ["--tasks", "listops", "--variant", "short", "--source", "sample"]
     assert status("data", "prepare", *listops) == 0
-    assert_fails(said, "data", "prepare", "--tasks", "text", because="text")
-    assert_fails(said, "data", "prepare", "--tasks", "listops", "--variant", "shorter", because="shorter")
+    assert_fails(result, "data", "prepare", "--tasks", "text", because="text")
+    assert_fails(result, "data", "prepare", "--tasks", "listops", "--variant", "shorter", because="shorter")
     assert status("data", "verify", *listops) == 0
     assert status("data", "show", "listops", *listops[2:], "--output", str(tmp_path / "a.png")) == 0
     export = ["data", "export", "listops", str(tmp_path / "out"), *listops[2:], "--format", "lra"]
     assert status(*export) == 0
-    assert_fails(said, *export, because="out")  # it is there already
-    assert_fails(said, "data", "show", "listops", "--variant", "shorter", because="shorter")
+    assert_fails(result, *export, because="out")  # it is there already
+    assert_fails(result, "data", "show", "listops", "--variant", "shorter", because="shorter")
     monkeypatch.setattr(verify, "_faults", lambda *_: ["a fault"])
     assert status("data", "verify", *listops) == 1

@@ -30,10 +30,10 @@ def test_there_are_results():
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_a_committed_record_is_consistent(path):
-    said = record.read(path)
-    assert record.as_text(said) == path.read_text()
-    assert said.column.source not in ("tiny", "toy"), "a record of a test's own data is not a result"
-    test = said.test
+    output = record.read(path)
+    assert record.as_text(output) == path.read_text()
+    assert output.column.source not in ("tiny", "toy"), "a record of a test's own data is not a result"
+    test = output.test
     predictions = record.unpack(test.predictions, test.count)
     bits = np.unpackbits(record.unpack(test.correct_bits, -(-test.count // 8)), count=test.count)
     confusion = np.array(test.confusion)
@@ -42,17 +42,17 @@ def test_a_committed_record_is_consistent(path):
     np.testing.assert_array_equal(np.bincount(predictions, minlength=len(confusion)), confusion.sum(0))
     assert test.accuracy == test.correct / test.count
     chance = (
-        said.majority_accuracy if said.chance is None else said.chance
+        output.majority_accuracy if output.chance is None else output.chance
     )  # earlier records were judged by train's majority class
     assert test.at_chance == at_chance(test.correct, test.count, chance)
-    if isinstance(said, RunRecord):
-        assert (said.status == "complete") == (said.steps.done == said.steps.planned)
-        assert said.curve[-1][0] <= said.steps.done
-        assert len(said.curve) <= 200
-    assert path.name == said.file_name
-    assert (path.stem == said.id) == (said.status == "complete")
+    if isinstance(output, RunRecord):
+        assert (output.status == "complete") == (output.steps.done == output.steps.planned)
+        assert output.curve[-1][0] <= output.steps.done
+        assert len(output.curve) <= 200
+    assert path.name == output.file_name
+    assert (path.stem == output.id) == (output.status == "complete")
     assert "/home/" not in path.read_text()
-    assert said.code.git_clean
+    assert output.code.git_clean
 
 
 def test_a_configuration_that_is_read_has_the_hash_that_its_committed_id_ends_in():

@@ -187,8 +187,8 @@ def _true_meta(place: Path) -> bytes:
         parts = (f"{a.dtype.str}{a.shape}".encode() + np.ascontiguousarray(a).tobytes() for a in kept)
         entry = {"examples": len(kept[0]), "sha256": hashlib.sha256(b"".join(parts)).hexdigest()}
     whole = hashlib.sha256("".join(f"{s}:{entry['sha256']}\n" for s in sorted(text.SPLITS)).encode()).hexdigest()
-    told = {"task": "text", "variant": "full", "version": text.CARD.version, "source": "x", "sha256": whole}
-    return json.dumps({**told, "splits": dict.fromkeys(text.SPLITS, entry)}).encode()
+    message = {"task": "text", "variant": "full", "version": text.CARD.version, "source": "x", "sha256": whole}
+    return json.dumps({**message, "splits": dict.fromkeys(text.SPLITS, entry)}).encode()
 
 
 def _prepared_seeds() -> list[bytes]:

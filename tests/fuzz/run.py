@@ -63,8 +63,8 @@ def _one(name: str, seconds: int) -> int:
     took = time.monotonic() - begun
     print(f"{name:20} {took:8.0f} {count:11,} {coverage[-1] if coverage else '-':>9}  {found}", flush=True)
     if done.returncode:
-        told = [line for line in done.stdout.splitlines() if not line.startswith(("INFO", "#", "0x"))]
-        print("\n".join(told[-40:]), file=sys.stderr)
+        message = [line for line in done.stdout.splitlines() if not line.startswith(("INFO", "#", "0x"))]
+        print("\n".join(message[-40:]), file=sys.stderr)
     return int(done.returncode != 0)
 
 

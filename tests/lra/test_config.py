@@ -58,7 +58,7 @@ def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"task": "listop"}, "listops, text, retrieval, image, pathfinder"),
         ({"protocol": "tiny"}, "quick, laptop, small, lra"),
@@ -73,11 +73,11 @@ def test_execution_flags_keep_the_name_and_anything_else_modifies_it():
         ({"overrides": {"train.steps": 0}}, "train.steps is 0: input should be greater than or equal to 1"),
     ],
 )
-def test_what_does_not_exist_is_answered_with_what_does(change, told):
+def test_what_does_not_exist_is_answered_with_what_does(change, message):
     given = {"task": "listops", "mixer": "cosformer", "protocol": "small", **change}
     with pytest.raises(ConfigError) as error:
         configure(given.pop("task"), given.pop("mixer"), **given)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_configuration_survives_its_file():
@@ -94,15 +94,15 @@ def test_a_configuration_survives_its_file():
 def test_one_experiment_has_one_id():
     """However it is said: a default that is named, a whole number for a float, a source that is found anyway."""
     plain = configure("text", "local", protocol="quick", overrides={"train.learning_rate": 1.0})
-    said = [
+    result = [
         configure("text", "local", protocol="quick", options=options, source=source, overrides=overrides)
         for options in ((), ["window=50"], {"window": 50})
         for source in (None, "official", "sample")
         for overrides in ({"train.learning_rate": 1}, {"train.learning_rate": 1.0, "model.layers": 2})
     ]
-    assert {c.run_id("0", "1") for c in said} == {plain.run_id("0", "1")}
-    assert {c.sha256 for c in said} == {plain.sha256}
-    assert {c.source for c in said} == {None, "official", "sample"}
+    assert {c.run_id("0", "1") for c in result} == {plain.run_id("0", "1")}
+    assert {c.sha256 for c in result} == {plain.sha256}
+    assert {c.source for c in result} == {None, "official", "sample"}
     assert [configure("text", "cosformer", protocol="quick", options={"eps": eps}).sha256 for eps in (1, 1.0)] == [
         configure("text", "cosformer", protocol="quick", options=["eps=1"]).sha256
     ] * 2
@@ -134,8 +134,8 @@ def test_an_id_ends_in_its_hashes():
 
 
 def test_the_hash_is_of_meaning_alone():
-    told = hashed_fields(configure("listops", "cosformer", protocol="small"))
-    assert "micro_batch" not in told["train"]
-    assert not {"allow_sample", "source"} & told.keys()
-    assert told["model"]["head"] == [128]
-    assert not any(isinstance(v, float) and math.isnan(v) for v in told["train"].values())
+    message = hashed_fields(configure("listops", "cosformer", protocol="small"))
+    assert "micro_batch" not in message["train"]
+    assert not {"allow_sample", "source"} & message.keys()
+    assert message["model"]["head"] == [128]
+    assert not any(isinstance(v, float) and math.isnan(v) for v in message["train"].values())

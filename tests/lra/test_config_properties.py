@@ -123,9 +123,9 @@ def test_overrides_are_there_and_can_be_told_again(
     for place in PLACES:
         assert at(config, place) == overrides.get(place, at(base, place))
     departing = {k: v for k, v in overrides.items() if v != at(base, k)}
-    told = cfg.differences(config, base)
-    assert told == departing
-    assert resolve(base, told, seed=seed, limit=limit) == config
+    message = cfg.differences(config, base)
+    assert message == departing
+    assert resolve(base, message, seed=seed, limit=limit) == config
     again = RunConfig.from_text(config.as_text())
     assert again == config
     assert again.sha256 == config.sha256

@@ -79,7 +79,7 @@ def test_the_tables_have_every_field_that_is_hashed() -> None:
 
 def test_what_is_expected_is_said() -> None:
     base = cfg.protocol("listops", "small")
-    told = dataclasses.replace(base, expected={"cosformer": cfg.Expected(38.2, 1.0, "[a] paper")}, minutes="9 min")
-    text = shown(listing.protocol_table([told]))
+    message = dataclasses.replace(base, expected={"cosformer": cfg.Expected(38.2, 1.0, "[a] paper")}, minutes="9 min")
+    text = shown(listing.protocol_table([message]))
     assert "cosformer 38.2 ± 1 ([a] paper)" in text
     assert "listops: 9 min" in text

@@ -42,14 +42,14 @@ def test_documents_are_kept_byte_by_byte(documents: list[bytes]) -> None:
 @settings(max_examples=40)
 @given(splits(), splits(), st.text(st.characters(categories=["L", "P", "S"]), min_size=1, max_size=20))
 def test_what_is_prepared_is_read(
-    tmp_path_factory: pytest.TempPathFactory, train: Split, test: Split, said: str
+    tmp_path_factory: pytest.TempPathFactory, train: Split, test: Split, result: str
 ) -> None:
     place = tmp_path_factory.getbasetemp() / "prepared"
     shutil.rmtree(place, ignore_errors=True)
     given_splits = {"train": train, "test": test}
-    write_prepared(place, text.CARD, "full", (Built(name, split, said) for name, split in given_splits.items()))
+    write_prepared(place, text.CARD, "full", (Built(name, split, result) for name, split in given_splits.items()))
     read = read_prepared(place, text.CARD)
-    assert (read.task, read.variant, read.version, read.source) == ("text", "full", text.CARD.version, said)
+    assert (read.task, read.variant, read.version, read.source) == ("text", "full", text.CARD.version, result)
     for name, split in given_splits.items():
         assert read.splits[name].sha256 == split.sha256
         for field, array in vars(split).items():

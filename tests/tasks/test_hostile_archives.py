@@ -86,7 +86,10 @@ def read(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
 def test_only_a_regular_file_is_read(read: Callable[..., str], kind: bytes) -> None:
-    assert "regular file" in (told := read(lambda name: (header(name, kind, link="/etc/passwd"),))) or "no new_" in told
+    assert (
+        "regular file" in (message := read(lambda name: (header(name, kind, link="/etc/passwd"),)))
+        or "no new_" in message
+    )
 
 
 @pytest.mark.parametrize("name", ["/etc/motd", "../out", "aclImdb/../../out", "a/.."])
@@ -97,8 +100,8 @@ def test_a_name_that_leads_out(read: Callable[..., str], name: str) -> None:
 
 def test_sizes_that_are_nowhere(read: Callable[..., str]) -> None:
     """Only what is in the archive is read, whatever a header says of it."""
-    assert (told := read(lambda name: (header(name, size=1 << 70),)))
-    assert "end" in told or "unpacks to more than" in told
+    assert (message := read(lambda name: (header(name, size=1 << 70),)))
+    assert "end" in message or "unpacks to more than" in message
     assert "end" in read(lambda name: (header("other", size=1 << 70), header(name)))
     assert "end" in read(lambda name: (pax(size=str(1 << 70)), header("other")))
     assert read(lambda name: (header(name, size=-1024),))
@@ -113,7 +116,7 @@ def test_holes_of_any_size(read: Callable[..., str]) -> None:
         lambda name: (pax(**hole, GNU_sparse_name=name), header(name)),
         lambda name: (pax(**later, GNU_sparse_name=name), header(name, size=512), b"1\n0\n0\n"),
     ):
-        assert "regular file" in (told := read(make)) or "no new_" in told
+        assert "regular file" in (message := read(make)) or "no new_" in message
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])

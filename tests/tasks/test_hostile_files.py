@@ -83,7 +83,7 @@ def test_nothing_is_unpickled(prepared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"labels": npy("1000000000000,")}, "more than .* elements"),
         ({"labels": npy("9" * 30 + ",")}, "more than .* elements"),
@@ -104,11 +104,11 @@ def test_nothing_is_unpickled(prepared: Path, tmp_path: Path) -> None:
         ({"labels": np.array([0, 1, 0], np.uint8)}, "does not have the recorded hash"),
     ],
 )
-def test_arrays_are_what_they_must_be(prepared: Path, arrays: dict[str, Any], told: str) -> None:
+def test_arrays_are_what_they_must_be(prepared: Path, arrays: dict[str, Any], message: str) -> None:
     rewrite(prepared, arrays)
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             read_prepared(prepared, text.CARD)
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:

@@ -10,25 +10,25 @@ from tests.lra.leaderboard.test_leaderboard import floor, run
 
 def test_a_table_of_booktabs() -> None:
     found = [run(0.38, seed=0), run(0.40, seed=1), run(0.35, mixer="softmax"), run(None, mixer="fnet"), floor(0.36)]
-    said = str(render(board(found), "latex"))
-    rules = [line.strip() for line in said.splitlines() if "rule" in line]
+    result = str(render(board(found), "latex"))
+    rules = [line.strip() for line in result.splitlines() if "rule" in line]
     assert rules == [r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"]
-    rows = {line.split("&")[0].strip(): line.strip() for line in said.splitlines() if "&" in line}
+    rows = {line.split("&")[0].strip(): line.strip() for line in result.splitlines() if "&" in line}
     assert rows["cosformer"] == r"cosformer & \textbf{39.0} $\pm$ 1.4 (2) \\"
     assert rows["softmax"] == r"softmax & 35.0$^{\triangledown}$ \\"
     assert rows["fnet"] == r"fnet & diverged \\"
     assert rows[r"\emph{root operator}"] == r"\emph{root operator} & 36.0 \\"
-    assert "quick@1" in said
-    assert "generated, seed 1806" in said
-    assert said.count("{") == said.count("}")
+    assert "quick@1" in result
+    assert "generated, seed 1806" in result
+    assert result.count("{") == result.count("}")
 
 
 def test_nothing_of_a_record_is_obeyed() -> None:
     hostile = r"\input{/etc/passwd} $x^2$ 100%_#&~{}"
-    said = str(render(board([run(0.5, mixer=hostile, source=hostile)]), "latex"))
-    assert r"\input" not in said
-    assert r"\textbackslash{}input\{/etc/passwd\} \$x\textasciicircum{}2\$ 100\%\_\#\&\textasciitilde{}\{\}" in said
-    (row,) = (line for line in said.splitlines() if "50.0" in line)
+    result = str(render(board([run(0.5, mixer=hostile, source=hostile)]), "latex"))
+    assert r"\input" not in result
+    assert r"\textbackslash{}input\{/etc/passwd\} \$x\textasciicircum{}2\$ 100\%\_\#\&\textasciitilde{}\{\}" in result
+    (row,) = (line for line in result.splitlines() if "50.0" in line)
     assert len(re.findall(r"(?<!\\)&", row)) == 1
 
 

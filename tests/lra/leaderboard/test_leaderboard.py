@@ -418,10 +418,10 @@ def test_parameters_unlike_those_of_softmax_are_told() -> None:
         run(0.4, mixer="lru", parameters=104_000),
         run(0.3, mixer="mega", parameters=190_000),
     ]
-    said = shown(render(board(found), "md"))
-    assert "190k (2x)" in said
-    assert "104k ·" in said
-    assert "LRA's 10 %" in said
+    result = shown(render(board(found), "md"))
+    assert "190k (2x)" in result
+    assert "104k ·" in result
+    assert "LRA's 10 %" in result
     assert "(2x)" not in shown(render(board(found[1:]), "md"))
 
 

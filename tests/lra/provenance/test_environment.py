@@ -84,12 +84,12 @@ def test_variables_that_change_results_are_there_and_no_others(monkeypatch: pyte
     monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={Path.home()}/x\n--xla_gpu_deterministic_ops=true")
     monkeypatch.setenv("SECRET_TOKEN", "abc")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somebody")
-    said = env.environment()
+    result = env.environment()
     flags = "--xla_dump_to=~/x --xla_gpu_deterministic_ops=true"
-    assert said["variables"] == {"NVIDIA_TF32_OVERRIDE": "1", "XLA_FLAGS": flags}
-    assert said["xla_flags"] == flags
-    assert "abc" not in json.dumps(said)
-    assert str(Path.home()) not in json.dumps(said)
+    assert result["variables"] == {"NVIDIA_TF32_OVERRIDE": "1", "XLA_FLAGS": flags}
+    assert result["xla_flags"] == flags
+    assert "abc" not in json.dumps(result)
+    assert str(Path.home()) not in json.dumps(result)
     assert not {name.lower() for name in env.VARIABLES} & PINNED.keys()  # those have no effect
 
 
@@ -118,7 +118,9 @@ def test_on_a_gpu_cuda_and_the_driver_are_there_too(tmp_path: Path, monkeypatch:
     assert not cuda.keys() & env.environment()["packages"].keys()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert env.environment()["packages"].items() >= cuda.items()
-    told = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC version: 12\n"
-    (tmp_path / "version").write_text(told)
+    message = (
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC version: 12\n"
+    )
+    (tmp_path / "version").write_text(message)
     assert env._driver(tmp_path / "version") == "535.104.05"
     assert env._driver(tmp_path / "none") is None

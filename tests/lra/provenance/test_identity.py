@@ -94,8 +94,8 @@ def test_edited_code_is_a_new_run_and_says_so(runs: Path, edited: Edit, capsys: 
     assert second.id.rpartition("-")[0] == first.id.rpartition("-")[0]
     assert second.config_sha256 == first.config_sha256
     assert "step 12, validation" in message  # it was trained
-    told = f"not that of {first.id} (complete, test accuracy {first.test.accuracy:.2%})"
-    assert told in message
+    expected = f"not that of {first.id} (complete, test accuracy {first.test.accuracy:.2%})"
+    assert expected in message
     assert f"  changed: {FILE}\n" in message
     assert f"check out commit {first.code.git_commit}" in message
     assert {path: path.read_bytes() for path in before} == before
@@ -275,7 +275,7 @@ def test_a_session_that_saved_nothing_has_no_part_in_the_record(runs: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"code": None}, "it was made before code was recorded"),
         ({"code": {FILE: "0"}}, f"changed: {FILE}; added: lra/runtime/devices.py"),
@@ -287,13 +287,13 @@ def test_a_session_that_saved_nothing_has_no_part_in_the_record(runs: Path, monk
         ),
     ],
 )
-def test_sessions_of_any_content_are_read_or_refused(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_sessions_of_any_content_are_read_or_refused(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     computing = code.computing(tiny_config())
     saved = sessions.as_json(computing, sessions.continued((), 0))
     assert sessions.from_json(json.loads(json.dumps(saved)), computing, tmp_path)[0].step == 0
     with pytest.raises(RunError) as error:
         sessions.from_json(saved | change, computing, tmp_path)
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
 # ---- sweeps

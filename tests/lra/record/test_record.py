@@ -45,11 +45,11 @@ def test_packing_loses_nothing(values):
 def test_scores_agree_with_each_other():
     labels = np.array([0, 1, 2, 2, 1, 0, 2], np.uint8)
     predictions = np.array([0, 1, 2, 0, 0, 0, 2], np.uint8)
-    said = result_of(predictions, labels, 3)
-    assert (said.correct, said.count, said.accuracy) == (5, 7, 5 / 7)
-    assert said.confusion == [[2, 0, 0], [1, 1, 0], [1, 0, 2]]
-    np.testing.assert_array_equal(unpack(said.predictions, 7), predictions)
-    bits = np.unpackbits(unpack(said.correct_bits, 1))[:7]
+    result = result_of(predictions, labels, 3)
+    assert (result.correct, result.count, result.accuracy) == (5, 7, 5 / 7)
+    assert result.confusion == [[2, 0, 0], [1, 1, 0], [1, 0, 2]]
+    np.testing.assert_array_equal(unpack(result.predictions, 7), predictions)
+    bits = np.unpackbits(unpack(result.correct_bits, 1))[:7]
     np.testing.assert_array_equal(bits, predictions == labels)
 
 
@@ -79,11 +79,11 @@ def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
     made = make_record("a", tiny_config(), listops.CARD, data, Code({"a.py": "0" * 64}), outcome, mixer_version=1)
     assert (made.chance, made.majority_accuracy, made.test.at_chance) == (0.55, 0.45, True)
     assert (made.steps_per_second, made.peak_bytes) == (2.5, 7)
-    said = summary(made)
-    assert "This is chance: the largest class has 55.00% of the test labels." in said
-    assert "The model predicts the same class for every test example." in said
+    result = summary(made)
+    assert "This is chance: the largest class has 55.00% of the test labels." in result
+    assert "The model predicts the same class for every test example." in result
     stale = edited(made, {"test.at_chance": False})
-    assert summary(stale) == said
+    assert summary(stale) == result
     sure = made.model_copy(update={"test": result_of(test, test, 10)})
     assert "chance" not in summary(sure)
     assert "same class" not in summary(sure)
@@ -114,7 +114,7 @@ def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("{", "not readable as JSON"),
         ("[]", "no object"),
@@ -131,10 +131,10 @@ def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
         ("[" * 100_000, "nested deeper than"),
     ],
 )
-def test_what_is_not_a_record_is_named(tmp_path, text, told):
+def test_what_is_not_a_record_is_named(tmp_path, text, message):
     path = tmp_path / "odd.json"
     path.write_text(text)
-    with pytest.raises(RecordError, match=told) as error:
+    with pytest.raises(RecordError, match=message) as error:
         read(path)
     assert "odd.json" in str(error.value)
 

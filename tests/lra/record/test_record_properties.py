@@ -59,10 +59,10 @@ def empty(place: Path) -> Path:
     return place
 
 
-@given(said=PRINTABLE, options=st.dictionaries(PRINTABLE, VALUES, max_size=3))
-@example(said="\u05d0\u0301 \U0001f600 \u00e9", options={"\u043a": ["\u5024", "\U000e0100"]})
-def test_what_is_written_is_read(place: Path, said: str, options: dict[str, Any]) -> None:
-    written = put(("mixer", "options"), options) | {"message": said}
+@given(result=PRINTABLE, options=st.dictionaries(PRINTABLE, VALUES, max_size=3))
+@example(result="\u05d0\u0301 \U0001f600 \u00e9", options={"\u043a": ["\u5024", "\U000e0100"]})
+def test_what_is_written_is_read(place: Path, result: str, options: dict[str, Any]) -> None:
+    written = put(("mixer", "options"), options) | {"message": result}
     made = RunRecord.model_validate(written)
     path = write(empty(place), made)
     assert read(path) == made
@@ -149,10 +149,10 @@ def test_what_is_not_packed_does_not_unpack(text: str) -> None:
 def test_scores_are_counts_of_the_same_thing(data: st.DataObject, classes: int) -> None:
     pairs = data.draw(st.lists(st.tuples(*[st.integers(0, classes - 1)] * 2), min_size=1, max_size=50))
     labels, predictions = (np.array(side, np.uint8) for side in zip(*pairs, strict=True))
-    said = result_of(predictions, labels, classes)
-    assert said.confusion == [[pairs.count((a, b)) for b in range(classes)] for a in range(classes)]
-    assert said.correct == sum(a == b for a, b in pairs)
-    assert (said.count, said.accuracy) == (len(pairs), said.correct / len(pairs))
-    np.testing.assert_array_equal(unpack(said.predictions, len(pairs)), predictions)
-    bits = np.unpackbits(unpack(said.correct_bits, -(-len(pairs) // 8)), count=len(pairs))
+    result = result_of(predictions, labels, classes)
+    assert result.confusion == [[pairs.count((a, b)) for b in range(classes)] for a in range(classes)]
+    assert result.correct == sum(a == b for a, b in pairs)
+    assert (result.count, result.accuracy) == (len(pairs), result.correct / len(pairs))
+    np.testing.assert_array_equal(unpack(result.predictions, len(pairs)), predictions)
+    bits = np.unpackbits(unpack(result.correct_bits, -(-len(pairs) // 8)), count=len(pairs))
     assert bits.tolist() == [a == b for a, b in pairs]

@@ -112,11 +112,11 @@ def test_the_state_of_every_kind_of_run(runs: Path, process: Any) -> None:
     assert all(0 <= of_seed[seed].sign_age_s < 30 for seed in (0, 1, 2, 3))  # type: ignore[operator]
     assert of_seed[4].sign_age_s is None
 
-    told = shown()
+    expected = shown()
     head = "1 running, 1 died, 1 failed, 2 stopped, 1 waiting, 1 diverged, 1 finished"
-    assert told.splitlines()[0] == f"{runs}: {head}"
-    assert f"{places[1].name}: died: its process ended without a word" in told
-    row = next(line for line in told.splitlines() if " running " in line).split()
+    assert expected.splitlines()[0] == f"{runs}: {head}"
+    assert f"{places[1].name}: died: its process ended without a word" in expected
+    row = next(line for line in expected.splitlines() if " running " in line).split()
     assert row[:6] == ["listops", "cosformer", "quick", "running", "0", "300/1,200"]
     assert row[-2] == "25.00%"
 
@@ -208,12 +208,12 @@ def test_watching_goes_on_until_interrupted(runs: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(status.time, "sleep", sleep)
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     status.watch(console)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert told.index("1 waiting") < told.index("1 finished")
+    expected = console.file.getvalue()  # type: ignore[attr-defined]
+    assert expected.index("1 waiting") < expected.index("1 finished")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0s"), (59, "59s"), (150, "2m"), (3_900, "1h05m"), (180_000, "2d2h")]
+    ("seconds", "expected"), [(0.4, "0s"), (59, "59s"), (150, "2m"), (3_900, "1h05m"), (180_000, "2d2h")]
 )
-def test_durations_are_short(seconds: float, told: str) -> None:
-    assert status.duration(seconds) == told
+def test_durations_are_short(seconds: float, expected: str) -> None:
+    assert status.duration(seconds) == expected

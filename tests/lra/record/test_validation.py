@@ -169,7 +169,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "expected"),
     [
         ("test.accuracy", 0.9, "test.accuracy is 0.9"),
         ("test.correct", 31, "test.correct is 31, test.correct_bits say 30"),
@@ -219,11 +219,11 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
     ],
 )
 def test_a_field_that_is_not_what_it_must_be_is_named(
-    data: Prepared, tmp_path: Path, place: str, value: Any, told: str
+    data: Prepared, tmp_path: Path, place: str, value: Any, expected: str
 ) -> None:
     report = judged(set_at(made(data), place, value), tmp_path)
     assert report.verdict == "FAIL"
-    assert any(told in problem for problem in report.problems), report.problems
+    assert any(expected in problem for problem in report.problems), report.problems
 
 
 def test_one_flipped_prediction_is_seen_without_the_labels(
@@ -389,7 +389,7 @@ def test_a_bomb_is_not_unpacked(data: Prepared, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "expected"),
     [
         (lambda text: "[" * 100_000, "nested deeper"),
         (lambda text: text[:-1] + ', "extra": ' + "[" * 50 + "]" * 50 + "}", "nested deeper than"),
@@ -407,12 +407,12 @@ def test_a_bomb_is_not_unpacked(data: Prepared, tmp_path: Path) -> None:
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_hostile_files_fail_without_a_traceback(
-    data: Prepared, tmp_path: Path, spoil: Callable[[str], str], told: str
+    data: Prepared, tmp_path: Path, spoil: Callable[[str], str], expected: str
 ) -> None:
     path = put(made(data), tmp_path)
     path.write_text(spoil(path.read_text()))
     (report,) = validate([path])
-    assert told in "; ".join(report.problems)
+    assert expected in "; ".join(report.problems)
     console = Console(width=80, record=True)
     console.print(validation_table([report]))
     assert "FAIL" in console.export_text()

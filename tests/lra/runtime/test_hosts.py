@@ -58,8 +58,8 @@ def only_record(runs: Path) -> dict:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict:
     runs = tmp_path_factory.mktemp("alone")
-    _, told = start(runs, None).communicate(timeout=300)
-    assert list(runs.glob("*/records/*.json")), told
+    _, message = start(runs, None).communicate(timeout=300)
+    assert list(runs.glob("*/records/*.json")), message
     return only_record(runs)
 
 
@@ -86,8 +86,8 @@ def test_two_processes_train_as_one_with_dropout_and_stop_together(alone: dict, 
     assert [p.returncode for p in processes] == [130, 130]
 
     processes = both(tmp_path)
-    told = [p.communicate(timeout=300)[1] for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], told
+    message = [p.communicate(timeout=300)[1] for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], message
     got = only_record(tmp_path)  # of one writer
     assert got["config"]["model"]["dropout"] > 0
     assert got["environment"]["processes"] == 2
@@ -110,9 +110,9 @@ def test_the_loss_of_one_ends_the_other_within_a_minute_and_the_run_goes_on(
     assert not list(tmp_path.glob("*/records/*.json"))
 
     again = both(tmp_path)
-    told = [p.communicate(timeout=300)[1] for p in again]
-    assert [p.returncode for p in again] == [0, 0], told
-    assert "step 10, validation" not in told[0]  # from its checkpoint
+    message = [p.communicate(timeout=300)[1] for p in again]
+    assert [p.returncode for p in again] == [0, 0], message
+    assert "step 10, validation" not in message[0]  # from its checkpoint
     assert_same(only_record(tmp_path), alone)
 
 

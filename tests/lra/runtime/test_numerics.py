@@ -89,8 +89,8 @@ def test_settings_of_this_process_are_set_and_said_once(capsys: pytest.CaptureFi
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_numpy_dtype_promotion", "strict")
         pin()
-        told = "runs are computed with jax_enable_x64=False, jax_numpy_dtype_promotion=standard, "
-        assert capsys.readouterr().err == f"{told}whatever the environment says\n"
+        message = "runs are computed with jax_enable_x64=False, jax_numpy_dtype_promotion=standard, "
+        assert capsys.readouterr().err == f"{message}whatever the environment says\n"
         assert not jax.config.jax_enable_x64
         pin()
         assert capsys.readouterr().err == ""

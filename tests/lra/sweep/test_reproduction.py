@@ -89,7 +89,7 @@ def test_seeds_are_run_and_only_what_is_expected(trained_seeds: list[int], monke
 
 
 @pytest.mark.parametrize(
-    ("task", "protocol", "variant", "source", "sizes", "told"),
+    ("task", "protocol", "variant", "source", "sizes", "message"),
     [
         ("text", "quick", "cut", "official archive", {}, "the score is one of data b90ad140, and these are 00000000"),
         ("listops", "laptop", "full", "sample, seed 1805", {}, "the data here are the generated sample"),
@@ -104,26 +104,26 @@ def test_a_score_of_other_data_is_neither_passed_nor_failed(
     variant: str,
     source: str,
     sizes: dict[str, int],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(reproduction, "prepare", lambda *_, **__: prepared(task, variant, source, sizes))
     verdict = reproduce(task, "cosformer", protocol=protocol, seeds=1)
     assert trained_seeds == []  # hours, for nothing
     assert not verdict.passes
     last = verdict.text().splitlines()[-1]
-    assert last.startswith(f"NOTHING EXPECTED: {told}")
+    assert last.startswith(f"NOTHING EXPECTED: {message}")
     assert "FAIL" not in verdict.text()
 
 
 def test_the_command_succeeds_for_a_pass_alone(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    for verdict, status, told in (
+    for verdict, status, message in (
         (Verdict("t", "m", "p@1", EXPECTED, {}, ()), 0, "PASS"),
         (Verdict("t", "m", "p@1", EXPECTED, {}, ("too low",)), 1, "FAIL: too low"),
         (Verdict("t", "m", "p@1", EXPECTED, {}, (), unjudged="other data"), 1, "NOTHING EXPECTED: other data"),
     ):
         monkeypatch.setattr(reproduction, "reproduce", lambda *_, verdict=verdict, **__: verdict)
         assert run_lra.main(["repro", "listops", "cosformer"]) == status
-        assert capsys.readouterr().out.splitlines()[-1] == told
+        assert capsys.readouterr().out.splitlines()[-1] == message
 
 
 @pytest.mark.parametrize("task", ["text", "retrieval", "image"])

@@ -100,7 +100,7 @@ def test_a_preempted_job_goes_on_and_a_cancelled_one_waits_for_its_end(runs: Pat
     (job,) = slurm.submit([tiny(0, steps=300)], Slurm())
     logs = runs / "slurm"
 
-    def told() -> str:
+    def expected() -> str:
         return (logs / f"{job}_0_log.err").read_text() if (logs / f"{job}_0_log.err").exists() else ""
 
     def element() -> int:
@@ -108,22 +108,22 @@ def test_a_preempted_job_goes_on_and_a_cancelled_one_waits_for_its_end(runs: Pat
         sign = json.loads(next(runs.glob("*/status.json")).read_text())
         return int(Path(f"/proc/{sign['pid']}/stat").read_text().rpartition(")")[2].split()[1])
 
-    wait_for(lambda: ": step 10, validation" in told())
+    wait_for(lambda: ": step 10, validation" in expected())
     os.kill(element(), signal.SIGUSR2)  # the warning
-    wait_for(lambda: told().count(": stopped by a signal at step") == 1)
+    wait_for(lambda: expected().count(": stopped by a signal at step") == 1)
     (before,) = status.statuses()
     assert before.state == "stopped"
     assert before.step is not None
-    wait_for(lambda: f": step {before.step // 10 * 10 + 50}, validation" in told())
+    wait_for(lambda: f": step {before.step // 10 * 10 + 50}, validation" in expected())
     held = element()
     os.kill(held, signal.SIGTERM)
-    wait_for(lambda: told().count(": stopped by a signal at step") == 2)
+    wait_for(lambda: expected().count(": stopped by a signal at step") == 2)
     time.sleep(1)
     assert Path(f"/proc/{held}").exists()  # it has not ended by itself
     assert not (logs / f"{job}_0_result.pkl").exists()
     os.kill(held, signal.SIGUSR2)
     wait_for((logs / f"{job}_0_result.pkl").exists)
-    assert [told().count(f": step {step}, validation") for step in range(10, 310, 10)] == 30 * [1]
+    assert [expected().count(f": step {step}, validation") for step in range(10, 310, 10)] == 30 * [1]
     (done,) = records(runs)
     assert done["status"] == "complete"
     assert len(done["validation"]) == 30
@@ -168,19 +168,19 @@ ArrayElement(job.Job("a job", (), Path()), {}, ".")()
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "expected"),
     [
         ("import sys; sys.exit(130)", False),  # it has got the warning before the job, as clusters may have it
         ("import time; time.sleep(60)", True),  # it dies of the signal before it can save anything
     ],
 )
-def test_a_job_that_is_stopped_does_not_end_by_itself(tmp_path: Path, script: str, told: bool) -> None:
+def test_a_job_that_is_stopped_does_not_end_by_itself(tmp_path: Path, script: str, expected: bool) -> None:
     train = tmp_path / "run_lra.py"
     train.write_text(f"open('begun', 'w').close(); {script}")
     process = subprocess.Popen([sys.executable, "-c", ELEMENT, train], env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         wait_for((tmp_path / "begun").exists)
-        if told:
+        if expected:
             process.terminate()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.5)
@@ -251,14 +251,14 @@ def test_what_sbatch_is_asked_for(runs: Path, cluster: Path) -> None:
 
 def test_what_the_user_is_told(runs: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
-    told = sweep.submit(Sweep(["listops"], ["cosformer"], "quick", seeds=2), Slurm())
-    assert told[:2] == ["4711_0  listops cosformer seed 0", "4711_1  listops cosformer seed 1"]
-    assert str(runs / "slurm") in told[2]
-    assert "run_lra.py status --watch" in told[3]
+    expected = sweep.submit(Sweep(["listops"], ["cosformer"], "quick", seeds=2), Slurm())
+    assert expected[:2] == ["4711_0  listops cosformer seed 0", "4711_1  listops cosformer seed 1"]
+    assert str(runs / "slurm") in expected[2]
+    assert "run_lra.py status --watch" in expected[3]
     assert [r.state for r in status.statuses()] == ["waiting", "waiting"]
-    told = sweep.submit(Sweep(["listops"], ["cosformer"], "quick", tune=True), Slurm())
-    assert [line.split("  ")[1].rpartition(" ")[0] for line in told[:3]] == ["listops cosformer rate"] * 3
-    assert "the same command submits the seeds" in told[-1]
+    expected = sweep.submit(Sweep(["listops"], ["cosformer"], "quick", tune=True), Slurm())
+    assert [line.split("  ")[1].rpartition(" ")[0] for line in expected[:3]] == ["listops cosformer rate"] * 3
+    assert "the same command submits the seeds" in expected[-1]
     monkeypatch.setattr(Job, "complete", property(lambda _: True))
     monkeypatch.setattr(slurm, "submit", None)
     assert sweep.submit(Sweep(["listops"], ["cosformer"], "quick"), Slurm()) == [
