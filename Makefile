@@ -27,9 +27,8 @@ $(VENV)/installed: pyproject.toml requirements-3.11.txt
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	if $(RUN) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
 		$(VENV)/bin/pip install --quiet -r requirements-3.11.txt; \
-	else \
-		$(VENV)/bin/pip install --quiet '.[dev]'; \
 	fi
+	$(VENV)/bin/pip install --quiet -e '.[dev]'
 	touch $@
 
 # docs/board.md and, by Chromium, its picture, from the committed records.

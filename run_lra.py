@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import tyro
+try:
+    import tyro
+except ModuleNotFoundError:
+    raise SystemExit(
+        "error: the dependencies are not installed in this Python. `make install` installs them into .venv;\n"
+        "then `source .venv/bin/activate`, or use `.venv/bin/python run_lra.py`"
+    ) from None
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lra import config as cfg
@@ -66,6 +72,8 @@ class Train:
     """Evaluate on at most this many examples."""
     max_minutes: float | None = None
     """Time limit. The run is tested before it, and recorded as truncated; the same command resumes it."""
+    tensorboard: bool = False
+    """Also write event files for TensorBoard, into runs/RUN/tensorboard. Every run writes runs/RUN/metrics.csv."""
     distributed: bool = False
     """This process is one of several that train the run: see docs/scale.md."""
 
@@ -87,7 +95,7 @@ class Train:
             limit=self.limit,
             overrides=cfg.differences(self, base),
         )
-        print(api.summary(api.run_config(config, max_minutes=self.max_minutes)))
+        print(api.summary(api.run_config(config, max_minutes=self.max_minutes, tensorboard=self.tensorboard)))
         return 0
 
 

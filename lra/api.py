@@ -111,6 +111,7 @@ def run(
     source: str | None = None,
     limit: int | None = None,
     max_minutes: float | None = None,
+    tensorboard: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Train, select, test once, and return the record.
@@ -127,6 +128,7 @@ def run(
       source: of the data; None: the first that is at hand
       limit: evaluate on only so many examples (marks the protocol as modified)
       max_minutes: stop before, and record what was reached as truncated
+      tensorboard: write event files for TensorBoard into the run's directory
       overrides: {"train.steps": 500, "model.layers": 4, "max_len": 1000}
 
     Raises:
@@ -136,10 +138,10 @@ def run(
     config = configure(
         task, mixer, protocol=protocol, seed=seed, options=options, source=source, limit=limit, overrides=overrides
     )
-    return run_config(config, max_minutes=max_minutes)
+    return run_config(config, max_minutes=max_minutes, tensorboard=tensorboard)
 
 
-def run_config(config: RunConfig, *, max_minutes: float | None = None) -> RunRecord:
+def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboard: bool = False) -> RunRecord:
     """Do the same as `run` for a configuration made by `configure`."""
     code_state(), versions()  # recorded now, because files may change while the data are prepared
     code = computing(config)
@@ -155,7 +157,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None) -> RunRec
     version = mixers.resolve(config.mixer).version
     if is_writer():
         _begin(directory, config, code)
-    outcome = train(config, card, data, directory, max_minutes=max_minutes)
+    outcome = train(config, card, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
     if outcome.status == "interrupted":
         raise Interrupted(f"{directory.name}: {outcome.message}; the same command resumes it")
     record = make_record(directory.name, config, card, data, code, outcome, mixer_version=version)

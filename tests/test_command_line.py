@@ -67,11 +67,11 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
     assert changed_fields(base.train, train).keys() == {f.name for f in dataclasses.fields(Train)}
     given = ["--task", "text", "--protocol", "laptop", "--mixer", "bigbird", "--max-len", "99", "--variant", "cut"]
     given += ["--seed", "5", "--source", "tfds", "--limit", "17", "--max-minutes", "2.5"]
-    given += ["--mixer-options", "block=32", "num_random=2", "--distributed"]
+    given += ["--mixer-options", "block=32", "num_random=2", "--distributed", "--tensorboard"]
     assert run_lra.main(["train", *given, *words("model", model), *words("train", train)]) == 0
     (call,) = configured
     config = call.pop("config")
-    assert call == {"max_minutes": 2.5}
+    assert call == {"max_minutes": 2.5, "tensorboard": True}
     assert config.seed == 5
     assert initialized == [True]
     assert (config.model, config.train) == (model, train)
@@ -89,7 +89,11 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
 def test_train_without_options_is_the_protocol(configured: Calls, task: str, name: str) -> None:
     assert run_lra.main(["train", "--task", task, "--protocol", name, "--mixer", "cosformer"]) == 0
     (call,) = configured
-    assert call == {"config": api.configure(task, "cosformer", protocol=name), "max_minutes": None}
+    assert call == {
+        "config": api.configure(task, "cosformer", protocol=name),
+        "max_minutes": None,
+        "tensorboard": False,
+    }
     base = cfg.protocol(task, name)
     config = call["config"]
     assert not config.modified

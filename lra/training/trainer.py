@@ -28,6 +28,7 @@ from lra.training.checkpoints import Checkpoints, flatten
 from lra.training.evaluation import Evaluation, evaluate, forward_flops
 from lra.training.history import History
 from lra.training.meter import Meter
+from lra.training.metrics import MetricsWriter
 from lra.training.step_functions import StepFunctions
 from lra.training.train_step import compile_ahead, dispatch_steps, train_steps
 from tasks.core import Card, Prepared
@@ -58,11 +59,18 @@ class Outcome:
 
 
 def train(
-    config: RunConfig, card: Card, data: Prepared, directory: Path, *, max_minutes: float | None = None
+    config: RunConfig,
+    card: Card,
+    data: Prepared,
+    directory: Path,
+    *,
+    max_minutes: float | None = None,
+    tensorboard: bool = False,
 ) -> Outcome:
     """Train to the protocol's last step, the time limit or a signal; then select a checkpoint and test it once.
 
     Training resumes from the latest checkpoint in `directory`, and computes the same as without the interruption.
+    `metrics.csv` in the directory has the curve so far; with `tensorboard`, event files have it too.
 
     Raises:
       RunError: another process trains this run, its checkpoints are damaged, or other code computed them
@@ -80,7 +88,8 @@ def train(
             context.enter_context(run_lock(directory))
             context.enter_context(heartbeat)
         stop_requested = context.enter_context(stop_on_signal())
-        run = _TrainingRun(functions, card, data, directory, code, budget)
+        run = _TrainingRun(functions, card, data, directory, code, budget, tensorboard=tensorboard)
+        context.callback(run.metrics.close)
         heartbeat.update(run.state.step, run.history.validation_accuracy)
         reporter = context.enter_context(Reporter(title, steps, done=run.state.step))
 
@@ -131,6 +140,8 @@ class _TrainingRun:
         directory: Path,
         code: Code,
         budget: TimeBudget,
+        *,
+        tensorboard: bool,
     ) -> None:
         """Put the data on the devices, load the latest checkpoint, and compile."""
         config = functions.config
@@ -157,6 +168,7 @@ class _TrainingRun:
             compile_ahead(functions, self.state, self._train_set)
         self._last_checkpoint = budget.started
         self._meter = Meter(self.history, (self.state[1:], self._train_set.arrays))
+        self.metrics = MetricsWriter(directory, self.state.step, tensorboard=tensorboard and is_writer())
 
     @property
     def seconds_since_checkpoint(self) -> float:
@@ -205,6 +217,8 @@ class _TrainingRun:
         self.history.seconds = self._earlier_seconds + self._budget.elapsed
         progress = {"history": self.history.to_json()} | sessions.as_json(self._code, self._sessions)
         self._checkpoints.save("latest", self.state, progress)
+        if is_writer():
+            self.metrics.write(self.history)
         self._meter.restart()
         self._last_checkpoint = time.monotonic()
 

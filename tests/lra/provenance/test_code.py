@@ -39,6 +39,7 @@ NOT_COMPUTING = {
     "training/checkpoints": "storage",
     "training/flops": "cost",
     "training/meter": "cost",
+    "training/metrics": "display",
     "typed": "validation",
 }
 

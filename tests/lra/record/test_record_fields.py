@@ -73,7 +73,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Train]
 def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, correct: int, at_chance: bool) -> None:
     seen: list[Any] = []
 
-    def train(config: RunConfig, card: Any, data: Any, directory: Path, *, max_minutes: float | None) -> Outcome:
+    def train(
+        config: RunConfig, card: Any, data: Any, directory: Path, *, max_minutes: float | None, **_: Any
+    ) -> Outcome:
         seen.extend((config, directory, max_minutes))
         return outcome(config, correct)
 

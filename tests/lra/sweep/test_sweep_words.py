@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
     """The configurations and minutes that `train` passes on."""
     asked: Calls = []
 
-    def run_config(config: RunConfig, *, max_minutes: float | None = None) -> None:
+    def run_config(config: RunConfig, *, max_minutes: float | None = None, **_: Any) -> None:
         asked.append((config, max_minutes))
 
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
