@@ -1,13 +1,17 @@
 #!/usr/bin/env python
-"""The command line of the Long-Range Arena.
+"""Train sequence mixers on the Long-Range Arena, and compare them.
 
-Examples:
+Train and evaluate: train, evaluate, attention
 
-    python run_lra.py train --task listops --mixer cosformer --protocol laptop
+Many runs: suite, status, repro
 
-    python run_lra.py suite --protocol quick
+Results: leaderboard, validate, submit
 
-    python run_lra.py leaderboard
+Mixers: list, check, bench
+
+Data: data prepare, data verify, data show, data export
+
+Start with `python run_lra.py suite --protocol quick`, which trains two mixers on every task.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ except ModuleNotFoundError:
         "error: the dependencies are not installed in this Python. `make install` installs them into .venv;\n"
         "then `source .venv/bin/activate`, or use `.venv/bin/python run_lra.py`"
     ) from None
-from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lra import config as cfg
 from lra.errors import ConfigError, LraError
@@ -44,6 +48,13 @@ else:
     Task, ProtocolName = Literal[cfg.TASKS], Literal[cfg.PROTOCOLS]
 Source = Literal["official", "generated", "tfds", "sample"]
 BoardFormat = Literal["table", "md", "csv", "json", "latex", "html"]
+RunName = Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+RunNames = Positional[Annotated[tuple[str, ...], arg(name="runs", metavar="RUN [RUN ...]")]]
+TaskName = Positional[Annotated[Task, arg(name="task", metavar="TASK", help=f"One of {', '.join(cfg.TASKS)}.")]]
+MixerNames = Positional[Annotated[tuple[str, ...], arg(name="mixers", metavar="[MIXER ...]")]]
+Variant = Annotated[str, arg(metavar="VARIANT")]
+Seconds = Annotated[float, arg(metavar="SECONDS")]
+Minutes = Annotated[float | None, arg(metavar="MINUTES")]
 
 
 @dataclasses.dataclass
@@ -58,7 +69,8 @@ class Train:
     """A name from `run_lra.py list`, package.module:Class, or path/my_file.py:Class."""
     max_len: int
     """Cut longer inputs to this many tokens."""
-    variant: str
+    variant: Variant
+    """Variant of the task's data; `run_lra.py list` shows them."""
     model: cfg.Model
     train: cfg.Train
     protocol: ProtocolName = "small"
@@ -69,8 +81,8 @@ class Train:
     source: Source | None = None
     """Source of the data. Default: the first available source of the task."""
     limit: int | None = None
-    """Evaluate on at most this many examples."""
-    max_minutes: float | None = None
+    """Evaluate on at most this many examples. The run is then marked as modified."""
+    max_minutes: Minutes = None
     """Time limit. The run is tested before it, and recorded as truncated; the same command resumes it."""
     tensorboard: bool = False
     """Also write event files for TensorBoard, into runs/RUN/tensorboard. Every run writes runs/RUN/metrics.csv."""
@@ -101,9 +113,9 @@ class Train:
 
 @dataclasses.dataclass
 class Evaluate:
-    """Test a finished run again, and compare the accuracy with its record."""
+    """Run the test of a finished run again, and compare the accuracy with its record."""
 
-    run_name: Positional[Annotated[str, arg(name="RUN")]]
+    run_name: RunName
     """Name of the run in runs/, or path of its directory."""
 
     def run(self) -> int:
@@ -120,7 +132,7 @@ class Evaluate:
 class Attention:
     """Plot the L x L attention weights of trained mixers on one test example, one row per layer."""
 
-    run_names: Positional[Annotated[tuple[str, ...], arg(name="RUN")]]
+    run_names: RunNames
     """Names of runs in runs/, or paths of their directories; all of the same task."""
     example: int = 0
     """Index of the example in the test split."""
@@ -148,7 +160,7 @@ class Suite:
     mixers: tuple[str, ...] = ("cosformer", "softmax")
     seeds: int = 1
     """Number of seeds per task and mixer, from 0."""
-    max_minutes: float | None = None
+    max_minutes: Minutes = None
     """Time limit of each run."""
     tune: bool = False
     """Try 0.3, 1 and 3 times the protocol's learning rate, and use the best on validation."""
@@ -204,12 +216,13 @@ class Status:
 class Repro:
     """Reproduce an expected score: run missing seeds, and print PASS, FAIL or NOTHING EXPECTED with the reason."""
 
-    task: Positional[Task]
-    mixer: Positional[str]
+    task: TaskName
+    mixer: Positional[Annotated[str, arg(metavar="MIXER")]]
+    """A name from `run_lra.py list`, package.module:Class, or path/my_file.py:Class."""
     protocol: ProtocolName = "small"
     seeds: int = 3
     """Number of seeds, from 0; their mean is compared."""
-    max_minutes: float | None = None
+    max_minutes: Minutes = None
     """Time limit of each run. A truncated run counts as FAIL, and the same command resumes it."""
 
     def run(self) -> int:
@@ -226,7 +239,7 @@ class Repro:
 class Submit:
     """Copy the record of a finished run from runs/ to results/ if it passes validation."""
 
-    run_name: Positional[Annotated[str, arg(name="RUN")]]
+    run_name: RunName
     """Name of the run in runs/, or path of its directory."""
 
     def run(self) -> int:
@@ -239,9 +252,9 @@ class Submit:
 
 @dataclasses.dataclass
 class Validate:
-    """Validate records: schema, hashes, protocol, and the score if the task's labels are available."""
+    """Check result records: schema, hashes, protocol, and the score if the task's labels are available."""
 
-    paths: Positional[tuple[Path, ...]] = ()
+    paths: Positional[Annotated[tuple[Path, ...], arg(metavar="[PATH ...]")]] = ()
     """Files or directories. Default: results/."""
 
     def run(self) -> int:
@@ -286,7 +299,7 @@ class List:
 class Check:
     """Test mixers: padding, gradients, dropout, precision, saving, and scaling with the length."""
 
-    mixers: Positional[tuple[str, ...]] = ()
+    mixers: MixerNames = ()
     """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""
     mixer_options: tuple[str, ...] = ()
     """Options of the mixer, as in `--mixer-options window=64`."""
@@ -305,7 +318,7 @@ class Check:
 class Bench:
     """Measure speed, memory and scaling of mixers on random bytes. The same command resumes it."""
 
-    mixers: Positional[tuple[str, ...]] = ()
+    mixers: MixerNames = ()
     """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""
     lengths: tuple[int, ...] = (1024, 2048, 3072, 4096)
     """Up to 65,536."""
@@ -314,7 +327,7 @@ class Bench:
     batch_size: int = 32
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters, normalizers and sums stay float32."""
-    seconds: float = 60.0
+    seconds: Seconds = 60.0
     """Time per mixer and length, including compilation; at least one step is measured."""
     output: Path | None = None
     """Directory of bench.json, bench.md and bench.png. Default: runs/bench."""
@@ -347,8 +360,10 @@ class Prepare:
     """Read or generate the data of tasks, check it, and store it."""
 
     tasks: tuple[Task, ...] = cfg.TASKS
-    variant: str = "full"
+    variant: Variant = "full"
+    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
+    """Source of the data. Default: the first available source of the task."""
 
     def run(self) -> int:
         from lra.data.prepare import prepare
@@ -370,11 +385,13 @@ class Prepare:
 
 @dataclasses.dataclass
 class Verify:
-    """Check prepared data: counts, class balance, lengths, hashes, duplicates."""
+    """Check the data of tasks: counts, class balance, lengths, hashes, duplicates."""
 
     tasks: tuple[Task, ...] = cfg.TASKS
-    variant: str = "full"
+    variant: Variant = "full"
+    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
+    """Source of the data. Default: the first available source of the task."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -397,9 +414,11 @@ class Verify:
 class Show:
     """Draw examples of a task: images by class, or excerpts of texts."""
 
-    task: Positional[Task]
-    variant: str = "full"
+    task: TaskName
+    variant: Variant = "full"
+    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
+    """Source of the data. Default: the first available source of the task."""
     output: Path | None = None
     """PNG file to write. Default: TASK-VARIANT.png."""
 
@@ -419,11 +438,14 @@ class Show:
 class Export:
     """Write a task's data for other programs: in LRA's official layout, or as a tensorflow-datasets directory."""
 
-    task: Positional[Task]
-    directory: Positional[Path]
+    task: TaskName
+    directory: Positional[Annotated[Path, arg(metavar="DIRECTORY")]]
+    """Directory to write to; it is created."""
     format: Literal["lra", "tfds"] = "tfds"
-    variant: str = "full"
+    variant: Variant = "full"
+    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
+    """Source of the data. Default: the first available source of the task."""
 
     def run(self) -> int:
         from lra.data.export import export
@@ -440,7 +462,7 @@ class Export:
 class Data:
     """Prepare, verify, show or export data."""
 
-    verb: Prepare | Verify | Show | Export
+    verb: OmitArgPrefixes[Prepare | Verify | Show | Export]
 
     def run(self) -> int:
         return self.verb.run()
