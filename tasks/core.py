@@ -20,9 +20,8 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import loky
 import numpy as np
 
 from tasks.errors import DataError
@@ -33,7 +32,6 @@ COPY = "copy"
 KINDS = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}  # dtypes of a split's arrays
 
 Progress = Callable[[str, int, int], None]  # (description, done, total); total 0: not known
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,29 +247,6 @@ class Prepared:
     def name(self) -> tuple[str, str]:
         """Hash and reported variant, which identify these data among those of the task."""
         return self.sha256, self.column_variant
-
-
-def default_workers() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return loky.cpu_count()
-
-
-def process_pool(workers: int) -> loky.ProcessPoolExecutor:
-    """Return a pool of worker processes.
-
-    They do not run the caller's `__main__` again, so a user's script needs no guard, and inherit no threads, so jax
-    may be in use here.
-    """
-    return loky.ProcessPoolExecutor(max_workers=workers)
-
-
-def run_in_subprocess(function: Callable[..., T], *arguments: Any) -> T:
-    """Return `function(*arguments)`, computed in a process of its own, whose end frees its memory and devices."""
-    pool = process_pool(1)
-    try:
-        return pool.submit(function, *arguments).result()
-    finally:
-        pool.shutdown(kill_workers=True)
 
 
 def no_progress(what: str, done: int, total: int) -> None:

@@ -30,7 +30,7 @@ from lra.provenance.environment import code_state, environment, now
 from lra.runtime.devices import use_every_core
 from lra.typed_json import from_json
 from models import mixers
-from tasks.core import run_in_subprocess
+from tasks.processes import run_in_subprocess
 
 LONGEST = 65_536
 SCHEMA = 1

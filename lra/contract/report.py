@@ -30,7 +30,7 @@ from lra.training.checkpoints import Checkpoints
 from lra.training.step_functions import StepFunctions, TrainState
 from models import mixers
 from tasks import load_task
-from tasks.core import process_pool
+from tasks.processes import process_pool
 
 LONG: dict[str, Any] = {"lengths": (700, 90, 1), "length": 800}
 LONG_CHECKS = ("content of padding", "amount of padding", "batch independence", "all-padding example")

@@ -10,9 +10,10 @@ import numpy as np
 from lra.errors import ConfigError
 from lra.paths import data_directory, prepared_directory
 from tasks import load_task
-from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, default_workers, no_progress
+from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, no_progress
 from tasks.errors import DataError
 from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
+from tasks.processes import default_workers
 
 
 def choose_source(task: str, variant: str, source: str | None, *, allow_sample: bool) -> str:

@@ -27,8 +27,8 @@ from lra.sweep import slurm, tuning
 from lra.sweep.job import Job
 from lra.sweep.local import run_jobs
 from tasks import load_task
-from tasks.core import run_in_subprocess
 from tasks.errors import DataError
+from tasks.processes import run_in_subprocess
 
 
 @dataclasses.dataclass(frozen=True)

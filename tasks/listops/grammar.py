@@ -20,13 +20,13 @@ import contextlib
 import dataclasses
 import itertools
 import re
-from collections import deque
-from collections.abc import Generator
+from functools import partial
 
 import numpy as np
 
-from tasks.core import Progress, chunk_rng, no_progress, process_pool
+from tasks.core import Progress, chunk_rng, no_progress
 from tasks.errors import DataError
+from tasks.processes import map_in_order
 
 MIN, MAX, MED, SM = "[MIN", "[MAX", "[MED", "[SM"
 OPERATORS = (MIN, MAX, MED, SM)
@@ -199,7 +199,8 @@ def draw(n: int, grammar: Grammar, seed: int, workers: int, progress: Progress) 
     """Draw as `generate`, but return the expressions as `encode` does."""
     drawn: dict[bytes, int] = {}  # values by expression, in the order of drawing
     repetitions = 0
-    with contextlib.closing(_chunks(grammar, seed, 1 if n < _FEW else workers)) as chunks:
+    draw_chunk = partial(_chunk, grammar, seed)
+    with contextlib.closing(map_in_order(draw_chunk, itertools.count(), 1 if n < _FEW else workers)) as chunks:
         while len(drawn) < n:
             before = len(drawn)
             for document, value in zip(*next(chunks), strict=True):
@@ -209,16 +210,6 @@ def draw(n: int, grammar: Grammar, seed: int, workers: int, progress: Progress) 
                 raise DataError(f"{grammar}: has only {len(drawn)} different expressions, not {n}; widen its limits")
             progress("draw expressions", min(len(drawn), n), n)
     return list(drawn)[:n], np.fromiter(drawn.values(), np.uint8, len(drawn))[:n]
-
-
-def _chunks(grammar: Grammar, seed: int, workers: int) -> Generator[tuple[list[bytes], list[int]]]:
-    if workers == 1:
-        yield from (_chunk(grammar, seed, chunk) for chunk in itertools.count())
-    with process_pool(workers) as pool:
-        pending = deque(pool.submit(_chunk, grammar, seed, chunk) for chunk in range(2 * workers))
-        for chunk in itertools.count(len(pending)):
-            yield pending.popleft().result()
-            pending.append(pool.submit(_chunk, grammar, seed, chunk))
 
 
 def _chunk(grammar: Grammar, seed: int, chunk: int) -> tuple[list[bytes], list[int]]:

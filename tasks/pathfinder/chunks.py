@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import tempfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tasks.arrays import read_npz
-from tasks.core import chunk_rng, process_pool
+from tasks.core import chunk_rng
 from tasks.errors import DataError
 from tasks.pathfinder.generator import scenes
 from tasks.pathfinder.settings import Setting
+from tasks.processes import map_in_order
 
 Images = tuple[np.ndarray, np.ndarray]  # grey levels uint8 [k, R, R], labels uint8 [k]
 
@@ -30,12 +30,13 @@ def distinct_images(setting: Setting, n: int, seed: int, workers: int, directory
       workers: processes that draw chunks at the same time
       directory: for a file of each chunk, so that an interrupted build can be resumed; None: no files
     """
-    count = -(-n // setting.chunk)
-    more = (_load(_chunk(setting, seed, chunk, directory)) for chunk in itertools.count(count))
-    chunks = itertools.chain(_chunks(setting, count, seed, workers, directory), more)
+    count = -(-n // setting.chunk)  # enough if no image is drawn twice
+    draw = partial(_chunk, setting, seed, directory)
+    first = map_in_order(draw, range(count), workers if count > 1 else 1)
+    chunks = itertools.chain(first, map(draw, itertools.count(count)))
     seen: set[bytes] = set()
     while len(seen) < n:
-        images, labels = next(chunks)
+        images, labels = _load(next(chunks))
         new = []
         for i, image in enumerate(images):
             digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
@@ -45,24 +46,8 @@ def distinct_images(setting: Setting, n: int, seed: int, workers: int, directory
         yield images[new], labels[new]
 
 
-def _chunks(setting: Setting, count: int, seed: int, workers: int, directory: Path | None) -> Iterator[Images]:
-    """Yield the first `count` chunks. Those that are in `directory` are read from there."""
-    if workers == 1 or count <= 1:
-        for chunk in range(count):
-            yield _load(_chunk(setting, seed, chunk, directory))
-        return
-    with process_pool(workers) as pool:
-        pending: deque[Future] = deque()
-        for chunk in range(count):
-            pending.append(pool.submit(_chunk, setting, seed, chunk, directory))
-            if len(pending) > 2 * workers:
-                yield _load(pending.popleft().result())
-        while pending:
-            yield _load(pending.popleft().result())
-
-
-def _chunk(setting: Setting, seed: int, chunk: int, directory: Path | None) -> Images | Path:
-    """Draw the images of one random stream; return them, or the file in which they are stored."""
+def _chunk(setting: Setting, seed: int, directory: Path | None, chunk: int) -> Images | Path:
+    """Draw the images of one random stream; return them, or the file in which they are or already were stored."""
     path = None if directory is None else directory / f"{chunk:05d}.npz"
     if path is not None and path.exists():
         return path

@@ -33,39 +33,24 @@ VARIANTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The settings of one data set. Lengths are in pixels of the image, unless they count paddles.
-
-    contour_length:    paddles of each of the two long snakes
-    distractor_length: paddles of a distractor
-    distractors:       largest number; one that finds no room in SNAKE_TRIES attempts is left out
-    padding:           width of the frame that no paddle enters
-    border:            width of the frame inside which the first snake starts
-    seed_distance:     between the tails of the two snakes
-    clearance:         smallest distance of a tail or head of one snake from one of the other; 0 in LRA, where snakes
-                       may touch and cross
-    margins:           width of the free space around a paddle, one of them drawn for each image
-    continuity:        the larger, the smaller the turns between successive paddles
-    snake_contrast:    contrast of distractors
-    paddle_contrast:   contrast of the long snakes relative to distractors
-    chunk:             images of one random stream
-    """
+    """The settings of one data set. Lengths are in pixels of the image, unless they count paddles."""
 
     resolution: int
-    contour_length: int
-    distractor_length: int
-    distractors: int
-    padding: int
-    border: int
-    seed_distance: int
-    clearance: float
+    contour_length: int  # paddles of each of the two long snakes
+    distractor_length: int  # paddles of a distractor
+    distractors: int  # largest number; one that finds no room in SNAKE_TRIES attempts is left out
+    padding: int  # width of the frame that no paddle enters
+    border: int  # width of the frame inside which the first snake starts
+    seed_distance: int  # between the tails of the two snakes
+    clearance: float  # least distance between ends of paddles of the two; 0 in LRA, where snakes may touch and cross
     paddle_length: int
     paddle_thickness: float
-    margins: tuple[int, ...]
+    margins: tuple[int, ...]  # widths of the free space around a paddle, one of them drawn for each image
     marker_radius: float
-    continuity: float
-    snake_contrast: float
-    paddle_contrast: float
-    chunk: int
+    continuity: float  # the larger, the smaller the turns between successive paddles
+    snake_contrast: float  # of distractors
+    paddle_contrast: float  # of the long snakes, relative to distractors
+    chunk: int  # images of one random stream
 
     @property
     def attempts(self) -> int:

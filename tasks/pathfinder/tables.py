@@ -56,45 +56,27 @@ class StampSet:
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorTables:
-    """The tables of one data set and margin (see the module). Values of masks are from 0, free, to 255, occupied.
-
-    pad:           cells between the edges of the frame and the image
-    steps:         K, the number of cells of the circle
-    jump:          int64 [K], from the pivot to the cells of the circle
-    weight:        float32 [states, K], smoothness of the turn from a state to a cell of the circle
-    next_pivot:    int64 [2, states, frame], y and x of the pivot that follows one at y and x
-    seed_head:     int64 [2, 360, frame], y and x of the end of a first paddle with its tail at y and x
-    seed_pivot:    int64 [2, 360, frame], y and x of the pivot of the first paddle
-    seed_distance: float64 [2, 360], from the tail of the first snake to that of the second, for each degree
-    kernels:       each int64 [cells, 2], the cells (dy, dx) around the tail of a first paddle that must be free
-    kernel:        int64 [360], index into `kernels`; -1: the reference never finds a place for this angle
-    line:          the paddle
-    mask:          the paddle with its margin, without the cells that are too faint to have an effect
-    core:          the cells of the mask that can collide
-    dilated:       the mask dilated by the margin
-    empty_mask:    uint8 [frame * frame], before the first paddle
-    empty_dilated: uint8 [frame * frame], the same, dilated
-    """
+    """The tables of one data set and margin (see the module). Values of masks are from 0, free, to 255, occupied."""
 
     setting: Setting
     margin: int
-    pad: int
-    frame: int
-    steps: int
-    jump: np.ndarray
-    weight: np.ndarray
-    next_pivot: np.ndarray
-    seed_head: np.ndarray
-    seed_pivot: np.ndarray
-    seed_distance: np.ndarray
-    kernels: tuple[np.ndarray, ...]
-    kernel: np.ndarray
-    line: StampSet
-    mask: StampSet
-    core: StampSet
-    dilated: StampSet
-    empty_mask: np.ndarray
-    empty_dilated: np.ndarray
+    pad: int  # cells between the edges of the frame and the image
+    frame: int  # cells of a side
+    steps: int  # K, the number of cells of the circle
+    jump: np.ndarray  # int64 [K], from the pivot to the cells of the circle
+    weight: np.ndarray  # float32 [states, K], smoothness of the turn from a state to a cell of the circle
+    next_pivot: np.ndarray  # int64 [2, states, frame], y and x of the pivot that follows one at y and x
+    seed_head: np.ndarray  # int64 [2, 360, frame], y and x of the end of a first paddle with its tail at y and x
+    seed_pivot: np.ndarray  # int64 [2, 360, frame], y and x of the pivot of this paddle
+    seed_distance: np.ndarray  # float64 [2, 360], from the first snake's tail to the second's, for each degree
+    kernels: tuple[np.ndarray, ...]  # int64 [cells, 2], cells (dy, dx) around a first tail that must be free
+    kernel: np.ndarray  # int64 [360], index into `kernels`; -1: the reference never finds a place for this angle
+    line: StampSet  # the paddle
+    mask: StampSet  # the paddle with its margin, without cells that are too faint to have an effect
+    core: StampSet  # the cells of the mask that can collide
+    dilated: StampSet  # the mask dilated by the margin
+    empty_mask: np.ndarray  # uint8 [frame * frame], before the first paddle
+    empty_dilated: np.ndarray  # uint8 [frame * frame], the same, dilated
     markers: Markers
 
     @property

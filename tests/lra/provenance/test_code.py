@@ -141,7 +141,7 @@ def test_a_mixer_brings_what_it_imports(tree: Path) -> None:
 def test_of_tasks_the_split_and_three_facts_count(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(tree)
     assert [name for name in before if name.startswith("tasks/")] == ["tasks/core.py:Split", "tasks/listops.py:CARD"]
-    edit(tree / "tasks" / "core.py", "return loky.cpu_count()", "return 1")
+    edit(tree / "tasks" / "core.py", 'f"unrecognised copy {sha256[:8]}"', "sha256")
     assert files(tree) == before
     edit(tree / "tasks" / "core.py", "return np.diff(self.offsets)[self.items]", "return self.items")
     assert changes(before, files(tree)) == "changed: tasks/core.py:Split"
