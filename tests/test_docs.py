@@ -31,6 +31,7 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_mixer_from_an_empty_file_to_a_row_of_the_board(tmp_path: Path) -> None:
     (tmp_path / "aft.py").write_text(ADD_A_MIXER)
+    assert (ROOT / "examples" / "aft.py").read_text() == ADD_A_MIXER
     assert len(ADD_A_MIXER.splitlines()) <= 22
     checked = command("check", "aft.py", "--quick", cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
