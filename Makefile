@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml requirements-3.11.txt
 	if $(RUN) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
 		$(VENV)/bin/pip install --quiet -r requirements-3.11.txt; \
 	fi
-	$(VENV)/bin/pip install --quiet -e '.[dev]'
+	PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet -e '.[dev]'
 	touch $@
 
 # docs/board.md and, by Chromium, its picture, from the committed records.
