@@ -1,6 +1,6 @@
 """Softmax attention between blocks of positions.
 
-Blocks start at position 0 whatever the length, so padding at the end does not shift them.
+Blocks start at position 0 for every length, so padding at the end does not shift them.
 Array dimensions in addition to those of `models.core`: N blocks, S positions per block, T keys that a block sees.
 """
 

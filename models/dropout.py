@@ -1,7 +1,7 @@
 """Dropout with one PRNG key per example.
 
 Whether an element is dropped depends only on its example's key and its own position, never on the length, the batch
-or the device. The same example is therefore dropped alike in every bucket and micro-batch.
+or the device. Dropout of an example is therefore the same in every bucket and micro-batch.
 """
 
 from __future__ import annotations
