@@ -7,10 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from lra.leaderboard.html.charts import STYLES, Bubbles, Curves, bubbles, curves
-from lra.leaderboard.html.reported import PublishedView, published_view
 from lra.leaderboard.html.run_page import CellView, RunView, difference_text, interval_text, run_view
 from lra.leaderboard.legend import legend
-from lra.leaderboard.published import accuracy
+from lra.leaderboard.published import Accuracy, accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
 from lra.leaderboard.table import BASELINE, FormattedCell, cell, scores
 from lra.leaderboard.text import FIRST_RUN, clean, heading, nothing, percent, retired_line
@@ -84,7 +83,7 @@ class PageView:
     introduction: str
     reproduced: tuple[Reproduced, ...]
     no_pairs: str
-    published: tuple[PublishedView, ...]
+    published: tuple[Accuracy, ...]
     titles: Mapping[str, str]
 
 
@@ -141,7 +140,7 @@ def page_view(board: Board) -> PageView:
         introduction=INTRODUCTION,
         reproduced=tuple(reproduced(board)),
         no_pairs=NO_PAIRS.replace("`", ""),
-        published=tuple(map(published_view, accuracy())),
+        published=accuracy(),
         titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
     )
 
