@@ -36,22 +36,17 @@ class CellView:
 @dataclasses.dataclass(frozen=True)
 class RunView:
     number: int
+    record: RunRecord
     title: str
     label: str
     task: str
-    seed: int
     origin: str
-    status: str
     accuracy: CellView
     facts: tuple[tuple[str, str], ...]
     steps: str
-    steps_done: int
     gflops: float | None  # of the forward pass of an example at max_len
     checkpoint: str
-    batch: int | None
     tuning: str
-    parameters: int
-    minutes: float
     peak_mib: float | None
     peak_about: str
     hardware: str
@@ -98,12 +93,11 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
     accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
     return RunView(
         number=number,
+        record=r,
         title=f"{label} on {task}, {variant}, {protocol}, seed {r.seed}",
         label=label,
         task=task,
-        seed=r.seed,
         origin=f.origin,
-        status=r.status,
         accuracy=shown,
         facts=(
             ("data", f"{source}; SHA-256 {column.data_sha256[:16]}, task version {column.task_version}"),
@@ -117,13 +111,9 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
             *([] if counted else [("on the board", "not counted: an earlier run of this seed counts")]),
         ),
         steps=f"{steps.done:,}" + (f" of {steps.planned:,}" if steps.done != steps.planned else ""),
-        steps_done=steps.done,
         gflops=r.forward_flops / 1e9 if r.forward_flops else None,
         checkpoint="best" if r.selection.rule == "validation" else clean(r.selection.rule),
-        batch=r.config.train.batch_size,
         tuning=tuning,
-        parameters=r.parameters,
-        minutes=r.minutes,
         peak_mib=r.peak_bytes / 2**20 if r.peak_bytes is not None else None,
         peak_about="process" if r.has_process_memory else "",
         hardware=clean(r.environment.hardware),
