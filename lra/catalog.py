@@ -6,13 +6,13 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from lra import protocol_tables
 from lra.config import PROTOCOLS, TASKS, Expected, Protocol, protocols_named
+from lra.plain_table import plain_table
 from models import mixers
 from tasks import load_task
 from tasks.core import Card, Variant
@@ -123,7 +123,7 @@ def expected_texts(expected: Mapping[str, Expected]) -> list[str]:
 
 
 def _table(*columns: str) -> Table:
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    grid = plain_table()
     for name in columns:
         grid.add_column(name, overflow="fold")
     return grid

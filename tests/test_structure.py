@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "lra": {"lra", "configs", "tasks", "models"},
 }
 # Inside `lra/`: what each package or module may import, besides `BASE`.
-BASE = {"errors", "paths", "protocols", "selection", "typed_json", "config"}
+BASE = {"errors", "paths", "protocols", "selection", "typed_json", "config", "plain_table"}
 LAYERS = {
     "runtime": set(),
     "data": set(),

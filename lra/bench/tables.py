@@ -7,9 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table as Grid
 from rich.text import Text
 
 from lra.bench.measure import BenchResult, Speed
@@ -17,6 +15,7 @@ from lra.bench.run import Results
 from lra.leaderboard.markdown import md, md_grid
 from lra.leaderboard.published import Efficiency, Figure
 from lra.leaderboard.text import NONE, clean
+from lra.plain_table import plain_table
 from lra.record.schema import Environment
 from models import mixers
 
@@ -215,7 +214,7 @@ def as_table(results: Results) -> RenderableType:
     """Return ratios and figures for rich's `Console.print`."""
     parts: list[RenderableType] = [Text(clean(heading(results)), "dim")]
     for table in (*ratios(results), *figures(results), *exponents(results)):
-        grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        grid = plain_table()
         grid.add_column("mixer", overflow="fold")
         for column in table.columns:
             grid.add_column(column, justify="right")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +25,7 @@ from lra.contract import checks as contract
 from lra.contract import scaling
 from lra.contract.harness import DIMS, TOLERANCES, ContractViolation, MixerUnderTest, Probe, unoptimised
 from lra.errors import describe
+from lra.plain_table import plain_table
 from lra.training.checkpoints import Checkpoints
 from lra.training.step_functions import StepFunctions, TrainState
 from models import mixers
@@ -177,7 +177,7 @@ def check_all(names: Sequence[str], options: Sequence[str] = (), *, quick: bool 
 def report(mixer: mixers.Resolved, options: Mapping[str, Any], *, quick: bool = False) -> tuple[Table, str, bool]:
     """Return the table of findings, the verdict, and whether the mixer satisfies the contract."""
     label = mixers.label(mixer, options)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column(label, no_wrap=True)
     table.add_column("")
     table.add_column("", overflow="fold")

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from lra.data.prepare import image_side
+from lra.plain_table import plain_table
 from tasks.core import GENERATED, OFFICIAL, SAMPLE, Card, Prepared, Split, copy_name, has_other_sizes
 from tasks.errors import DataError
 from tasks.prepared import combined_sha256
@@ -129,16 +129,14 @@ def verify_table(report: Report) -> Table:
     )
     remarks = [Text(f"problem: {text}", "red") for text in report.problems]
     remarks += [Text(f"note: {text}", "dim") for text in report.notes]
-    table = Table(
+    table = plain_table(
         title=name,
         caption=Text("\n").join(remarks) if remarks else None,
         title_style="",
         caption_style="",
         title_justify="left",
         caption_justify="left",
-        box=box.SIMPLE_HEAD,
         padding=0,
-        show_edge=False,
     )
     table.add_column("split", min_width=10)
     for heading, width in (("examples", 9), ("a class has", 11), ("min B", 6), ("mean B", 6), ("max B", 6)):

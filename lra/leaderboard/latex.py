@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from lra.leaderboard.text import (
-    ORIGINS,
-    cell_marks,
-    cell_notes,
-    cell_text,
-    clean,
-    heading,
-    mark_sentences,
-    nothing,
-    percent,
-    retired_line,
-)
-from lra.leaderboard.types import Board, LeaderboardCell, Row, Table
+from lra.leaderboard.legend import mark_sentences
+from lra.leaderboard.table import BASELINE, ORIGINS, FormattedCell, FormattedTable, scores
+from lra.leaderboard.text import clean, nothing, retired_line
+from lra.leaderboard.types import Board
 
-NONE = "--"
 SPECIAL = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "{}$&#_%"},
@@ -43,7 +33,7 @@ def as_latex(board: Board) -> str:
 
     Runs that were stopped are left out. It needs \\usepackage{booktabs,amssymb}.
     """
-    tables = [_table(t) for t in board.tables if t.rows] or [f"% {clean(nothing(board))}"]
+    tables = [_table(t.label, scores(t)) for t in board.tables if t.rows] or [f"% {clean(nothing(board))}"]
     return "\n\n".join(tables + ([f"% {clean(retired_line(board))}"] if board.retired else []))
 
 
@@ -52,31 +42,29 @@ def latex(value: object) -> str:
     return "".join(SPECIAL.get(c, c) for c in clean(value))
 
 
-def _table(t: Table) -> str:
-    heads = [heading(c, t.beside) for c in t.columns]
-    mean = any(r.mean is not None for r in t.rows)
-    titles = [latex(title) for title, _, _ in heads] + ["Mean"] * mean
-    origins = [origin for origin in ORIGINS if any(r.origin == origin for r in t.rows)]
-    caption = [t.label + ".", *mark_sentences(t.rows), BOLD, *[BOLD_ORIGINS] * (len(origins) > 1)]
-    caption.append("; ".join(f"{title}: {variant}, {source}" for title, variant, source in heads) + ".")
+def _table(label: str, table: FormattedTable) -> str:
+    origins = [origin for origin in ORIGINS if any(row.origin == origin for row in table.rows)]
+    caption = [f"{label}.", *mark_sentences([cell for row in table.rows for cell in row.cells]), BOLD]
+    caption += [BOLD_ORIGINS] * (len(origins) > 1)
+    caption.append(
+        "; ".join(f"{title}: {variant}, {source}" for title, variant, source in table.heads if variant) + "."
+    )
+    columns = len(table.heads)
     lines = [
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{latex(' '.join(caption))}}}",
-        f"  \\begin{{tabular}}{{l{'r' * len(titles)}}}",
+        f"  \\begin{{tabular}}{{l{'r' * columns}}}",
         r"    \toprule",
-        _line(["Mixer", *titles]),
+        _line(["Mixer", *(latex(title) for title, _, _ in table.heads)]),
     ]
-    for origin in origins:
+    for origin in (*origins, BASELINE):
         lines.append(r"    \midrule")
-        if len(origins) > 1:
-            lines.append(_line([f"\\multicolumn{{{len(titles) + 1}}}{{l}}{{{origin}}}"]))
-        for row in (r for r in t.rows if r.origin == origin):
-            lines.append(_line([_name(row), *map(_cell, row.cells), *[latex(percent(row.mean))] * mean]))
-    lines.append(r"    \midrule")
-    for baseline in t.baselines:
-        values = [latex(percent(a)) for a in baseline.accuracies] + [latex(percent(baseline.mean))] * mean
-        lines.append(_line([f"\\emph{{{latex(baseline.name)}}}", *values]))
+        if len(origins) > 1 and origin != BASELINE:
+            lines.append(_line([f"\\multicolumn{{{columns + 1}}}{{l}}{{{origin}}}"]))
+        for row in (row for row in table.rows if row.origin == origin):
+            name = latex(", ".join([row.name, *row.changes]))
+            lines.append(_line([f"\\emph{{{name}}}" if origin == BASELINE else name, *map(_cell, row.cells)]))
     return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}", r"\end{table}"])
 
 
@@ -84,20 +72,12 @@ def _line(cells: list[str]) -> str:
     return f"    {' & '.join(cells)} \\\\"
 
 
-def _name(row: Row) -> str:
-    return latex(", ".join([row.label, *row.changes]))
-
-
-def _cell(cell: LeaderboardCell | None) -> str:
+def _cell(cell: FormattedCell) -> str:
     """Return a cell as `\\textbf{36.5} $\\pm$ 0.5 (3)$^{\\triangledown}$`."""
-    if cell is None or cell.mean is None:
-        return NONE if cell is None else latex(cell_text(cell))
-    text = percent(cell.mean)
-    if cell.comparison.verdict in ("best", "not significantly different"):
+    text = latex(cell.number)
+    if cell.cell and cell.cell.comparison.verdict in ("best", "not significantly different"):
         text = f"\\textbf{{{text}}}"
-    if cell.deviation is not None:
-        text += f" $\\pm$ {100 * cell.deviation:.1f}"
-    if notes := cell_notes(cell):
-        text += f" ({latex(', '.join(notes))})"
-    marks = "".join(latex(mark).strip("$") for mark in cell_marks(cell))
+    text += f" $\\pm$ {cell.deviation}" if cell.deviation else ""
+    text += f" ({latex(', '.join(cell.notes))})" if cell.notes else ""
+    marks = "".join(latex(mark).strip("$") for mark in cell.marks)
     return text + (f"$^{{{marks}}}$" if marks else "")

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from lra.leaderboard.text import (
-    COST,
-    FIRST_RUN,
-    MEAN,
-    STOPPED,
-    card_of,
-    cell_text,
-    clean,
-    cost_texts,
-    heading,
-    legend,
-    machines,
-    nothing,
-    percent,
-    retired_line,
-    stopped_texts,
-)
-from lra.leaderboard.types import Board, Column, Table
+from lra.leaderboard.legend import legend
+from lra.leaderboard.table import BASELINE, FormattedTable, machines, tables
+from lra.leaderboard.text import FIRST_RUN, card_of, clean, heading, nothing, percent, retired_line
+from lra.leaderboard.types import Board, Column
 from tasks.core import base_variant
 
 
@@ -44,47 +30,30 @@ def as_markdown(board: Board) -> str:
         lines += [f"### {md(t.label)}", ""]
         if t.about:
             lines += [f"{t.about[0].upper()}{t.about[1:]}.", ""]
-        lines += _md_table(t, letters)
+        lines += [line for table in tables(t, letters) for line in _table(table)]
     columns = dict.fromkeys(c for t in board.tables for c in (*t.columns, *(s.column for s in t.truncated)))
     return "\n".join([*lines, "### The columns", "", *(f"- {_md_column(c)}" for c in columns), *last])
 
 
-def _md_table(t: Table, letters: Mapping[str, str]) -> list[str]:
-    heads = [[md(text) for text in heading(c, t.beside)] for c in t.columns]
-    titles = [f"{title}<br>{variant}" for title, variant, _ in heads]
-    mean = any(r.mean is not None for r in t.rows)
-    lines = []
-    if t.rows:
-        rows = [
-            [_md_name(r.label, r.changes), r.origin, *(md(cell_text(c)) for c in r.cells), *[percent(r.mean)] * mean]
-            for r in t.rows
-        ]
-        for b in t.baselines:
-            rows.append([f"*{md(b.name)}*", "*baseline*", *map(percent, b.accuracies), *[percent(b.mean)] * mean])
-        rows.append(["<sub>source</sub>", "", *(f"<sub>{source}</sub>" for *_, source in heads), *[""] * mean])
-        lines += md_grid(["mixer", "from", *titles, *[MEAN] * mean], rows, left=2)
-    if t.truncated:
-        rows = []
-        for s in t.truncated:
-            title, variant, source = (md(text) for text in heading(s.column))
-            name = _md_name(s.label, s.changes, letters[s.hardware])
-            rows.append([name, s.origin, f"{title}, {variant}", source, *stopped_texts(s)])
-        head = ["mixer", "from", "task", "source", "seed", "steps", "accuracy", "chance", "minutes"]
-        lines += [f"**{STOPPED}**", "", *md_grid(head, rows, left=4)]
-    if t.costs:
-        rows = [[_md_name(c.label, c.changes, letters[c.hardware]), c.origin, *cost_texts(c)] for c in t.costs]
-        lines += [f"**{COST}**", "", *md_grid(["mixer", "from", *titles], rows, left=2)]
-    return lines
+def _table(table: FormattedTable) -> list[str]:
+    """Return a table. Those without a title have the sources of their columns in the last row."""
+    rows = []
+    for row in table.rows:
+        name = md(row.name) + (f" <sub>on {row.hardware}</sub>" if row.hardware else "")
+        name += "".join(f"<br><sub>{md(change)}</sub>" for change in row.changes)
+        first = [f"*{name}*", f"*{BASELINE}*"] if row.origin == BASELINE else [name, row.origin]
+        rows.append([*first, *map(md, row.texts), *(md(cell.text) for cell in row.cells)])
+    if not table.title:
+        sources = [f"<sub>{md(source)}</sub>" if source else "" for *_, source in table.heads]
+        rows.append(["<sub>source</sub>", "", *sources])
+    heads = [f"{md(title)}<br>{md(variant)}" if variant else md(title) for title, variant, _ in table.heads]
+    grid = md_grid(["mixer", "from", *table.text_heads, *heads], rows, left=2 + len(table.text_heads))
+    return [f"**{table.title}**", "", *grid] if table.title else grid
 
 
 def md(value: object) -> str:
     """Return text inside a cell: neither HTML, nor Markdown, nor the end of the cell."""
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(clean(value), quote=False))
-
-
-def _md_name(label: str, changes: Sequence[str], letter: str = "") -> str:
-    hardware = f" <sub>on {letter}</sub>" if letter else ""
-    return md(label) + hardware + "".join(f"<br><sub>{md(c)}</sub>" for c in changes)
 
 
 def md_grid(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:

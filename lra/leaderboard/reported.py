@@ -19,7 +19,6 @@ INTRODUCTION = (
     "its source. It is compared with results of this suite only where a protocol follows the source and the mixer has "
     "the form that the source ran (docs/mixers.md lists the forms); it is never averaged with them."
 )
-NOT_FOLLOWED = "Reported elsewhere: no protocol follows it."
 NO_PAIRS = (
     "Nothing yet: no run of a published form, under a protocol that follows its source (`lra`, `small`), is complete."
 )
@@ -109,25 +108,12 @@ def as_markdown(board: Board) -> list[str]:
     else:
         lines += [NO_PAIRS, ""]
     for table in accuracy():
-        lines += [f"**{md(table.source)}**", "", md(remarks(table)), ""]
+        lines += [f"**{md(table.source)}**", "", md(table.remarks), ""]
         printed = [[md(row.name), *(row.text(task) for task in table.columns), row.average_text] for row in table.rows]
-        lines += md_grid(["as printed", *map(task_title, table.columns), md(average_heading(table))], printed, left=1)
+        lines += md_grid(["as printed", *map(task_title, table.columns), md(table.average_heading)], printed, left=1)
         notes = [f"- {md(row.name)}: {md(row.note)}" for row in table.rows if row.note]
         lines += [*notes, ""] if notes else []
     return lines
-
-
-def remarks(table: Accuracy) -> str:
-    """Return the sentences below the name of a source."""
-    follows = f"The protocol {table.protocol} follows it." if table.protocol else NOT_FOLLOWED
-    quoted = f"As quoted in {table.quoted_in}." if table.quoted_in else ""
-    return " ".join(
-        text for text in (quoted, f"{table.family[0].upper()}{table.family[1:]}.", follows, table.note) if text
-    )
-
-
-def average_heading(table: Accuracy) -> str:
-    return "average (rule not stated)" if table.averaging == "not stated" else table.averaging
 
 
 def task_title(task: str) -> str:

@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from lra.errors import RecordError
 from lra.paths import ROOT, prepared_directory, results_directory
+from lra.plain_table import plain_table
 from lra.record.baseline_models import DETERMINISTIC, rules
 from lra.record.checks import GroundTruth, check_record
 from lra.record.files import MAX_PROBLEMS, load
@@ -87,7 +87,7 @@ def validate(paths: Sequence[Path] = ()) -> list[ValidationReport]:
 def validation_table(reports: Sequence[ValidationReport]) -> Table:
     """Return a row for each file: verdict, path, and why it is not PASS."""
     counts = ", ".join(f"{n} {v}" for v in typing.get_args(Verdict) if (n := sum(r.verdict == v for r in reports)))
-    table = Table(title=Text(counts), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table = plain_table(title=Text(counts), title_justify="left", title_style="bold", padding=(0, 1))
     table.add_column("verdict", min_width=12)
     table.add_column("record", overflow="fold", ratio=1)
     table.add_column("why", overflow="fold", ratio=1)

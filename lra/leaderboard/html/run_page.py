@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from lra.leaderboard import text as say
 from lra.leaderboard.comparison import Difference, interval
 from lra.leaderboard.html.charts import Curves, curves
 from lra.leaderboard.html.rerun_command import caveats, command
+from lra.leaderboard.table import chance_mark
+from lra.leaderboard.text import NONE, card_of, clean, heading, percent
 from lra.leaderboard.types import Column
 from lra.record.facts import column_key
 from lra.record.files import RecordFile
@@ -35,22 +36,17 @@ class CellView:
 @dataclasses.dataclass(frozen=True)
 class RunView:
     number: int
+    record: RunRecord
     title: str
     label: str
     task: str
-    seed: int
     origin: str
-    status: str
     accuracy: CellView
     facts: tuple[tuple[str, str], ...]
     steps: str
-    steps_done: int
     gflops: float | None  # of the forward pass of an example at max_len
     checkpoint: str
-    batch: int | None
     tuning: str
-    parameters: int
-    minutes: float
     peak_mib: float | None
     peak_about: str
     hardware: str
@@ -81,33 +77,32 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
     r = f.record
     column, test, steps = r.column, r.test, r.steps
     key = Column(*column_key(r), column.source)
-    task, variant, source = say.heading(key)
-    card = say.card_of(key)
+    task, variant, source = heading(key)
+    card = card_of(key)
     classes = card.classes if card else ()
     confusion = test.confusion if test else []
-    label = say.clean(r.mixer.label)
-    protocol = f"{say.clean(column.protocol)}@{column.protocol_version}"
-    shown = CellView(r.status if not test else say.NONE, None)
+    label = clean(r.mixer.label)
+    protocol = f"{clean(column.protocol)}@{column.protocol_version}"
+    shown = CellView(r.status if not test else NONE, None)
     if test:
-        mark = say.chance_mark(test.is_at_chance, test.predicts_one_class)
+        mark = chance_mark(test.is_at_chance, test.predicts_one_class)
         wilson = interval_text(interval(test.accuracy, test.count))
-        shown = CellView(say.percent(test.accuracy) + mark, test.accuracy, wilson)
+        shown = CellView(percent(test.accuracy) + mark, test.accuracy, wilson)
     both = (("training", 0, r.curve), ("validation", 1, r.validation))
     losses = [(name, style, [(step, loss) for step, loss, _ in points]) for name, style, points in both]
     accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
     return RunView(
         number=number,
+        record=r,
         title=f"{label} on {task}, {variant}, {protocol}, seed {r.seed}",
         label=label,
         task=task,
-        seed=r.seed,
         origin=f.origin,
-        status=r.status,
         accuracy=shown,
         facts=(
             ("data", f"{source}; SHA-256 {column.data_sha256[:16]}, task version {column.task_version}"),
-            ("chance", f"{say.percent(test.chance)}, the largest class of the test labels" if test else say.NONE),
-            ("majority class of train", say.percent(r.majority_accuracy)),
+            ("chance", f"{percent(test.chance)}, the largest class of the test labels" if test else NONE),
+            ("majority class of train", percent(r.majority_accuracy)),
             *([("predictions", "all of the same class")] if test and test.predicts_one_class else []),
             ("tested", f"{test.correct:,} right of {test.count:,}" if test else "not tested"),
             ("tested checkpoint", _selection(r.selection)),
@@ -116,21 +111,17 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
             *([] if counted else [("on the board", "not counted: an earlier run of this seed counts")]),
         ),
         steps=f"{steps.done:,}" + (f" of {steps.planned:,}" if steps.done != steps.planned else ""),
-        steps_done=steps.done,
         gflops=r.forward_flops / 1e9 if r.forward_flops else None,
-        checkpoint="best" if r.selection.rule == "validation" else say.clean(r.selection.rule),
-        batch=r.config.train.batch_size,
+        checkpoint="best" if r.selection.rule == "validation" else clean(r.selection.rule),
         tuning=tuning,
-        parameters=r.parameters,
-        minutes=r.minutes,
         peak_mib=r.peak_bytes / 2**20 if r.peak_bytes is not None else None,
         peak_about="process" if r.has_process_memory else "",
-        hardware=say.clean(r.environment.hardware),
+        hardware=clean(r.environment.hardware),
         command=command(r),
         caveats=tuple(caveats(r)),
         config=json.dumps(r.config.as_json(), indent=1),
         environment=json.dumps(r.environment.as_json(), indent=1),
-        message=say.clean(r.message),
+        message=clean(r.message),
         loss=curves("loss", losses, "loss"),
         accuracy_curve=curves("accuracy", accuracies, "accuracy, %"),
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
@@ -140,5 +131,5 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
 
 def _selection(selection: Selection) -> str:
     rules = {"validation": "the best on validation", "last": "the last one"}
-    rule = rules.get(selection.rule, say.clean(selection.rule))
+    rule = rules.get(selection.rule, clean(selection.rule))
     return rule + (f", of step {selection.step:,}" if selection.step is not None else "")

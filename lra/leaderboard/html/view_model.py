@@ -6,22 +6,23 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from lra.leaderboard import text as say
 from lra.leaderboard.html.charts import STYLES, Bubbles, Curves, bubbles, curves
-from lra.leaderboard.html.reported import PublishedView, published_view
 from lra.leaderboard.html.run_page import CellView, RunView, difference_text, interval_text, run_view
-from lra.leaderboard.published import accuracy
+from lra.leaderboard.legend import legend
+from lra.leaderboard.published import Accuracy, accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
-from lra.leaderboard.types import Board, LeaderboardCell, Table
+from lra.leaderboard.table import BASELINE, FormattedCell, cell, scores
+from lra.leaderboard.text import FIRST_RUN, clean, heading, nothing, percent, retired_line
+from lra.leaderboard.types import Board, Table
 from lra.record.facts import column_key
-from lra.record.files import Origin, RecordFile
+from lra.record.files import RecordFile
 from lra.record.schema import RunRecord
 from tasks import available, load_task
 
 REFERENCE = "softmax"
 
 Run = RecordFile[RunRecord]
-Place = tuple[Origin, str]  # of a record: its id
+Place = tuple[str, str]  # of a record: its origin and id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,7 @@ class RowView:
     changes: tuple[str, ...]
     origin: str
     cells: tuple[CellView, ...]
-    mean: CellView
-    baseline: bool = False
+    baseline: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,6 @@ class TableView:
     about: str
     heads: tuple[tuple[str, str, str], ...]
     rows: tuple[RowView, ...]
-    has_mean: bool
     intervals: tuple[Intervals, ...]
     bubbles: Bubbles | None
     bubbles_about: str
@@ -84,13 +83,13 @@ class PageView:
     introduction: str
     reproduced: tuple[Reproduced, ...]
     no_pairs: str
-    published: tuple[PublishedView, ...]
+    published: tuple[Accuracy, ...]
     titles: Mapping[str, str]
 
 
 def page_view(board: Board) -> PageView:
     """Everything on the page, in its order."""
-    runs = {(f.origin, f.record.id): f for f in board.runs}
+    runs = {(str(f.origin), f.record.id): f for f in board.runs}
     numbers = {place: i for i, place in enumerate(runs, 1)}
     tuned = {
         place: changes[0]
@@ -112,15 +111,14 @@ def page_view(board: Board) -> PageView:
         below = [*here, *(p for p in repeated if _is_of(runs[p], t))]
         tables.append(
             TableView(
-                label=say.clean(t.label),
+                label=clean(t.label),
                 place=_place_text(t, board.tables),
                 about=t.about.replace("`", ""),
-                heads=tuple(say.heading(c, t.beside) for c in t.columns),
-                rows=(*_rows(t, numbers), *_baselines(t)),
-                has_mean=any(r.mean is not None for r in t.rows),
+                heads=scores(t).heads,
+                rows=_rows(t, numbers),
                 intervals=tuple(i for n in range(len(t.columns)) if (i := _intervals(t, n, styles))),
                 bubbles=chart,
-                bubbles_about=", ".join(say.heading(c)[0] for c in t.columns),
+                bubbles_about=", ".join(heading(c)[0] for c in t.columns),
                 bubbles_area=areas,
                 curves=tuple(_curves(t, mine, styles)),
                 styles=styles,
@@ -134,23 +132,25 @@ def page_view(board: Board) -> PageView:
         seen.update(below)
     return PageView(
         newest=max((f.record.created[:10] for f in runs.values()), default=""),
-        nothing=say.nothing(board),
-        first_run=say.FIRST_RUN,
-        legend=tuple(say.legend(board)),
-        retired=say.retired_line(board),
+        nothing=nothing(board),
+        first_run=FIRST_RUN,
+        legend=tuple(legend(board)),
+        retired=retired_line(board),
         tables=tuple(tables),
         introduction=INTRODUCTION,
         reproduced=tuple(reproduced(board)),
         no_pairs=NO_PAIRS.replace("`", ""),
-        published=tuple(map(published_view, accuracy())),
+        published=accuracy(),
         titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
     )
 
 
 def _counted(t: Table) -> dict[Place, tuple[str, ...]]:
     """The records that stand in a cell, or among those that were stopped, with the changes of their row."""
-    cells = {(r.origin, run): r.changes for r in t.rows for cell in r.cells if cell for run in cell.records}
-    return cells | {(s.origin, s.record): s.changes for s in t.truncated}
+    counted: dict[Place, tuple[str, ...]] = {}
+    for row in t.rows:
+        counted |= {(row.origin, run): row.changes for cell in row.cells if cell for run in cell.records}
+    return counted | {(s.origin, s.record): s.changes for s in t.truncated}
 
 
 def _is_of(f: Run, t: Table) -> bool:
@@ -161,44 +161,25 @@ def _is_of(f: Run, t: Table) -> bool:
 
 def _place_text(t: Table, tables: Sequence[Table]) -> str:
     first = next(other for other in tables if other.label == t.label)
-    return say.clean(t.label) + ("" if first is t else ", other data")
+    return clean(t.label) + ("" if first is t else ", other data")
 
 
-def _rows(t: Table, numbers: Mapping[Place, int]) -> list[RowView]:
+def _rows(t: Table, numbers: Mapping[Place, int]) -> tuple[RowView, ...]:
     rows = []
-    for r in t.rows:
-        cells = []
-        for cell in r.cells:
-            seeds = (*cell.seeds, *cell.diverged) if cell else ()
-            there = [
-                (seed, numbers[r.origin, run]) for seed, run in zip(seeds, cell.records if cell else (), strict=True)
-            ]
-            cells.append(_cell(cell, tuple(there)))
-        rows.append(
-            RowView(say.clean(r.label), r.changes, r.origin, tuple(cells), CellView(say.percent(r.mean), r.mean))
-        )
-    return rows
+    for row in scores(t).rows:
+        cells = [_cell(cell, row.origin, numbers) for cell in row.cells]
+        rows.append(RowView(row.name, row.changes, row.origin, tuple(cells), row.origin == BASELINE))
+    return tuple(rows)
 
 
-def _baselines(t: Table) -> list[RowView]:
-    return [
-        RowView(
-            say.clean(b.name),
-            (),
-            "baseline",
-            tuple(CellView(say.percent(a), a) for a in b.accuracies),
-            CellView(say.percent(b.mean), b.mean),
-            baseline=True,
-        )
-        for b in (t.baselines if t.rows else ())
-    ]
-
-
-def _cell(cell: LeaderboardCell | None, runs: tuple[tuple[int, int], ...]) -> CellView:
+def _cell(formatted: FormattedCell, origin: str, numbers: Mapping[Place, int]) -> CellView:
+    cell = formatted.cell
     if cell is None:
-        return CellView(say.NONE, None)
+        return CellView(formatted.text, formatted.value)
+    seeds = zip((*cell.seeds, *cell.diverged), cell.records, strict=True)
+    links = tuple((seed, numbers[origin, run]) for seed, run in seeds)
     difference = difference_text(cell.comparison.difference)
-    return CellView(say.cell_text(cell), cell.mean, interval_text(cell.interval), runs, difference)
+    return CellView(formatted.text, formatted.value, interval_text(cell.interval), links, difference)
 
 
 def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
@@ -217,12 +198,12 @@ def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
     for r, c in sorted(there, key=lambda pair: -(pair[1].mean or 0)):
         assert c.mean is not None
         assert c.interval is not None
-        told = f"{say.clean(r.label)}: {say.cell_text(c)}, {interval_text(c.interval)}"
-        name = say.clean(r.label) + (" *" if r.changes else "")
+        told = f"{clean(r.label)}: {cell(c).text}, {interval_text(c.interval)}"
+        name = clean(r.label) + (" *" if r.changes else "")
         ends = [place(end) for end in c.interval]
         marks.append(Mark(name, styles[r.label], place(c.mean), ends[0], ends[1], told))
-    text = f"{say.clean(baseline[1])} {say.percent(baseline[0])}"
-    return Intervals(say.heading(t.columns[n], t.beside)[0], low, high, place(baseline[0]), text, tuple(marks))
+    text = f"{clean(baseline[1])} {percent(baseline[0])}"
+    return Intervals(heading(t.columns[n], t.beside)[0], low, high, place(baseline[0]), text, tuple(marks))
 
 
 def _bubbles(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> tuple[Bubbles | None, str]:
@@ -253,10 +234,8 @@ def _bubbles(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> tuple[
             ratios += [statistics.fmean(speeds[r.label][m]) / statistics.fmean(speeds[REFERENCE][m]) for m in both][:1]
         if len(ratios) == len(t.columns):
             speed, mean = statistics.geometric_mean(ratios), 100 * statistics.fmean(means)
-            text = (
-                f"{say.clean(r.label)}: {mean:.1f} %, {speed:.2g} times softmax's speed, {max(peaks) / 2**20:,.0f} MiB"
-            )
-            points.append((say.clean(r.label), styles[r.label], speed, mean, float(max(peaks)), text))
+            text = f"{clean(r.label)}: {mean:.1f} %, {speed:.2g} times softmax's speed, {max(peaks) / 2**20:,.0f} MiB"
+            points.append((clean(r.label), styles[r.label], speed, mean, float(max(peaks)), text))
     areas = (
         "the peak memory of training steps, without the interpreter and the compiler"
         if of_steps
@@ -273,12 +252,12 @@ def _curves(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> list[Cu
         what = "validation" if any(r.validation for r in here) else "training"
         series = [
             (
-                f"{say.clean(r.mixer.label)}, seed {r.seed}",
+                f"{clean(r.mixer.label)}, seed {r.seed}",
                 styles[r.mixer.label],
                 [(p[0], 100 * p[2]) for p in (r.curve if what == "training" else r.validation)],
             )
             for r in here
         ]
-        if made := curves(say.heading(column)[0], series, f"{what} accuracy, %"):
+        if made := curves(heading(column)[0], series, f"{what} accuracy, %"):
             drawn.append(made)
     return drawn

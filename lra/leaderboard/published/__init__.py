@@ -50,6 +50,7 @@ class Efficiency:
     note: str = ""
 
 
+NOT_FOLLOWED = "Reported elsewhere: no protocol follows it."
 CHANCE = Decimal(50)  # of the tasks with two classes, which are those that failed
 FIVE = LRA_TASKS
 SIX = (*FIVE, "pathx")
@@ -111,6 +112,17 @@ class Accuracy:
     protocol: str = ""
     quoted_in: str = ""
     note: str = ""
+
+    @property
+    def remarks(self) -> str:
+        """The sentences below the name of the source."""
+        follows = f"The protocol {self.protocol} follows it." if self.protocol else NOT_FOLLOWED
+        quoted = f"As quoted in {self.quoted_in}." if self.quoted_in else ""
+        return " ".join(filter(None, (quoted, f"{self.family[0].upper()}{self.family[1:]}.", follows, self.note)))
+
+    @property
+    def average_heading(self) -> str:
+        return "average (rule not stated)" if self.averaging == "not stated" else self.averaging
 
     def reported(self, label: str, task: str) -> Decimal | None:
         """Return the figure of the row whose form on this task has that label; None where there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -46,32 +48,18 @@ def _line(table: Accuracy, row: Row, task: str, value: Percent) -> dict[str, Any
     }
 
 
-def values() -> list[dict[str, Any]]:
+def values() -> list[Any]:
     """Return all tables for JSON, in per cent; `failed` or `not given` in place of a number."""
-    return [
-        {
-            "source": table.source,
-            "quoted_in": table.quoted_in,
-            "family": table.family,
-            "protocol": table.protocol,
-            "averaging": table.averaging,
-            "unit": "per cent",
-            "note": table.note,
-            "rows": [
-                {
-                    "name": row.name,
-                    "figures": {task: _value(figure) for task, figure in row.figures.items()},
-                    "deviations": {task: _value(deviation) for task, deviation in row.deviations.items()},
-                    "average": _value(row.average),
-                    "labels": dict(row.labels),
-                    "note": row.note,
-                }
-                for row in table.rows
-            ],
-        }
-        for table in accuracy()
-    ]
+    return [{**_plain(table), "unit": "per cent"} for table in accuracy()]
 
 
-def _value(value: Percent) -> float | str:
-    return float(value) if isinstance(value, Decimal) else WORDS[value]
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _plain(vars(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(inside) for name, inside in value.items()}
+    if isinstance(value, tuple):
+        return list(map(_plain, value))
+    if isinstance(value, Missing):
+        return WORDS[value]
+    return float(value) if isinstance(value, Decimal) else value

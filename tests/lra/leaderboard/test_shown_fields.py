@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from lra.leaderboard.build import board, render
 from lra.leaderboard.comparison import Comparison
+from lra.leaderboard.html import as_html
 from lra.leaderboard.html.run_page import RunView, run_view
 from lra.leaderboard.types import Column, LeaderboardCell
 from lra.record.files import RecordFile, pack
@@ -111,9 +113,15 @@ def test_a_run_on_the_page() -> None:
     found = distinct()
     view: RunView = run_view(found, 17, "none", counted=True)
     wanted: dict[str, Any] = {
-        **{"number": 17, "label": "local(window=8)", "task": "ListOps", "seed": 5, "origin": "committed"},
-        **{"status": "complete", "gflops": 3.5, "checkpoint": "best", "batch": 48, "parameters": 271_828},
-        **{"minutes": 6.25, "peak_mib": 77.0, "hardware": found.record.environment.hardware, "message": "a message"},
+        **{"number": 17, "label": "local(window=8)", "task": "ListOps", "origin": "committed"},
+        **{
+            "record": found.record,
+            "gflops": 3.5,
+            "checkpoint": "best",
+            "peak_mib": 77.0,
+            "hardware": found.record.environment.hardware,
+            "message": "a message",
+        },
         "confusion": tuple(tuple((n, n / sum(row)) for n in row) for row in CONFUSION),
     }
     assert {name: getattr(view, name) for name in wanted} == wanted
@@ -124,3 +132,8 @@ def test_a_run_on_the_page() -> None:
     assert facts["date"] == "2026-02-03T04:05:06+00:00"
     for mark in (found.record.id, 16 * "c", 16 * "a"):
         assert mark in facts["record"]
+    (row,) = re.findall(r'<tr data-mixer="local[^>]*><th scope="row"><a .*?</tr>', as_html(board([found])))
+    assert re.findall(r">([^<]+)<", row) == [
+        *("local(window=8)", "ListOps", "5", "45.0≈", "271,828", "3.5"),
+        *("2,500", "48", "none", "best", "6.2", "77", "process", "a device, 6 cores"),
+    ]
