@@ -1,4 +1,4 @@
-"""The drawings of the page as plain geometry, in the units of an SVG's view box; `page.html` writes them down."""
+"""The charts of the page as plain geometry, in the units of an SVG's view box; `page.html` draws them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Axes:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A curve with what is told of it; `style` picks colour and dash."""
+    """A curve. style: its colour and dash."""
 
     name: str
     style: int
@@ -54,7 +54,7 @@ class Bubble:
     x: float
     y: float
     radius: float
-    told: str
+    tooltip: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Bubbles:
 def curves(
     title: str, series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], y_label: str, x_label: str = "step"
 ) -> Curves | None:
-    """Curves (name, style, points) in common axes; None where there is no point."""
+    """Draw curves (name, style, points) in common axes; return None if there is no point."""
     points = [p for *_, ps in series for p in ps if all(map(math.isfinite, p))]
     if not points:
         return None
@@ -80,7 +80,7 @@ def curves(
 
 
 def bubbles(points: Sequence[tuple[str, int, float, float, float, str]], x_label: str, y_label: str) -> Bubbles | None:
-    """Bubbles (name, style, x > 0, y, size > 0, what is told), x in logarithms, the area as the size."""
+    """Draw bubbles (name, style, x > 0, y, size > 0, tooltip): x is logarithmic, and areas are sizes."""
     points = [p for p in points if p[2] > 0 and p[4] > 0 and all(map(math.isfinite, p[2:5]))]
     if not points:
         return None
@@ -88,18 +88,18 @@ def bubbles(points: Sequence[tuple[str, int, float, float, float, str]], x_label
     up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 24, TOP + 24, least=4.0)
     largest = max(p[4] for p in points)
     drawn = [
-        Bubble(name, style, across(math.log2(x)), up(y), 22 * math.sqrt(size / largest), told)
-        for name, style, x, y, size, told in points
+        Bubble(name, style, across(math.log2(x)), up(y), 22 * math.sqrt(size / largest), tooltip)
+        for name, style, x, y, size, tooltip in points
     ]
     powers = range(math.floor(across.low), math.ceil(across.high) + 1)
     x_ticks = tuple(Tick(across(p), f"{2.0**p:g}") for p in powers if LEFT <= across(p) <= WIDTH - RIGHT)
-    drawn.sort(key=lambda b: -b.radius)  # small ones stay to be seen
+    drawn.sort(key=lambda b: -b.radius)  # small ones in front
     return Bubbles(Axes(x_label, y_label, x_ticks, up.ticks()), tuple(drawn))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scale:
-    """From a range of values to a range of places."""
+    """Maps a range of values to a range of positions."""
 
     low: float
     high: float
@@ -118,7 +118,7 @@ class _Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, wanted: int = 5) -> tuple[Tick, ...]:
-        """At round numbers: 1, 2 or 5 times a power of ten apart."""
+        """Return ticks at round numbers, 1, 2 or 5 times a power of ten apart."""
         rough = (self.high - self.low) / wanted
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)

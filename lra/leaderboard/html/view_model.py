@@ -1,16 +1,17 @@
-"""What the page shows, as plain values. Ids are numbers of this page's own; nothing here is HTML."""
+"""The content of the page as plain values. Ids are numbers of this page; nothing here is HTML."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lra.leaderboard.html.charts import STYLES, Bubbles, Curves, bubbles, curves
 from lra.leaderboard.html.run_page import CellView, RunView, difference_text, interval_text, run_view
 from lra.leaderboard.legend import legend
-from lra.leaderboard.published import Accuracy, accuracy
-from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, Reproduced, reproduced
+from lra.leaderboard.published import accuracy
+from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, reproduced
 from lra.leaderboard.table import BASELINE, FormattedCell, cell, scores
 from lra.leaderboard.text import FIRST_RUN, clean, heading, nothing, percent, retired_line
 from lra.leaderboard.types import Board, Table
@@ -22,7 +23,7 @@ from tasks import available, load_task
 REFERENCE = "softmax"
 
 Run = RecordFile[RunRecord]
-Place = tuple[str, str]  # of a record: its origin and id
+RunKey = tuple[str, str]  # origin, id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,14 @@ class RowView:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A row in a chart of intervals, places in per cent of its width."""
+    """A row in a chart of intervals. Positions are in per cent of its width."""
 
     name: str
     style: int
     at: float
     low: float
     high: float
-    told: str
+    tooltip: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Intervals:
 @dataclasses.dataclass(frozen=True)
 class TableView:
     label: str
-    place: str  # the label, told apart from that of other data
+    place: str  # the label, and whether it is of other data
     about: str
     heads: tuple[tuple[str, str, str], ...]
     rows: tuple[RowView, ...]
@@ -72,85 +73,73 @@ class TableView:
     runs: tuple[RunView, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class PageView:
-    newest: str
-    nothing: str
-    first_run: str
-    legend: tuple[str, ...]
-    retired: str
-    tables: tuple[TableView, ...]
-    introduction: str
-    reproduced: tuple[Reproduced, ...]
-    no_pairs: str
-    published: tuple[Accuracy, ...]
-    titles: Mapping[str, str]
-
-
-def page_view(board: Board) -> PageView:
-    """Everything on the page, in its order."""
+def page_view(board: Board) -> dict[str, Any]:
+    """Return everything on the page by name, in its order."""
     runs = {(str(f.origin), f.record.id): f for f in board.runs}
-    numbers = {place: i for i, place in enumerate(runs, 1)}
+    numbers = {key: i for i, key in enumerate(runs, 1)}
+    listed_in = [_listed(t) for t in board.tables]
+    listed = {key for keys in listed_in for key in keys}
     tuned = {
-        place: changes[0]
-        for t in board.tables
-        if t.track == "tuned"
-        for place, changes in _counted(t).items()
-        if changes
+        key: changes[0]
+        for t, keys in zip(board.tables, listed_in, strict=True)
+        for key, changes in keys.items()
+        if t.track == "tuned" and changes
     }
-    counted = {place for t in board.tables for place in _counted(t)}
-    repeated = [place for place in runs if place not in counted]
-    seen: set[Place] = set()
+    shown: set[RunKey] = set()
     tables = []
-    for t in board.tables:
-        here = _counted(t)
-        labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
-        styles = {name: i % STYLES for i, name in enumerate(labels)}
-        mine = [runs[place] for place in here]
-        chart, areas = _bubbles(t, mine, styles)
-        below = [*here, *(p for p in repeated if _is_of(runs[p], t))]
-        tables.append(
-            TableView(
-                label=clean(t.label),
-                place=_place_text(t, board.tables),
-                about=t.about.replace("`", ""),
-                heads=scores(t).heads,
-                rows=_rows(t, numbers),
-                intervals=tuple(i for n in range(len(t.columns)) if (i := _intervals(t, n, styles))),
-                bubbles=chart,
-                bubbles_about=", ".join(heading(c)[0] for c in t.columns),
-                bubbles_area=areas,
-                curves=tuple(_curves(t, mine, styles)),
-                styles=styles,
-                runs=tuple(
-                    run_view(runs[p], numbers[p], tuned.get(p, "none"), counted=p in counted)
-                    for p in below
-                    if p not in seen
-                ),
-            )
-        )
-        seen.update(below)
-    return PageView(
-        newest=max((f.record.created[:10] for f in runs.values()), default=""),
-        nothing=nothing(board),
-        first_run=FIRST_RUN,
-        legend=tuple(legend(board)),
-        retired=retired_line(board),
-        tables=tuple(tables),
-        introduction=INTRODUCTION,
-        reproduced=tuple(reproduced(board)),
-        no_pairs=NO_PAIRS.replace("`", ""),
-        published=accuracy(),
-        titles={task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
+    for t, keys in zip(board.tables, listed_in, strict=True):
+        below = [*keys, *(key for key in runs if key not in listed and _is_of(runs[key], t))]
+        views = [
+            run_view(runs[key], numbers[key], tuned.get(key, "none"), counted=key in listed)
+            for key in below
+            if key not in shown
+        ]
+        tables.append(_table_view(t, board, [runs[key] for key in keys], _rows(t, numbers), views))
+        shown.update(below)
+    return {
+        "newest": max((f.record.created[:10] for f in runs.values()), default=""),
+        "nothing": nothing(board),
+        "first_run": FIRST_RUN,
+        "legend": legend(board),
+        "retired": retired_line(board),
+        "tables": tables,
+        "introduction": INTRODUCTION,
+        "reproduced": reproduced(board),
+        "no_pairs": NO_PAIRS.replace("`", ""),
+        "published": accuracy(),
+        "titles": {task: load_task(task).CARD.title for task in available()} | {"pathx": "Path-X"},
+    }
+
+
+def _table_view(
+    t: Table, board: Board, runs: Sequence[Run], rows: Sequence[RowView], run_views: Sequence[RunView]
+) -> TableView:
+    labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
+    styles = {name: i % STYLES for i, name in enumerate(labels)}
+    chart, areas = _bubbles(t, runs, styles)
+    is_first = t is next(other for other in board.tables if other.label == t.label)
+    return TableView(
+        label=clean(t.label),
+        place=clean(t.label) + ("" if is_first else ", other data"),
+        about=t.about.replace("`", ""),
+        heads=scores(t).heads,
+        rows=tuple(rows),
+        intervals=tuple(i for n in range(len(t.columns)) if (i := _intervals(t, n, styles))),
+        bubbles=chart,
+        bubbles_about=", ".join(heading(c)[0] for c in t.columns),
+        bubbles_area=areas,
+        curves=tuple(_curves(t, runs, styles)),
+        styles=styles,
+        runs=tuple(run_views),
     )
 
 
-def _counted(t: Table) -> dict[Place, tuple[str, ...]]:
-    """The records that stand in a cell, or among those that were stopped, with the changes of their row."""
-    counted: dict[Place, tuple[str, ...]] = {}
+def _listed(t: Table) -> dict[RunKey, tuple[str, ...]]:
+    """Return the runs in the cells of a table, and those that were stopped, with the changes of their row."""
+    listed: dict[RunKey, tuple[str, ...]] = {}
     for row in t.rows:
-        counted |= {(row.origin, run): row.changes for cell in row.cells if cell for run in cell.records}
-    return counted | {(s.origin, s.record): s.changes for s in t.truncated}
+        listed |= {(row.origin, run): row.changes for cell in row.cells if cell for run in cell.records}
+    return listed | {(s.origin, s.record): s.changes for s in t.truncated}
 
 
 def _is_of(f: Run, t: Table) -> bool:
@@ -159,20 +148,15 @@ def _is_of(f: Run, t: Table) -> bool:
     return of_protocol and column_key(f.record) in {c.key for c in t.columns}
 
 
-def _place_text(t: Table, tables: Sequence[Table]) -> str:
-    first = next(other for other in tables if other.label == t.label)
-    return clean(t.label) + ("" if first is t else ", other data")
-
-
-def _rows(t: Table, numbers: Mapping[Place, int]) -> tuple[RowView, ...]:
+def _rows(t: Table, numbers: Mapping[RunKey, int]) -> list[RowView]:
     rows = []
     for row in scores(t).rows:
         cells = [_cell(cell, row.origin, numbers) for cell in row.cells]
         rows.append(RowView(row.name, row.changes, row.origin, tuple(cells), row.origin == BASELINE))
-    return tuple(rows)
+    return rows
 
 
-def _cell(formatted: FormattedCell, origin: str, numbers: Mapping[Place, int]) -> CellView:
+def _cell(formatted: FormattedCell, origin: str, numbers: Mapping[RunKey, int]) -> CellView:
     cell = formatted.cell
     if cell is None:
         return CellView(formatted.text, formatted.value)
@@ -184,26 +168,28 @@ def _cell(formatted: FormattedCell, origin: str, numbers: Mapping[Place, int]) -
 
 def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
     """Return one column's rows with their intervals, highest first, and the best trivial baseline as a line."""
-    there = [(r, c) for r in t.rows if (c := r.cells[n]) is not None and c.mean is not None and c.interval]
-    if not there:
+    known = [
+        (r, c, c.mean, c.interval)
+        for r in t.rows
+        if (c := r.cells[n]) is not None and c.mean is not None and c.interval
+    ]
+    if not known:
         return None
-    baseline = max(((b.accuracies[n] or 0.0, b.name) for b in t.baselines), default=(0.0, ""))
-    ends = [e for _, c in there for e in c.interval or ()] + [baseline[0]]
+    baseline, name = max(((b.accuracies[n] or 0.0, b.name) for b in t.baselines), default=(0.0, ""))
+    ends = [end for *_, interval in known for end in interval] + [baseline]
     low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return 100 * (value - low) / (high - low)
 
     marks = []
-    for r, c in sorted(there, key=lambda pair: -(pair[1].mean or 0)):
-        assert c.mean is not None
-        assert c.interval is not None
-        told = f"{clean(r.label)}: {cell(c).text}, {interval_text(c.interval)}"
-        name = clean(r.label) + (" *" if r.changes else "")
-        ends = [place(end) for end in c.interval]
-        marks.append(Mark(name, styles[r.label], place(c.mean), ends[0], ends[1], told))
-    text = f"{clean(baseline[1])} {percent(baseline[0])}"
-    return Intervals(heading(t.columns[n], t.beside)[0], low, high, place(baseline[0]), text, tuple(marks))
+    for r, c, mean, interval in sorted(known, key=lambda row: -row[2]):
+        tooltip = f"{clean(r.label)}: {cell(c).text}, {interval_text(interval)}"
+        starred = clean(r.label) + (" *" if r.changes else "")
+        left, right = map(position, interval)
+        marks.append(Mark(starred, styles[r.label], position(mean), left, right, tooltip))
+    text = f"{clean(name)} {percent(baseline)}"
+    return Intervals(heading(t.columns[n], t.beside)[0], low, high, position(baseline), text, tuple(marks))
 
 
 def _bubbles(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> tuple[Bubbles | None, str]:
@@ -246,18 +232,18 @@ def _bubbles(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> tuple[
 
 def _curves(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> list[Curves]:
     """For each column the validation accuracy of every run, the training accuracy where the task has no validation."""
-    drawn = []
+    charts = []
     for column in dict.fromkeys((*t.columns, *(s.column for s in t.truncated))):
-        here = [f.record for f in runs if column_key(f.record) == column.key]
-        what = "validation" if any(r.validation for r in here) else "training"
+        records = [f.record for f in runs if column_key(f.record) == column.key]
+        split = "validation" if any(r.validation for r in records) else "training"
         series = [
             (
                 f"{clean(r.mixer.label)}, seed {r.seed}",
                 styles[r.mixer.label],
-                [(p[0], 100 * p[2]) for p in (r.curve if what == "training" else r.validation)],
+                [(p[0], 100 * p[2]) for p in (r.curve if split == "training" else r.validation)],
             )
-            for r in here
+            for r in records
         ]
-        if made := curves(heading(column)[0], series, f"{what} accuracy, %"):
-            drawn.append(made)
-    return drawn
+        if chart := curves(heading(column)[0], series, f"{split} accuracy, %"):
+            charts.append(chart)
+    return charts
