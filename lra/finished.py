@@ -1,17 +1,15 @@
-"""Finished runs: their selected parameters, loaded again, and their test, repeated."""
+"""Finished runs: load their selected parameters, and repeat their test."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from lra.config import RunConfig
 from lra.data.prepare import prepare
 from lra.errors import RunError
-from lra.paths import runs_directory
 from lra.provenance.code import changes, computing
-from lra.record.files import find, of_kind
+from lra.record.files import find, of_kind, run_directory
 from lra.record.schema import Result, RunRecord
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.progress import data_progress
@@ -33,7 +31,7 @@ class Trained:
 
 
 def trained(name: str) -> Trained:
-    """Load a run of `runs/` in this process, and print a note if the code that trained it is not the code here.
+    """Load a run of `runs/` in this process, and print a note if other code trained it.
 
     Args:
       name: of a run in `runs/`, or a path to its directory
@@ -41,11 +39,8 @@ def trained(name: str) -> Trained:
     Raises:
       RunError: there is no such run, it has no record yet, or its data or checkpoint have changed.
     """
-    directory = Path(name) if Path(name).is_dir() else runs_directory() / name
-    if not (directory / "config.json").exists():
-        names = ", ".join(sorted(p.parent.name for p in runs_directory().glob("*/config.json"))) or "none"
-        raise RunError(f"no run {name!r} in {runs_directory()}; the runs are: {names}")
-    records = of_kind(find([(directory / "records", "committed")]), RunRecord)  # of this run alone
+    directory = run_directory(name)
+    records = of_kind(find([(directory / "records", "committed")]), RunRecord)  # no other run
     if not records:
         raise RunError(f"{directory.name} has no record yet, because it is not finished; `train` resumes it")
     record = records[0].record

@@ -1,4 +1,4 @@
-"""From records to the leaderboard (`lra.leaderboard.types`): which table, column and row each record belongs to."""
+"""The leaderboard of records (`lra.leaderboard.types`): the table, column and row of each record."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def _trials(run: Run, tunings: Iterable[RecordFile[TuningRecord]]) -> int:
 
 
 def render(board: Board, format: Format = "table") -> RenderableType:
-    """The board as a table for rich's `Console.print`, else as a string without a last line break.
+    """Return the board as a table for rich's `Console.print`, or as a string without a last line break.
 
     Raises:
-      ValueError: no such format.
+      ValueError: the format does not exist; the message lists those that do.
     """
     formats = {"table": as_table, "md": _page, "csv": as_csv, "json": as_json, "latex": as_latex, "html": _html}
     if format not in formats:
-        raise ValueError(f"no format {format!r}; there are {', '.join(formats)}")
+        raise ValueError(f"no format {format!r}; the formats are {', '.join(formats)}")
     return formats[format](board)
 
 
@@ -114,13 +114,13 @@ def _page(board: Board) -> str:
     return "\n".join([as_markdown(board), "", *reported(board)]).rstrip()
 
 
-def _table(group: Group, runs: Sequence[Run], all_runs: Sequence[Run], floors: Sequence[Baseline]) -> Table:
+def _table(group: Group, runs: Sequence[Run], all_runs: Sequence[Run], baseline_files: Sequence[Baseline]) -> Table:
     finished = _first_of_each_seed(f for f in runs if f.record.status != "truncated")
     columns = _columns(finished)
     rows: dict[RowKey, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for f in finished:
         rows[_row(f)][column_key(f.record)].append(f)
-    baselines = _baseline_rows(columns, finished, floors)
+    baselines = _baseline_rows(columns, finished, baseline_files)
     best = {key: max((b.accuracies[i] or 0.0 for b in baselines), default=0.0) for i, key in enumerate(columns)}
     annotations = CellAnnotations(rows, best)
     table_rows = []
@@ -246,11 +246,13 @@ def _costs(
     return costs
 
 
-def _baseline_rows(columns: Mapping[Key, Column], runs: Sequence[Run], floors: Sequence[Baseline]) -> list[BaselineRow]:
+def _baseline_rows(
+    columns: Mapping[Key, Column], runs: Sequence[Run], baselines: Sequence[Baseline]
+) -> list[BaselineRow]:
     known: dict[str, dict[Key, float]] = {MAJORITY: {}}
     for f in sorted(runs, key=lambda f: f.record.config.limit is None):  # tests on all examples have the last word
         known[MAJORITY][column_key(f.record)] = f.record.majority_accuracy
-    for b in sorted(floors, key=lambda f: f.record.created):
+    for b in sorted(baselines, key=lambda b: b.record.created):
         known.setdefault(b.record.mixer.label, {})[column_key(b.record)] = b.record.test.accuracy
     rows = []
     for name, values in known.items():

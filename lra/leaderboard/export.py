@@ -1,4 +1,4 @@
-"""A leaderboard as CSV and as JSON. What a record brings along is text: no control characters, no formulas."""
+"""A leaderboard as CSV and JSON. Texts of records have no control characters and are no formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A leaderboard as Markdown. What a record brings along is text, never markup."""
+"""A leaderboard as Markdown. Texts of records are never markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures that others report, and their comparison with the results of the records."""
+"""Published figures, and their comparison with results of the records."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class FormattedCell:
     """A cell in parts.
 
     Attributes:
-      number: an accuracy in per cent, or what stands in its place
+      number: an accuracy in per cent, or a text in place of one
       deviation: of several seeds
       notes: in parentheses: seeds, how many are at chance, how many diverged
       marks: the legend explains them

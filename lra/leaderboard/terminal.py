@@ -1,4 +1,4 @@
-"""A leaderboard as a table for the terminal. What comes from a record is `Text`, never markup."""
+"""A leaderboard for the terminal. Texts of records are `Text`, never markup."""
 
 from __future__ import annotations
 

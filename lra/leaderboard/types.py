@@ -1,8 +1,8 @@
-"""The content of a leaderboard, as plain values. `lra.leaderboard.build` makes it from records.
+"""The content of a leaderboard as plain values, made from records by `lra.leaderboard.build`.
 
-There is one table for each protocol and track, and one more where a task was run on other data too. A column is (task,
-variant, task version, data hash). A row is a mixer's label, its changes of the protocol, and its origin. Neither is
-ever merged with another.
+There is one table for each protocol and track, and another one if a task was also run on other data. A column is (task,
+variant, task version, data hash). A row is a mixer's label, its changes of the protocol, and its origin. Columns and
+rows are never merged.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Column:
 
     @property
     def key(self) -> Key:
-        """What tells it from every other; of a record, `lra.record.facts.column_key`."""
+        """What identifies the column; see `lra.record.facts.column_key`."""
         return self.task, self.variant, self.task_version, self.data_sha256
 
 
@@ -101,7 +101,7 @@ class Row:
     label: str
     changes: tuple[str, ...]  # of the protocol, or the number of trials
     cells: tuple[LeaderboardCell | None, ...]  # one for each column
-    mean: float | None  # over the five tasks, where all of them are there
+    mean: float | None  # over the five tasks, if it has all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Table:
     track: Track
     about: str
     columns: tuple[Column, ...]  # of the rows
-    beside: tuple[Column, ...]  # of all tables of the protocol: among them like ones are told apart
+    beside: tuple[Column, ...]  # of all tables of the protocol: equal headings get the data hash
     rows: tuple[Row, ...]
     baselines: tuple[BaselineRow, ...]
     truncated: tuple[Truncated, ...]

@@ -58,7 +58,7 @@ def check_record(record: Record, lookup: Lookup, known: Sequence[Record]) -> tup
     if any(code.git_commit is None or not code.git_clean for code in (record.code, *(s.code for s in sessions))):
         unverified.append("code: not a clean commit, so nobody can look up what ran")
     if mixer.sha256 is not None:
-        unverified.append("mixer: a file of one's own, of which only the hash is here")
+        unverified.append("mixer: from a file of its author; the record has only its hash")
     unverified += [f"retired: {reason}" for reason in retired(record)]
     current = column.task_version == card.version
     if current and base_variant(column.variant) not in card.variants:
@@ -78,7 +78,7 @@ def check_record(record: Record, lookup: Lookup, known: Sequence[Record]) -> tup
         if record.id != (identity := baseline_id(column, mixer.name, mixer.version)):
             problems.append(f"id is not that of this trivial baseline, {identity}")
         if mixer.name in FITTED:
-            unverified.append("trivial baseline: fitted by scikit-learn, and not fitted again here")
+            unverified.append("trivial baseline: fitted by scikit-learn, which validation does not repeat")
     if record.test is None or record.status == "diverged":
         return problems, [*unverified, "diverged: it has no test that could be checked"]
     truth = lookup(column.task, column.variant, column.data_sha256) if current else None
@@ -110,7 +110,7 @@ def _mixer(record: Record) -> Iterator[str]:
         return
     known = mixer.name in mixers.available()
     if mixer.sha256 is None and not known:
-        yield f"mixer.name: no mixer {short_repr(mixer.name)} in this project, and no hash of a file of one's own"
+        yield f"mixer.name: no mixer {short_repr(mixer.name)} in this project, and no hash of a file of its author"
     start = mixer.name if mixer.sha256 is None else f"{mixer.name}@{mixer.sha256[:8]}"
     options = _with_tuples(mixer.options)
     listed = re.fullmatch(re.escape(start) + r"(?:\((.*)\))?( \[block\])?", mixer.label, re.DOTALL)
@@ -230,7 +230,7 @@ def _trials(record: TuningRecord, known: Sequence[Record]) -> tuple[list[str], l
     for trial in record.trials:
         run = runs.get(trial.run)
         if run is None:
-            missing.append(f"trials: the record of {trial.run} is not here")
+            missing.append(f"trials: there is no record of {trial.run}")
         elif trial.validation != run.best_accuracy:
             problems.append(f"trials: the record of {trial.run} has another validation accuracy")
     return problems, missing

@@ -39,13 +39,13 @@ def write_code(directory: Path, code: Code) -> None:
 
 
 def note(config: RunConfig, run_id: str, code: Code) -> str:
-    """Return what a user must know of the newest earlier run when this one begins; "" if there is none."""
-    directories = [d for d in _same(config, run_id) if _begun(d)]
+    """Return a message about the newest earlier run, for the start of a new one; "" if there is none."""
+    directories = [d for d in _same(config, run_id) if _is_started(d)]
     if not directories:
         return ""
     newest = max(directories, key=lambda d: (d / "config.json").stat().st_mtime)
     known = _code(newest)
-    source = "take the code that made it"
+    source = "use the code that made it"
     if known.git_commit:
         source = f"check out commit {known.git_commit}{'' if known.git_clean else ' (there were changes to it)'}"
     return (
@@ -57,10 +57,13 @@ def note(config: RunConfig, run_id: str, code: Code) -> str:
 
 
 def of_one_code(runs: Sequence[RecordFile[RunRecord]]) -> list[RecordFile[RunRecord]]:
-    """Return those of your own runs of one mixer on one data set, oldest first, that a table is to show.
+    """Return those runs of one mixer on one data set that a table shows.
 
-    If they are of several codes, these are the runs of the code here or, if there are none, of the newest run's code.
-    Committed runs of several codes are shown together: what changes a score there raises a version.
+    Of the user's own runs of several codes, these are the runs of the current code or, if there are none, of the newest
+    run's code. Committed runs of several codes are shown together, because a change of scores there raises a version.
+
+    Args:
+      runs: oldest first
     """
     codes = [f.record.code.computing_sha256 for f in runs]
     if runs[0].origin != "yours" or len(set(codes)) == 1:
@@ -74,7 +77,7 @@ def of_one_code(runs: Sequence[RecordFile[RunRecord]]) -> list[RecordFile[RunRec
 
 
 def remove_unbegun(config: RunConfig, run_id: str) -> None:
-    """Remove directories in which a sweep announced this run with earlier code, and nothing began."""
+    """Remove directories that a sweep made for this run with earlier code, if no run started in them."""
     for directory in _same(config, run_id):
         if [path.name for path in directory.iterdir()] == ["config.json"]:
             (directory / "config.json").unlink()
@@ -96,7 +99,7 @@ def _same(config: RunConfig, run_id: str) -> list[Path]:
     return directories
 
 
-def _begun(directory: Path) -> bool:
+def _is_started(directory: Path) -> bool:
     return any((directory / name).exists() for name in ("records", "checkpoints"))
 
 

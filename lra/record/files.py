@@ -18,7 +18,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lra.errors import RecordError
+from lra.errors import RecordError, RunError
 from lra.paths import results_directory, runs_directory
 from lra.record.schema import Header, Record
 from lra.typed_json import place_of, short_repr
@@ -55,6 +55,20 @@ def unpack(text: str, size: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8)
 
 
+def run_directory(name: str) -> Path:
+    """Return the directory of a run, by its name in `runs/` or its path.
+
+    Raises:
+      RunError: there is no such run; the message lists those that there are
+    """
+    directory = Path(name) if Path(name).is_dir() else runs_directory() / name
+    if not ((directory / "config.json").exists() or (directory / "records").is_dir()):
+        paths = [*runs_directory().glob("*/config.json"), *runs_directory().glob("*/records")]
+        names = ", ".join(sorted({path.parent.name for path in paths})) or "none"
+        raise RunError(f"no run {name!r} in {runs_directory()}; the runs are: {names}")
+    return directory
+
+
 def complete_record_path(run: Path) -> Path:
     """Return the path of the record of a run in its directory, once it is complete."""
     return run / "records" / f"{run.name}.json"
@@ -73,7 +87,7 @@ def write(directory: Path, record: Record) -> Path:
     """Write a record under its own name (`Record.file_name`), as a whole or not at all.
 
     Raises:
-      FileExistsError: there is a file of this name.
+      FileExistsError: a file of this name exists.
       ValueError: see `as_text`.
     """
     text = as_text(record)
@@ -184,7 +198,7 @@ def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[Recor
     """Return all records of `runs/` and `results/`, without truncated ones whose run has come further.
 
     Raises:
-      RecordError: a file in a place of records is none.
+      RecordError: a JSON file in these directories is not a record.
     """
     if directories is None:
         directories = [(results_directory(), "committed"), (runs_directory(), "yours")]

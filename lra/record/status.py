@@ -173,7 +173,7 @@ def as_table(runs: list[RunStatus]) -> RenderableType:
     for name in ("seed", "step", "steps/s", "left", "valid", "heartbeat"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
-        words = (run.task, run.mixer, run.protocol + "*" * run.modified)
+        texts = (run.task, run.mixer, run.protocol + "*" * run.modified)
         figures = (
             str(run.seed),
             f"{'–' if run.step is None else f'{run.step:,}'}/{run.steps:,}",
@@ -183,10 +183,10 @@ def as_table(runs: list[RunStatus]) -> RenderableType:
             "–" if run.sign_age_s is None else duration(run.sign_age_s),
         )
         state = Text(run.state, COLOURS.get(run.state, ""))
-        table.add_row(*map(Text, words), state, *map(Text, figures))
+        table.add_row(*map(Text, texts), state, *map(Text, figures))
     notes = [f"{run.run}: {run.state}: {run.message}" for run in runs if run.message]
     if any(run.modified for run in runs):
-        notes.append("* modified: not the protocol as it stands")
+        notes.append("* modified: with changes of the protocol")
     return Group(head, Text(), table, Text(), *map(Text, notes))
 
 

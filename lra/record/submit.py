@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from lra.errors import RecordError, RunError
-from lra.paths import results_directory, runs_directory
+from lra.paths import results_directory
 from lra.record import files
 from lra.record.validate import validate
 
@@ -18,17 +18,13 @@ def submit(run_name: str) -> list[Path]:
       run_name: of a run in `runs/`, or a path to its directory
 
     Returns:
-      The records in `results/`, with those that were there already with the same content.
+      The paths in `results/`, including those that existed with the same content.
 
     Raises:
       RunError: there is no such run, it has no record yet, or `results/` cannot be written.
       RecordError: a record FAILs validation, or another record of the same run is committed. Nothing was copied.
     """
-    directory = Path(run_name) if Path(run_name).is_dir() else runs_directory() / run_name
-    if not ((directory / "config.json").exists() or (directory / "records").is_dir()):
-        paths = [*runs_directory().glob("*/config.json"), *runs_directory().glob("*/records")]
-        names = ", ".join(sorted({p.parent.name for p in paths})) or "none"
-        raise RunError(f"no run {run_name!r} in {runs_directory()}; the runs are: {names}")
+    directory = files.run_directory(run_name)
     records = directory / "records"
     paths = sorted(p for p in records.glob("*.json") if not p.name.startswith("."))
     if not paths:

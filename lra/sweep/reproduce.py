@@ -19,11 +19,12 @@ from tasks.core import SAMPLE, Prepared
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether a score came out as expected.
+    """The comparison of a score with the expected one.
 
-    scores:   test accuracies in per cent by seed
-    reasons:  why it fails; none: it passes
-    unjudged: why nothing is expected of the data here, so that nothing was run; "": something is
+    Attributes:
+      scores: test accuracies in per cent by seed
+      reasons: why it fails; none: it passes
+      unjudged: why no score is expected of these data, so that nothing was run; "" if one is
     """
 
     task: str
@@ -40,7 +41,7 @@ class Verdict:
         return not self.reasons and not self.unjudged
 
     def text(self) -> str:
-        """What was expected, what came out, and one line of verdict."""
+        """Return the expected and the reached score, and a line with the verdict."""
         e, scores = self.expected, list(self.scores.values())
         each = ", ".join(f"seed {seed}: {score:.2f}" for seed, score in self.scores.items())
         lines = [
@@ -49,7 +50,7 @@ class Verdict:
         ]
         if scores:
             spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-            lines.append(f"  came out  {statistics.fmean(scores):.2f}{spread} ({each})")
+            lines.append(f"  reached   {statistics.fmean(scores):.2f}{spread} ({each})")
         lines += [f"  note: {remark}" for remark in self.remarks]
         if self.unjudged:
             return "\n".join([*lines, f"NOTHING EXPECTED: {self.unjudged}"])
@@ -57,12 +58,12 @@ class Verdict:
 
 
 def reproduce(task: str, mixer: str, *, protocol: str, seeds: int, max_minutes: float | None = None) -> Verdict:
-    """Run the seeds 0 to seeds - 1 that are not complete, and compare their mean with what is expected.
+    """Run the seeds 0 to seeds - 1 that are not complete, and compare their mean with the expected score.
 
-    Nothing is run if the score that is expected is one of other data than those here.
+    Nothing is run if the expected score is of other data than those available here.
 
     Raises:
-      ConfigError: there is no such task, mixer or protocol, or nothing is expected of that mixer under it.
+      ConfigError: the task, mixer or protocol does not exist, or no score of that mixer is expected.
       DataError, RunError: as `lra.api.run`.
     """
     if seeds < 1:
@@ -71,8 +72,8 @@ def reproduce(task: str, mixer: str, *, protocol: str, seeds: int, max_minutes: 
     configs = [configure(task, mixer, protocol=protocol, seed=seed) for seed in range(seeds)]
     label = configs[0].mixer_label
     if label not in base.expected:
-        there = ", ".join(base.expected) or "none"
-        raise ConfigError(f"nothing is expected of {label} on {task} under {protocol}; there are figures of: {there}")
+        known = ", ".join(base.expected) or "none"
+        raise ConfigError(f"no score of {label} is expected on {task} under {protocol}; there are scores of: {known}")
     expected = base.expected[label]
     data = prepare(task, base.variant, allow_sample=base.allow_sample, progress=data_progress)
     if unjudged := other_data(expected, data, configs[0]):
@@ -81,17 +82,19 @@ def reproduce(task: str, mixer: str, *, protocol: str, seeds: int, max_minutes: 
 
 
 def other_data(expected: Expected, data: Prepared, config: RunConfig) -> str:
-    """Return why an expected score is not one of these data; "" if it is."""
+    """Return why an expected score is not of these data; "" if it is."""
     if expected.data_sha256 is not None:
         if data.sha256 == expected.data_sha256:
             return ""
-        return f"the score is one of data {expected.data_sha256[:8]}, and these are {data.sha256[:8]} ({data.source})"
+        return f"the expected score is of data {expected.data_sha256[:8]}, these are {data.sha256[:8]} ({data.source})"
     if data.source.startswith(SAMPLE):
-        return "the data here are the generated sample, and the score is one of the task's own data"
+        return "the data here are the generated sample, the expected score is of the task's own data"
     sizes = load_task(config.task).CARD.variants[config.variant].sizes
     for split, size in sizes.items():
         if len(data.splits[split]) != size:
-            return f"the {split} split here has {len(data.splits[split]):,} examples, that of the score {size:,}"
+            return (
+                f"the {split} split here has {len(data.splits[split]):,} examples, that of the expected score {size:,}"
+            )
     return ""
 
 
@@ -105,10 +108,10 @@ def compare_with_expected(records: Sequence[RunRecord], expected: Expected) -> V
         if r.status != "complete"
     ]
     if complete:
-        apart = statistics.fmean(complete.values()) - expected.score
-        if abs(apart) > expected.tolerance:
-            side = "above" if apart > 0 else "below"
-            reasons.append(f"{abs(apart):.2f} {side} what is expected, where {expected.tolerance:g} is allowed")
+        difference = statistics.fmean(complete.values()) - expected.score
+        if abs(difference) > expected.tolerance:
+            side = "above" if difference > 0 else "below"
+            reasons.append(f"{abs(difference):.2f} {side} the expected score; {expected.tolerance:g} is allowed")
     remarks = []
     if chance := [str(r.seed) for r in records if r.test and r.test.is_at_chance]:
         remarks.append(f"at chance: seed {', '.join(chance)}")

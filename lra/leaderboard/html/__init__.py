@@ -1,7 +1,7 @@
-"""The leaderboard as one HTML file: no network, nothing from a record as markup, an address or an id.
+"""The leaderboard as one HTML file without network access. No text of a record becomes markup, an address or an id.
 
-`views` says what is on it, `charts` draws, `page.html` lays out. Every value passes through Jinja's escaping; styles
-and script are this folder's own and named by their hash in the page's content security policy: nothing else runs.
+`view_model` collects the content, `charts` computes the charts, and `page.html` lays them out. Jinja escapes every
+value. The content security policy names style and script by their hashes, so nothing else runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def as_html(board: Board) -> str:
-    """The board as a page."""
+    """Return the board as a page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,

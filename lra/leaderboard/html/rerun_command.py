@@ -1,4 +1,4 @@
-"""The command that repeats a run, for a shell."""
+"""The shell command that repeats a run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tasks.core import GENERATED, OFFICIAL, SAMPLE
 
 
 def command(record: RunRecord) -> str:
-    """`python run_lra.py train ...` with everything in which the run departs from its protocol, quoted.
+    """Return `python run_lra.py train ...` with all settings in which the run differs from its protocol.
 
-    For a mixer in a file of the author's own it is the nearest there is: `caveats` says what is missing.
+    It is incomplete for a mixer from a file; see `caveats`.
     """
     column, config, mixer = record.column, record.config.as_json(), record.mixer
     words = ["python", "run_lra.py", "train", "--task", column.task, "--mixer", mixer.name]
@@ -42,17 +42,17 @@ def caveats(record: RunRecord) -> list[str]:
     """Return what a reader must do before the command gives the same run."""
     code, messages = record.code, []
     if code.git_commit:
-        clean = "" if code.git_clean else ", which had changes that nobody else has"
+        clean = "" if code.git_clean else ", with changes that are not in it"
         messages.append(f"Code: commit {code.git_commit}{clean}.")
     else:
         messages.append("Code: not from a commit.")
     if record.mixer.sha256 is not None:
-        messages.append("The mixer is a file of its author's own, of which only the hash is here.")
+        messages.append("The mixer is from a file of its author; the record has only its hash.")
     return messages
 
 
 def _source(column: Column) -> list[str]:
-    """Return the flag that gives the data of a column, from what they were found to be; none for the default."""
+    """Return the flag that selects the data of a column; none for the default source."""
     source = next((source for source in (SAMPLE, GENERATED) if column.source.startswith(source)), OFFICIAL)
     default = load_task(column.task).CARD.sources[0]
     return [] if source == default else _flag("source", source)

@@ -1,4 +1,4 @@
-"""One run on the page: what it was, how to repeat it, what came out."""
+"""One run on the page: its settings, the command that repeats it, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published figures of others, from the TOML files of this folder: listed next to own results, never mixed in."""
+"""Published figures of others, from the TOML files of this folder. They are listed apart from own results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Missing(enum.StrEnum):
-    """What stands in place of a figure. FAILED: no better than chance, or out of memory."""
+    """A value in place of a figure. FAILED: no better than chance, or out of memory."""
 
     FAILED = "X"
     NOT_GIVEN = "-"
@@ -72,7 +72,7 @@ class Row:
     figures:    by task
     average:    the source's own
     deviations: standard deviations by task, where the source gives them
-    labels:     by task, the label of the mixer here that has the form of this row; without it there is no equal form
+    labels:     by task, the label of the mixer of this project that has the form of this row, if there is one
     """
 
     name: str
@@ -99,7 +99,7 @@ class Accuracy:
 
     quoted_in: the text in which the figures were read, where that is not the source itself
     family:    the code base and its sizes
-    protocol:  the protocol here that follows the source; "": none does, and the rows are reported elsewhere
+    protocol:  the protocol of this project that follows the source; "": none does
     averaging: a rule of `AVERAGES`
     columns:   tasks
     """

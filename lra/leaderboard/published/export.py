@@ -17,15 +17,15 @@ WORDS = {Missing.FAILED: "failed", Missing.NOT_GIVEN: "not given"}
 def lines() -> list[dict[str, Any]]:
     """Return a dict of CSV columns for each figure and each average; accuracies are fractions, as in records.
 
-    A failure is a line without accuracy. What a source does not give has no line.
+    A failure is a line without an accuracy. Figures that a source does not give have no line.
     """
-    found = []
+    given_lines = []
     for table in accuracy():
         for row in table.rows:
             figures = {**row.figures, AVERAGE: row.average}
             given = {task: value for task, value in figures.items() if value is not Missing.NOT_GIVEN}
-            found += [_line(table, row, task, value) for task, value in given.items()]
-    return found
+            given_lines += [_line(table, row, task, value) for task, value in given.items()]
+    return given_lines
 
 
 def _line(table: Accuracy, row: Row, task: str, value: Percent) -> dict[str, Any]:

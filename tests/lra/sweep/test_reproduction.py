@@ -31,7 +31,7 @@ def test_the_mean_over_seeds_is_judged() -> None:
     assert verdict.text().splitlines() == [
         "listops cosformer under quick@1",
         "  expected  38 ± 1 (a paper)",
-        "  came out  38.50 ± 1.50 (seed 0: 37.00, seed 1: 38.50, seed 2: 40.00)",
+        "  reached   38.50 ± 1.50 (seed 0: 37.00, seed 1: 38.50, seed 2: 40.00)",
         "PASS",
     ]
 
@@ -40,7 +40,7 @@ def test_the_mean_over_seeds_is_judged() -> None:
 def test_too_far_on_either_side_fails(accuracy: float, reason: str) -> None:
     verdict = compare_with_expected(records(accuracy), EXPECTED)
     assert not verdict.passes
-    assert verdict.text().endswith(f"FAIL: {reason} what is expected, where 1 is allowed")
+    assert verdict.text().endswith(f"FAIL: {reason} the expected score; 1 is allowed")
 
 
 def test_a_run_that_is_not_complete_fails_whatever_it_scored() -> None:
@@ -82,7 +82,7 @@ def test_seeds_are_run_and_only_what_is_expected(trained_seeds: list[int], monke
     monkeypatch.setattr(reproduction, "prepare", lambda *_, **__: prepared("listops", "short", "generated, seed 1806"))
     assert reproduce("listops", "cosformer", protocol="quick", seeds=3).passes
     assert trained_seeds == [0, 1, 2]
-    with pytest.raises(ConfigError, match=r"expected of fnet on listops under quick; there are .* cosformer"):
+    with pytest.raises(ConfigError, match=r"no score of fnet is expected on listops under quick; there are .* cosformer"):
         reproduce("listops", "fnet", protocol="quick", seeds=1)
     with pytest.raises(ConfigError, match="--seeds 0"):
         reproduce("listops", "cosformer", protocol="quick", seeds=0)
@@ -91,7 +91,7 @@ def test_seeds_are_run_and_only_what_is_expected(trained_seeds: list[int], monke
 @pytest.mark.parametrize(
     ("task", "protocol", "variant", "source", "sizes", "message"),
     [
-        ("text", "quick", "cut", "official archive", {}, "the score is one of data b90ad140, and these are 00000000"),
+        ("text", "quick", "cut", "official archive", {}, "the expected score is of data b90ad140, these are 00000000"),
         ("listops", "laptop", "full", "sample, seed 1805", {}, "the data here are the generated sample"),
         ("listops", "laptop", "full", "unrecognised copy 1", {"train": 7}, "the train split here has 7 examples"),
     ],
