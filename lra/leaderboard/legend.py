@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lra.leaderboard.table import (
-    BELOW,
-    CHANCE,
-    COST,
-    MEAN,
-    MIXED,
-    ONE_CLASS,
-    STANDING,
-    FormattedCell,
-    machines,
-    tables,
-)
+from lra.leaderboard.table import BELOW, CHANCE, COST, MEAN, MIXED, ONE_CLASS, STANDING, FormattedCell, machines, tables
 from lra.leaderboard.text import clean
 from lra.leaderboard.types import Board
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    FailFast,
-    Field,
-    PlainSerializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from lra.record import field_types as ft
