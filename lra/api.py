@@ -119,9 +119,9 @@ def run(
     A complete run is not repeated, and an unfinished one is resumed, if settings, data and code are the same.
 
     Args:
-      task: listops, text, retrieval, image or pathfinder
+      task: a name of `tasks.available()`
       mixer: a name of `models.mixers.available()`, `package.module:Class` or `my_file.py:Class`
-      protocol: quick, laptop, small or lra
+      protocol: a name in `configs/<task>.py`: quick, laptop, small or lra
       seed: of parameters, batches and dropout; never of the data
       options: of the mixer, {"window": 64} or ["window=64"]; None: those with which the protocol's source ran
         the mixer (docs/protocols.md), else the mixer's defaults

@@ -54,9 +54,9 @@ def test_verify_of_good_data(
 ) -> None:
     assert run_lra.main(["data", "verify", "--tasks", "listops", "--variant", "short", "--source", "sample"]) == 0
     assert verify_pathfinder(prepared, shortened(monkeypatch), pictures()) == 0
-    result = capsys.readouterr().out
-    assert "problem" not in result
-    assert "ok" in result
+    output = capsys.readouterr().out
+    assert "problem" not in output
+    assert "ok" in output
 
 
 def one_sided(split: Split, ones: int) -> Split:
@@ -83,8 +83,8 @@ def test_verify_of_bad_data(
 ) -> None:
     splits, problem = BAD[fault]
     assert verify_pathfinder(prepared, shortened(monkeypatch), splits) == 1
-    result = " ".join(capsys.readouterr().out.split())
-    assert f"problem: {problem}"[:60] in result
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"problem: {problem}"[:60] in output
 
 
 @pytest.mark.parametrize("place", ["sha256", "splits"])
@@ -108,7 +108,7 @@ def test_prepare_goes_on_and_fails_when_a_task_is_missing(prepared: Path, capsys
     for name in ("train", "eval", "test"):
         (folder / f"new_aan_pairs.{name}.tsv").write_text(f"1.0\tA\tB\tb'{name} a'\tb'{name} b'\n")
     assert run_lra.main(["data", "prepare", "--tasks", "text", "retrieval"]) == 1
-    result = capsys.readouterr()
-    assert "error: text: no official files" in result.err
-    assert result.out.startswith("retrieval copy: 1 train, 1 validation, 1 test; source: unrecognised copy ")
+    output = capsys.readouterr()
+    assert "error: text: no official files" in output.err
+    assert output.out.startswith("retrieval copy: 1 train, 1 validation, 1 test; source: unrecognised copy ")
     assert run_lra.main(["data", "prepare", "--tasks", "retrieval"]) == 0

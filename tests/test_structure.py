@@ -16,7 +16,7 @@ TOP_LEVEL = {"lra", "models", "tasks", "configs", "run_lra"}
 MAY_IMPORT = {
     "tasks": {"tasks"},
     "models": {"models"},
-    "configs": {"configs", "lra.config", "lra.protocols"},
+    "configs": {"configs", "lra.protocols"},
     "lra": {"lra", "configs", "tasks", "models"},
 }
 # Inside `lra/`: what each package or module may import, besides `BASE`.

@@ -1,4 +1,4 @@
-"""Bytes of any kind, from a source to a prepared split and back: nothing is lost but what is cut."""
+"""Any bytes go from a source to a prepared split and back unchanged, except for the part that is cut."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCUMENTS = st.lists(st.binary(max_size=30), max_size=8)
 
 @st.composite
 def splits(draw: st.DrawFn) -> Split:
-    """Documents and examples on them; pairs or not."""
+    """Draw a split of documents or of pairs."""
     documents = draw(st.lists(st.binary(max_size=30), min_size=1, max_size=8))
     label, item = st.integers(0, 1), st.integers(0, len(documents) - 1)
     items: Any = draw(st.lists(st.tuples(item, item) if draw(st.booleans()) else item, min_size=1, max_size=6))
@@ -41,15 +41,15 @@ def test_documents_are_kept_byte_by_byte(documents: list[bytes]) -> None:
 
 @settings(max_examples=40)
 @given(splits(), splits(), st.text(st.characters(categories=["L", "P", "S"]), min_size=1, max_size=20))
-def test_what_is_prepared_is_read(
-    tmp_path_factory: pytest.TempPathFactory, train: Split, test: Split, result: str
+def test_prepared_data_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, train: Split, test: Split, source: str
 ) -> None:
     place = tmp_path_factory.getbasetemp() / "prepared"
     shutil.rmtree(place, ignore_errors=True)
     given_splits = {"train": train, "test": test}
-    write_prepared(place, text.CARD, "full", (Built(name, split, result) for name, split in given_splits.items()))
+    write_prepared(place, text.CARD, "full", (Built(name, split, source) for name, split in given_splits.items()))
     read = read_prepared(place, text.CARD)
-    assert (read.task, read.variant, read.version, read.source) == ("text", "full", text.CARD.version, result)
+    assert (read.task, read.variant, read.version, read.source) == ("text", "full", text.CARD.version, source)
     for name, split in given_splits.items():
         assert read.splits[name].sha256 == split.sha256
         for field, array in vars(split).items():
@@ -57,8 +57,8 @@ def test_what_is_prepared_is_read(
 
 
 @given(splits(), st.data())
-def test_a_split_that_does_not_hold_together_is_refused(split: Split, data: st.DataObject) -> None:
-    """Any number in the place of another one: it is refused, or all documents still lie end to end in the data."""
+def test_an_inconsistent_split_is_refused(split: Split, data: st.DataObject) -> None:
+    """After any number is replaced, the split is refused, or its documents still cover the data end to end."""
     name = data.draw(st.sampled_from(["offsets", "items"]))
     array = getattr(split, name).copy()
     low, high = np.iinfo(array.dtype).min, np.iinfo(array.dtype).max
@@ -78,7 +78,9 @@ def test_a_split_that_does_not_hold_together_is_refused(split: Split, data: st.D
 
 
 @given(st.data(), DOCUMENTS.filter(len), st.integers(1, 20))
-def test_pairs_name_their_texts_cut_and_once(data: st.DataObject, texts: list[bytes], max_bytes: int) -> None:
+def test_each_distinct_text_of_pairs_is_cut_and_stored_once(
+    data: st.DataObject, texts: list[bytes], max_bytes: int
+) -> None:
     item = st.integers(0, len(texts) - 1)
     rows = data.draw(st.lists(st.tuples(item, item), min_size=1, max_size=8))
     split = pair_split(texts, np.zeros(len(rows), np.uint8), np.array(rows, np.int32), max_bytes)
@@ -103,7 +105,7 @@ def folder(place: Path, reviews: dict[str, bytes]) -> Path:
 def test_a_review_is_its_bytes_whatever_they_are(
     tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]
 ) -> None:
-    """Nothing is decoded, so nothing can fail to be: only white space at the ends is taken off."""
+    """Reviews are not decoded; only white space at both ends is removed."""
     named = {f"train/pos/{i}_9.txt": content for i, content in enumerate(contents)}
     place = folder(tmp_path_factory.getbasetemp() / "aclImdb", named)
     if all(content.strip() for content in contents):
@@ -127,8 +129,8 @@ def test_a_paper_is_the_bytes_of_its_literal(
     place = tmp_path_factory.getbasetemp()
     for name in ("train", "eval", "test"):
         (place / f"new_aan_pairs.{name}.tsv").write_bytes(b"".join(rows(texts)))
-    found, pairs = read_pairs(place, lambda *_: None)
+    texts_read, pairs = read_pairs(place, lambda *_: None)
     for split in ("train", "validation", "test"):
         labels, items = pairs[split]
         assert labels.tolist() == [1] * len(texts)
-        assert [(found[a], found[b]) for a, b in items] == texts
+        assert [(texts_read[a], texts_read[b]) for a, b in items] == texts

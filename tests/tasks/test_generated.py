@@ -1,4 +1,4 @@
-"""Generated data are the same everywhere: hashes of a few examples of every variant and source."""
+"""Generated data are the same on every machine: hashes of a few examples of each variant and source."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def test_the_first_examples_are_as_recorded(
     monkeypatch.setattr(module, "CARD", card)
     monkeypatch.setattr(module, "_SAMPLE_SIZES", SIZES if task == "listops" else tuple(SIZES.values()))
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
-    made = module.build(variant, source, tmp_path)
-    assert " ".join(part.examples.sha256[:8] for part in made) == FIRST[task, variant, source]
+    built = module.build(variant, source, tmp_path)
+    assert " ".join(part.examples.sha256[:8] for part in built) == FIRST[task, variant, source]

@@ -1,4 +1,4 @@
-"""Archives that mean harm, through every reader of an archive: names that lead out, links, bombs, false sizes."""
+"""Malicious archives are refused by each reader: names that lead out, links, bombs, false sizes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = 
 
 
 def pax(**records: str) -> bytes:
-    """The extended header of the member that follows."""
+    """Return the extended header of the next member."""
     member = tarfile.TarInfo("x")
     member.pax_headers = {key.replace("_", "."): value for key, value in records.items()}
     return member.tobuf(tarfile.PAX_FORMAT)[:-512]
 
 
 def old_sparse(name: str, real: int) -> bytes:
-    """GNU's header of a file that is nothing but a hole."""
+    """Return GNU's header of a sparse file without content."""
     block = bytearray(header(name, tarfile.GNUTYPE_SPARSE))
     block[483:495] = b"%011o\0" % real
     block[148:156] = b" " * 8
@@ -51,7 +51,7 @@ def old_sparse(name: str, real: int) -> bytes:
 
 
 def packed(path: Path, *parts: Part) -> Path:
-    """A gzipped tar of these blocks; a number stands for so many zeros, and all is filled up to whole blocks."""
+    """Write a gzipped tar of these blocks, filled up to complete blocks; a number means that many zeros."""
     with gzip.open(path, "wb", compresslevel=1) as file:
         for part in (*parts, 1024):
             size = part if isinstance(part, int) else len(part)
@@ -64,7 +64,7 @@ def packed(path: Path, *parts: Part) -> Path:
 
 @pytest.fixture(params=READERS.values(), ids=READERS)
 def read(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
-    """Reads an archive of parts made for a wanted name; returns what it is refused with, in little memory and time."""
+    """Return a function that reads an archive, checks memory and time, and returns the message of the error."""
     reader, name = request.param
 
     def refused(make: Callable[[str], tuple[Part, ...]]) -> str:
@@ -93,13 +93,13 @@ def test_only_a_regular_file_is_read(read: Callable[..., str], kind: bytes) -> N
 
 
 @pytest.mark.parametrize("name", ["/etc/motd", "../out", "aclImdb/../../out", "a/.."])
-def test_a_name_that_leads_out(read: Callable[..., str], name: str) -> None:
+def test_a_name_that_leads_out_of_the_archive_is_refused(read: Callable[..., str], name: str) -> None:
     assert "leads out of the archive" in read(lambda _: (header(name),))
     assert "leads out of the archive" in read(lambda _: (pax(path=name), header("in")))
 
 
-def test_sizes_that_are_nowhere(read: Callable[..., str]) -> None:
-    """Only what is in the archive is read, whatever a header says of it."""
+def test_false_sizes_are_refused(read: Callable[..., str]) -> None:
+    """Only the content of the archive is read, whatever size a header claims."""
     assert (message := read(lambda name: (header(name, size=1 << 70),)))
     assert "end" in message or "unpacks to more than" in message
     assert "end" in read(lambda name: (header("other", size=1 << 70), header(name)))
@@ -108,7 +108,7 @@ def test_sizes_that_are_nowhere(read: Callable[..., str]) -> None:
     assert read(lambda name: (pax(size="-1024"), header(name)))
 
 
-def test_holes_of_any_size(read: Callable[..., str]) -> None:
+def test_sparse_files_are_refused(read: Callable[..., str]) -> None:
     hole = {"GNU_sparse_size": str(1 << 40), "GNU_sparse_map": "0,0"}
     later = {"GNU_sparse_major": "1", "GNU_sparse_minor": "0", "GNU_sparse_realsize": str(1 << 40)}
     for make in (
@@ -120,19 +120,19 @@ def test_holes_of_any_size(read: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
-def test_a_header_that_only_wants_to_be_large(read: Callable[..., str], kind: bytes) -> None:
+def test_a_large_header_is_refused(read: Callable[..., str], kind: bytes) -> None:
     assert "a header of more than 16,384 bytes" in read(lambda name: (header("x", kind, BIG), BIG, header(name)))
 
 
-def test_headers_without_end(read: Callable[..., str]) -> None:
+def test_endless_headers_are_refused(read: Callable[..., str]) -> None:
     chain = b"".join([pax(comment="x")] * 2_000)
     assert "a header of more than" in read(lambda name: (chain, header(name)))
     numbers = {"GNU_sparse_major": "1", "GNU_sparse_minor": "0"}
     assert "a header of more than" in read(lambda name: (pax(**numbers), header(name), b"9999999\n" + b"1\n" * 200_000))
 
 
-def test_content_that_only_wants_to_be_large(read: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is not wanted nothing is kept; what is wanted has a limit."""
+def test_large_content_is_refused(read: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content of other members is not kept, and that of wanted ones has a limit."""
     monkeypatch.setattr(text, "MAX_BYTES", MUCH // 4)
     monkeypatch.setattr(image, "RECORDS", 100)
     monkeypatch.setattr(official, "MAX_ROW_BYTES", MUCH // 4)
@@ -150,7 +150,7 @@ def test_many_members_are_not_kept(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_a_paper_whose_name_is_no_text(tmp_path: Path) -> None:
+def test_a_paper_with_an_undecodable_name_is_read(tmp_path: Path) -> None:
     paper = bytearray(header("aan/papers_text/?.txt"))
     paper[paper.index(b"?")] = 0xFF
     paper[148:156] = b" " * 8
@@ -164,6 +164,6 @@ def test_a_paper_whose_name_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stars", ["9" * 5_000, "\u0663"], ids=["more digits than an int may have", "another script"])
-def test_stars_are_a_number(tmp_path: Path, stars: str) -> None:
+def test_stars_must_be_a_number(tmp_path: Path, stars: str) -> None:
     parts = pax(path=f"aclImdb/train/neg/0_{stars}.txt"), header("x", size=1), b"x"
     assert text.read(packed(tmp_path / "a.tar.gz", *parts)) == {"train": [], "test": []}

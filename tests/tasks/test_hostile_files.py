@@ -1,4 +1,4 @@
-"""Files that mean harm: prepared data, Pathfinder's rows and pictures, ListOps' rows, unpacked archives."""
+"""Malicious files are refused: prepared data, rows and images of Pathfinder, rows of ListOps, unpacked archives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def rewrite(prepared: Path, arrays: dict[str, Any], method: int = zipfile.ZIP_DEFLATED) -> None:
-    """Exchanges arrays (or the bytes of their files) of the split train."""
+    """Replace arrays (or the bytes of their files) of the split train."""
     with zipfile.ZipFile(prepared / "train.npz", "w", method) as file:
         for name, array in {**vars(SPLITS["train"]), **arrays}.items():
             written = io.BytesIO()
@@ -47,7 +47,7 @@ def rewrite(prepared: Path, arrays: dict[str, Any], method: int = zipfile.ZIP_DE
 
 
 def sign(prepared: Path, split: Split) -> None:
-    """The meta data that is right for another train."""
+    """Write the metadata that are right for another split train."""
     write_prepared(
         prepared.with_name("q"),
         text.CARD,
@@ -63,7 +63,7 @@ def npy(shape: str, content: bytes = b"", descr: str = "|u1") -> bytes:
 
 
 class Trap:
-    """Unpickled, it leaves a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,7 +104,7 @@ def test_nothing_is_unpickled(prepared: Path, tmp_path: Path) -> None:
         ({"labels": np.array([0, 1, 0], np.uint8)}, "does not have the recorded hash"),
     ],
 )
-def test_arrays_are_what_they_must_be(prepared: Path, arrays: dict[str, Any], message: str) -> None:
+def test_invalid_arrays_are_refused(prepared: Path, arrays: dict[str, Any], message: str) -> None:
     rewrite(prepared, arrays)
     tracemalloc.start()
     try:
@@ -115,7 +115,7 @@ def test_arrays_are_what_they_must_be(prepared: Path, arrays: dict[str, Any], me
         tracemalloc.stop()
 
 
-def test_a_bomb_is_not_unpacked(prepared: Path) -> None:
+def test_a_compressed_bomb_is_not_unpacked(prepared: Path) -> None:
     rewrite(prepared, {"labels": npy("50000000,", bytes(50_000_000))})
     tracemalloc.start()
     try:
@@ -127,7 +127,7 @@ def test_a_bomb_is_not_unpacked(prepared: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_only_what_numpy_writes(prepared: Path, method: int) -> None:
+def test_other_compression_methods_are_refused(prepared: Path, method: int) -> None:
     rewrite(prepared, {}, zipfile.ZIP_STORED)
     assert read_prepared(prepared, text.CARD).splits["train"].labels.tolist() == [1, 0, 1]
     rewrite(prepared, {}, method)
@@ -135,7 +135,7 @@ def test_only_what_numpy_writes(prepared: Path, method: int) -> None:
         read_prepared(prepared, text.CARD)
 
 
-def test_columns_first(prepared: Path) -> None:
+def test_arrays_in_fortran_order_are_read(prepared: Path) -> None:
     pairs = Split(
         SPLITS["train"].data,
         SPLITS["train"].offsets,
@@ -169,8 +169,8 @@ def test_labels_have_classes(prepared: Path) -> None:
         ("version", "1"),
     ],
 )
-def test_meta_data_is_not_believed(prepared: Path, place: str, value: Any) -> None:
-    """The hash names a column of the board: no data may take the place of other data there."""
+def test_metadata_that_contradict_the_content_are_refused(prepared: Path, place: str, value: Any) -> None:
+    """The hash identifies a column of the leaderboard, so other data must not have it."""
     meta = json.loads((prepared / "meta.json").read_text())
     (prepared / "meta.json").write_text(json.dumps({**meta, place: value}))
     with pytest.raises(DataError, match=r"delete .*, and it is prepared again"):
@@ -178,7 +178,7 @@ def test_meta_data_is_not_believed(prepared: Path, place: str, value: Any) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"3", b"null", b"[" * 100_000, b'{"task": "text"}'])
-def test_meta_data_that_is_none(prepared: Path, content: bytes) -> None:
+def test_invalid_metadata_are_refused(prepared: Path, content: bytes) -> None:
     (prepared / "meta.json").write_bytes(content)
     with pytest.raises(DataError, match=r"delete .*, and it is prepared again"):
         read_prepared(prepared, text.CARD)
@@ -209,20 +209,20 @@ def pathfinder(root: Path, row: str, write: Callable[[Path], object]) -> np.ndar
         ("imgs/0", ""),
     ],
 )
-def test_a_row_names_nothing_elsewhere(tmp_path: Path, folder: str, name: str) -> None:
+def test_a_row_that_names_a_file_outside_the_folder_is_refused(tmp_path: Path, folder: str, name: str) -> None:
     Image.new("L", (32, 32)).save(tmp_path / "x.png")
     with pytest.raises(DataError, match=r"0\.npy, row 1: .*does not name a file in a folder of imgs/"):
         pathfinder(tmp_path / "root", ROW.replace("imgs/0 sample_0.png", f"{folder} {name}"), lambda path: None)
 
 
 @pytest.mark.parametrize("form", ["PPM", "EPS", "BMP", "TIFF", "GIF"])
-def test_a_picture_is_a_png(tmp_path: Path, form: str) -> None:
-    """Others have readers that start programs (EPS), or are many times as large as they look."""
+def test_an_image_must_be_a_png(tmp_path: Path, form: str) -> None:
+    """Readers of other formats may start programs (EPS), or their images may be much larger than their files."""
     with pytest.raises(DataError, match="not readable as a PNG"):
         pathfinder(tmp_path, ROW, lambda path: Image.new("L", (32, 32)).save(path, form))
 
 
-def test_a_picture_that_is_far_too_large(tmp_path: Path) -> None:
+def test_a_much_too_large_image_is_refused(tmp_path: Path) -> None:
     def write(path: Path) -> None:
         Image.new("L", (32, 32)).save(path)
         content = bytearray(path.read_bytes())
@@ -237,7 +237,7 @@ def test_a_picture_that_is_far_too_large(tmp_path: Path) -> None:
 # ---- rows without end, and files that are none
 
 
-def test_a_row_of_listops_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_of_listops_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listops.official, "_MAX_ROW", 100)
     for name in ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv"):
         (tmp_path / name).write_text("Source\tTarget\n7\t7\n" + " " * 98 + "7\t78\t8\n")
@@ -245,7 +245,7 @@ def test_a_row_of_listops_that_never_ends(tmp_path: Path, monkeypatch: pytest.Mo
         list(listops.build("full", OFFICIAL, tmp_path))
 
 
-def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
+def test_a_directory_instead_of_a_file_is_an_error(tmp_path: Path) -> None:
     for name in ("train/neg/0_3.txt", "train/pos", "test/neg", "test/pos"):
         (tmp_path / text.ARCHIVE.folder / name).mkdir(parents=True)
     with pytest.raises(DataError, match=r"0_3\.txt: cannot be read"):
@@ -259,7 +259,7 @@ def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
         read_pairs(tmp_path, no_progress)
 
 
-def test_a_longer_file_than_there_can_be_is_refused_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_long_is_refused_and_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("train/neg/0_3.txt", "train/pos/0_8.txt", "test/neg/0_3.txt", "test/pos/0_8.txt"):
         (tmp_path / text.ARCHIVE.folder / name).parent.mkdir(parents=True)
         (tmp_path / text.ARCHIVE.folder / name).write_text("well")
@@ -273,7 +273,7 @@ def test_a_longer_file_than_there_can_be_is_refused_not_cut(tmp_path: Path, monk
         official.read_rows(tmp_path)
 
 
-def test_a_file_of_pictures_is_read_no_further_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_file_is_read_only_to_the_expected_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "RECORDS", 2)
     for name in image.FILES:
         (tmp_path / name).write_bytes(bytes(3 * image.RECORD_BYTES))

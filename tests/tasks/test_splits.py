@@ -1,4 +1,4 @@
-"""What every task's splits have in common: no example twice, labels as documented, fixed vocabularies."""
+"""Splits of all tasks: no example occurs twice, labels are as documented, vocabularies are fixed."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def splits_of(task: str, variant: str, source: str) -> dict[str, Split]:
 
 
 def hashes(split: Split) -> set[bytes]:
-    """Of every example: of its document, or of the ordered pair."""
+    """Return the hash of each example's document or ordered pair."""
     rows = split.items.reshape(len(split), -1).tolist()
     return {b"".join(hashlib.sha256(split.document(d)).digest() for d in row) for row in rows}
 
 
 def no_example_is_twice(splits: dict[str, Split]) -> None:
-    found = {name: hashes(split) for name, split in splits.items()}
+    hashes_of = {name: hashes(split) for name, split in splits.items()}
     for name, split in splits.items():
-        assert len(found[name]) == len(split), f"{name} has an example twice"
-    assert len(set().union(*found.values())) == sum(map(len, found.values())), "an example is in two splits"
+        assert len(hashes_of[name]) == len(split), f"{name} has an example twice"
+    assert len(set().union(*hashes_of.values())) == sum(map(len, hashes_of.values())), "an example is in two splits"
 
 
 @pytest.mark.parametrize(("task", "variant"), SAMPLES)
-def test_samples(task: str, variant: str) -> None:
+def test_samples_have_no_duplicates(task: str, variant: str) -> None:
     splits = splits_of(task, variant, SAMPLE)
     assert tuple(splits) == (("train", "test") if task == "text" else SPLITS)
     no_example_is_twice(splits)
@@ -58,8 +58,8 @@ def test_samples(task: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize(("task", "variant"), SHORTENED)
-def test_generated_data(task: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One list, cut into splits; shortened here."""
+def test_generated_data_have_no_duplicates(task: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splits are parts of one list, shortened in this test."""
     module = load_task(task)
     sizes = dict(zip(SPLITS, (1_500, 600, 400), strict=True))
     shorter = dataclasses.replace(module.CARD.variants[variant], sizes=sizes)
@@ -81,20 +81,20 @@ def test_documents_that_are_cut_when_prepared_keep_their_first_bytes(monkeypatch
     monkeypatch.setattr(text_sample, "reviews", lambda _: reviews)
     for variant, size in (("full", 16_384), ("cut", 256)):
         for split in splits_of("text", variant, SAMPLE).values():
-            found = {label: split.document(d) for d, label in zip(split.items, split.labels.tolist(), strict=True)}
-            assert found == {label: (bytes([65 + label]) + long)[:size] for label in (0, 1)}
+            documents = {label: split.document(d) for d, label in zip(split.items, split.labels.tolist(), strict=True)}
+            assert documents == {label: (bytes([65 + label]) + long)[:size] for label in (0, 1)}
     pairs = pair_split([long, b"short"], np.array([1], np.uint8), np.array([[1, 0]], np.int32), 4_096)
     assert [pairs.document(d) for d in pairs.items[0]] == [b"short", long[:4_096]]
 
 
-def test_a_byte_of_listops_is_a_place_in_its_vocabulary() -> None:
-    """The vocabulary's order is fixed: another one would be another task for a trained model."""
+def test_the_order_of_the_listops_vocabulary_is_fixed() -> None:
+    """Another order would be another task for a trained model."""
     expression = "[MIN 0 [SM 9 5 ] [MAX 1 2 ] [MED 3 4 ] ]"
     assert listops.encode(expression) == bytes([10, 0, 13, 9, 5, 14, 11, 1, 2, 14, 12, 3, 4, 14, 14])
     assert listops.CARD.vocab_size == 16
 
 
-def test_classes_in_the_order_of_their_labels() -> None:
+def test_classes_are_in_the_order_of_their_labels() -> None:
     assert {task: load_task(task).CARD.classes for task in ("text", "retrieval", "pathfinder")} == {
         "text": ("neg", "pos"),
         "retrieval": ("not cited", "cited"),

@@ -1,3 +1,5 @@
+"""Exported data are read back by tensorflow-datasets and in LRA's layouts, completely or not at all."""
+
 from __future__ import annotations
 
 import sys
@@ -143,7 +145,7 @@ def test_nothing_is_overwritten(format: lra.data.export.Format, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("error", [DataError, KeyboardInterrupt])
-def test_a_broken_off_export_leaves_nothing(
+def test_an_interrupted_export_leaves_no_files(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lra.data.export, "_BLOCK", 8)

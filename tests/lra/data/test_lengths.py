@@ -1,4 +1,4 @@
-"""Inputs that are longer than `max_len`: pictures are refused, texts are cut at their end and the run says how many."""
+"""Inputs longer than `max_len`: images are refused, texts are cut at their end and counted in a note."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def of_train(split: Split) -> Prepared:
 
 
 @pytest.mark.parametrize("task", available())
-def test_which_tasks_are_pictures_and_how_long_they_are(task: str) -> None:
+def test_image_tasks_need_the_length_of_their_images(task: str) -> None:
     card = load_task(task).CARD
     assert card.images == (task in PICTURES)
     for variant, side in PICTURES.get(task, {}).items():
@@ -42,13 +42,13 @@ def test_which_tasks_are_pictures_and_how_long_they_are(task: str) -> None:
 
 @pytest.mark.parametrize("task", available())
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_no_protocol_cuts_a_picture(task: str, name: str) -> None:
+def test_no_protocol_cuts_an_image(task: str, name: str) -> None:
     base = protocol(task, name)
     check_length(load_task(task).CARD, base.variant, base.max_len)
 
 
 @pytest.mark.parametrize("words", [["--variant", "128"], ["--max-len", "1023"]])
-def test_a_picture_that_would_be_cut_is_an_error_before_anything_is_written(
+def test_an_image_that_would_be_cut_is_an_error_before_anything_is_written(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
@@ -65,7 +65,7 @@ def test_a_picture_that_would_be_cut_is_an_error_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_longer_max_len_than_the_picture_is_none_of_our_business() -> None:
+def test_a_max_len_longer_than_the_image_is_allowed() -> None:
     overrides = {"variant": "128", "max_len": 16_384}
     assert api.configure("pathfinder", "linear", protocol="small", overrides=overrides).max_len == 16_384
     assert api.configure("image", "linear", protocol="small", overrides={"max_len": 2_000}).max_len == 2_000
@@ -98,20 +98,20 @@ def test_a_run_prints_the_note_once(
 
 
 def test_a_document_longer_than_max_len_keeps_its_first_bytes() -> None:
-    """In ragged data and where all documents are equally long, which are stored in another way."""
+    """In ragged data and in data of equal lengths, which are stored differently."""
     review = bytes(range(100, 120))
     for others in ([b"short"], [bytes(reversed(review))]):
         split = Split.from_documents([*others, review], [0, 1])
-        held = put_split(split, 8, SingleDeviceSharding(jax.devices()[0]))
-        ids, labels = gather(held, jnp.array([1]), 8)
+        data = put_split(split, 8, SingleDeviceSharding(jax.devices()[0]))
+        ids, labels = gather(data, jnp.array([1]), 8)
         assert ids.tolist() == [[byte + 1 for byte in review[:8]]]
         assert labels.tolist() == [1]
 
 
 def test_ids_are_bytes_plus_one_and_zero_is_padding_alone() -> None:
     document = bytes(range(256))
-    held = put_split(Split.from_documents([document, b"\x00"], [0, 1]), 256, SingleDeviceSharding(jax.devices()[0]))
-    ids = np.asarray(gather(held, jnp.array([0, 1]), 256)[0])
+    data = put_split(Split.from_documents([document, b"\x00"], [0, 1]), 256, SingleDeviceSharding(jax.devices()[0]))
+    ids = np.asarray(gather(data, jnp.array([0, 1]), 256)[0])
     np.testing.assert_array_equal(ids[0], np.arange(1, 257))
     np.testing.assert_array_equal(ids[1], [1] + [0] * 255)
     assert {load_task(task).CARD.vocab_size for task in available() if task != "listops"} == {257}

@@ -1,3 +1,5 @@
+"""Verification names every problem, and describes samples and copies without judging them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -62,7 +64,7 @@ def test_good_data_has_no_problems_and_true_figures() -> None:
     assert train.sha256 == GOOD["train"].sha256
 
 
-def test_overlap_is_counted_by_content_and_is_a_fault_where_duplicates_are_ruled_out() -> None:
+def test_overlap_is_counted_by_content_and_is_a_problem_of_generated_data() -> None:
     copy = GOOD["train"].document(3)
     test = Split.from_documents([copy, copy, *(d[:1] for d in ONE_OF_EACH[2:])], range(10))
     report = broken(test=test)
@@ -74,11 +76,11 @@ def test_overlap_is_counted_by_content_and_is_a_fault_where_duplicates_are_ruled
     assert copied.notes == report.problems
 
 
-def test_what_pairs_of_known_documents_give_away_is_told() -> None:
-    # In train a stands twice with label 1 and once with 0, b once with each, c twice with 0, d once with 1.
+def test_the_leak_of_memorised_documents_is_a_note() -> None:
+    # In train, a is twice in pairs of label 1 and once of 0, b once with each, c twice with 0, d once with 1.
     texts = [letter.encode() for letter in "abcdxyz"]
     train = Split.from_documents(texts, [1, 1, 0, 0], [[0, 1], [3, 0], [0, 2], [2, 1]])
-    # a+x is told rightly, c+y, d+a and d+c wrongly; b+x is a tie; nothing is known of x+y and y+x.
+    # a+x is predicted correctly, c+y, d+a and d+c wrongly; b+x is a tie; x+y and y+x are unknown.
     test = Split.from_documents(texts, [1, 1, 0, 1, 1, 1, 0], [[0, 4], [2, 5], [3, 0], [1, 4], [3, 2], [4, 5], [5, 4]])
     report = verify(prepared(retrieval.CARD, {"train": train, "test": test}, "sample"), retrieval.CARD)
     [note] = [note for note in report.notes if "document of train" in note]
@@ -131,7 +133,7 @@ def test_a_missing_split_is_named() -> None:
     assert report.problems == ("split test is missing",)
 
 
-def test_the_whole_is_hashed_anew() -> None:
+def test_the_hash_of_the_data_set_is_computed_again() -> None:
     other = Split.from_documents([d[:1] for d in reversed(ONE_OF_EACH)], range(10))
     data = dataclasses.replace(prepared(CARD, GOOD), splits={**GOOD, "test": other})
     (problem,) = verify(data, CARD).problems
@@ -139,7 +141,7 @@ def test_the_whole_is_hashed_anew() -> None:
     assert problem.endswith(f"the data set says {data.sha256[:8]}")
 
 
-def test_counts_of_a_sample_or_an_unknown_copy_are_told_not_judged() -> None:
+def test_counts_of_a_sample_or_an_unknown_copy_are_notes() -> None:
     card = small_card(listops.CARD, train=96_000, validation=10, test=10)
     report = verify(prepared(card, GOOD, "sample, seed 1"), card)
     assert report.ok
@@ -170,12 +172,12 @@ def test_classes_must_be_balanced_where_the_card_says_so() -> None:
     assert not listops.CARD.balanced  # its answers are not
 
 
-def test_an_overlap_of_validation_and_test_is_told() -> None:
+def test_an_overlap_of_validation_and_test_is_a_problem() -> None:
     report = broken(test=GOOD["validation"])
     assert report.problems == ("10 of 10 inputs of test are also in validation",)
 
 
-def test_pictures_must_be_squares_of_one_size() -> None:
+def test_images_must_be_squares_of_one_size() -> None:
     pictures = Split.from_images(np.zeros((3, 16, 16)), [0, 1, 2])
     assert image_side(pictures) == 16
     for wrong in ([bytes(15)], [bytes(16), bytes(9)], []):
@@ -186,7 +188,7 @@ def test_pictures_must_be_squares_of_one_size() -> None:
     assert report.problems == ("test: images of 15 bytes are not squares of one size",)
 
 
-def test_the_classes_of_the_image_sample_are_figures() -> None:
+def test_the_image_sample_has_its_own_class_names() -> None:
     assert class_names(prepared(image.CARD, {}, "sample"), image.CARD)[0] == "disc"
     assert class_names(prepared(image.CARD, {}, "official archive"), image.CARD)[0] == "airplane"
     assert class_names(prepared(text.CARD, {}, "sample"), text.CARD) == ("neg", "pos")
@@ -210,7 +212,7 @@ def test_the_table_fits_into_80_columns() -> None:
 
 
 @pytest.mark.parametrize("task", ["listops", "retrieval", "image", "pathfinder"])  # Text: the real reviews below
-def test_samples_are_in_order(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_have_no_problems(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
     card = load_task(task).CARD
     short = next(name for name in ("short", "cut", "16") if name in card.variants)

@@ -1,4 +1,4 @@
-"""Image: gray to the nearest level, the split by index, every broken file, and the sample."""
+"""Image: gray levels are the nearest, splits are by index, damaged files are named, the sample is frozen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.image import sample
 
 @pytest.fixture(scope="module")
 def contents() -> dict[str, bytes]:
-    """Six files of random colours; compressible: all pixels of a channel are equal."""
+    """Return six files of random colours; all pixels of a channel are equal, so that they compress."""
     rng = np.random.RandomState(0)
     out = {}
     for name in image.FILES:
@@ -47,7 +47,7 @@ def pack(path: Path, contents: dict[str, bytes]) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The six files, in another order than theirs."""
+    """Return an archive with the six files in reverse order."""
     return pack(tmp_path_factory.mktemp("packed") / image.ARCHIVE.name, dict(reversed(contents.items())))
 
 
@@ -59,7 +59,7 @@ def unpack(root: Path, contents: dict[str, bytes]) -> Path:
 
 
 def test_gray_is_the_nearest_level() -> None:
-    """Against the weights in floating point, over a grid of the whole cube; R = G = B is kept."""
+    """Compared with the weights in floating point on a grid of all colours; R = G = B keeps its level."""
     levels = np.arange(0, 256, 5, dtype=np.uint8)
     red, green, blue = (c.ravel() for c in np.meshgrid(levels, levels, levels))
     exact = 0.2989 * red + 0.5870 * green + 0.1140 * blue
@@ -169,7 +169,7 @@ def test_unknown_names_list_the_valid_ones(tmp_path: Path) -> None:
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A small file behind a local address, and tensorflow-datasets' cache in tmp_path."""
+    """Serve a small file at a local address, with the cache of tensorflow-datasets in tmp_path."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "srv").mkdir()
@@ -209,7 +209,7 @@ def test_tfds_fetches_the_release(tmp_path: Path, packed: Path, monkeypatch: pyt
 
 
 def test_checksums_are_those_of_tensorflow_datasets() -> None:
-    """Its list of checksums stands in the package; both official archives are in it."""
+    """The package lists the checksums of both official archives."""
     import tensorflow_datasets as tfds
 
     from tasks import text
@@ -256,12 +256,12 @@ def test_card() -> None:
     assert image.CARD.variants["full"].sizes == {"train": 45_000, "validation": 5_000, "test": 10_000}
 
 
-def test_real_pictures(data_dir: Path) -> None:
-    """Counts and balance; where red, green and blue agree, gray is exactly they."""
-    found = image.locate(data_dir)
-    if found is None:
+def test_real_images(data_dir: Path) -> None:
+    """Counts and balance are those of CIFAR-10, and pixels with equal colours keep their level."""
+    path = image.locate(data_dir)
+    if path is None:
         pytest.skip(f"no {image.ARCHIVE.name} in the data directory")
-    contents = image.read(found)
+    contents = image.read(path)
     parts = image.split(contents)
     assert {s: len(labels) for s, (_, labels) in parts.items()} == image.CARD.variants["full"].sizes
     labels = np.concatenate([parts["train"][1], parts["validation"][1]])

@@ -1,4 +1,4 @@
-"""ListOps against a recursive evaluator, the exact distribution of lengths, and the figures of the literature."""
+"""ListOps compared with a recursive evaluator, the exact distribution of lengths, and published figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bracket(tree: Any) -> str:
 
 
 def pairs(tree: Any) -> str:
-    """LRA builds ((((op, a), b), c), "]") and writes every pair as ( left right )."""
+    """Return the official form: LRA builds ((((op, a), b), c), "]") and writes each pair as ( left right )."""
     if isinstance(tree, int):
         return str(tree)
     text = f"[{tree[0]}"
@@ -67,7 +67,7 @@ def arities(tree: Any) -> set[int]:
 
 
 def length_distribution(max_length: int, max_depth: int, max_args: int) -> np.ndarray:
-    """Probability of every length below max_length, by generating functions: P_d = 3/4 z + 1/4 mean_k z^2 P_{d+1}^k."""
+    """Return the probability of each length by generating functions: P_d = 3/4 z + 1/4 mean_k z^2 P_{d+1}^k."""
     digit, operator = np.eye(2, max_length, 1)
     below = digit
     for _ in range(max_depth - 1):
@@ -153,7 +153,7 @@ def test_a_malformed_expression_is_refused_with_what_and_where(expression: str, 
     assert message in str(error.value)
 
 
-def test_encode_and_decode_refuse_what_is_no_symbol() -> None:
+def test_encode_and_decode_refuse_unknown_symbols() -> None:
     with pytest.raises(DataError, match="character 12: 'X' is not one of"):
         listops.encode("( [MAX 2 ) X")
     with pytest.raises(DataError, match="byte 15 is not a symbol"):
@@ -207,7 +207,7 @@ def test_digits_and_operators_are_uniform(drawn: tuple[list[str], np.ndarray]) -
     assert counts[14] == counts[10:14].sum()
 
 
-def test_the_published_figures_come_out(drawn: tuple[list[str], np.ndarray]) -> None:
+def test_the_published_figures_are_reproduced(drawn: tuple[list[str], np.ndarray]) -> None:
     expressions, answers = drawn
     n = len(answers)
     assert np.mean([len(e.split()) for e in expressions]) == pytest.approx(1035, abs=12)
@@ -221,7 +221,7 @@ def test_the_published_figures_come_out(drawn: tuple[list[str], np.ndarray]) -> 
     assert (table.argmax(1)[root[n // 2 :]] == answers[n // 2 :]).mean() == pytest.approx(0.362, abs=0.012)
 
 
-def test_nothing_depends_on_workers_and_less_is_a_prefix_of_more() -> None:
+def test_expressions_do_not_depend_on_workers_and_fewer_are_a_prefix_of_more() -> None:
     one, answers = listops.generate(5_000, seed=3, **SHORT)
     two, also = listops.generate(5_000, seed=3, workers=2, **SHORT)
     assert one == two
@@ -233,7 +233,7 @@ def test_nothing_depends_on_workers_and_less_is_a_prefix_of_more() -> None:
 
 
 def test_the_streams_are_frozen() -> None:
-    """A failure means that the data changed: raise CARD.version with it."""
+    """If this fails, the data have changed: raise CARD.version."""
     windows: list[dict[str, Any]] = [{}, SHORT]
     drawn = ["\n".join(listops.generate(300, seed=1804, **window)[0]) for window in windows]
     assert [hashlib.sha256(text.encode()).hexdigest()[:16] for text in drawn] == [

@@ -1,4 +1,4 @@
-"""The task ListOps: its splits, and LRA's files written and read."""
+"""ListOps: its splits, and LRA's files, written and read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLE_OFFICIAL = "( ( ( ( ( [MAX 2 ) 9 ) ( ( ( [MIN 4 ) 7 ) ] ) ) 0 ) ] )"
 # ---- the task
 
 
-def test_the_short_variant_is_whole_balanced_and_without_duplicates() -> None:
+def test_the_short_variant_is_complete_balanced_and_without_duplicates() -> None:
     card = listops.CARD
     seen: list[tuple[int, int]] = []
     built = list(listops.build("short", GENERATED, Path(), progress=lambda _, done, total: seen.append((done, total))))
@@ -80,7 +80,7 @@ def test_the_files_are_written_as_the_reference_writes_them(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["basic_val.tsv"]
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_written_files_are_read_back(tmp_path: Path) -> None:
     sample = {part.split: part.examples for part in listops.build("full", SAMPLE, tmp_path)}
     listops.write_official(sample, tmp_path / "listops")
     built = list(listops.build("full", OFFICIAL, tmp_path))

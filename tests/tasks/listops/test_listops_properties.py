@@ -1,4 +1,4 @@
-"""ListOps, whatever is drawn or written: against an evaluator that rewrites text, and knows no stack and no tree."""
+"""Any generated or written expression has the value of an independent evaluator, which rewrites text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INNERMOST = re.compile(r"\[(MIN|MAX|MED|SM)((?: [0-9])+) \]")
 
 
 def rewritten(expression: str) -> int | None:
-    """The value, by replacing what has no operator inside until nothing changes; None: it is no expression."""
+    """Return the value by replacing innermost operators until nothing changes; None if it is not an expression."""
 
     def worth(match: re.Match[str]) -> str:
         args = [int(digit) for digit in match[2].split()]
@@ -36,7 +36,7 @@ def rewritten(expression: str) -> int | None:
 
 
 def tried(call: Callable[[], T]) -> T | DataError:
-    """What it returns or, if it is the error that is declared, raises."""
+    """Return the result of a function, or the DataError that it raises."""
     try:
         return call()
     except DataError as error:
@@ -52,13 +52,13 @@ def depth(expression: str) -> int:
 
 
 def arguments(expression: str) -> set[int]:
-    """The numbers of arguments of all operators."""
-    found: set[int] = set()
+    """Return the numbers of arguments of all operators."""
+    arities: set[int] = set()
     before, text = "", expression
     while text != before:
-        found |= {len(match[2].split()) for match in INNERMOST.finditer(text)}
+        arities |= {len(match[2].split()) for match in INNERMOST.finditer(text)}
         before, text = text, INNERMOST.sub("0", text)
-    return found
+    return arities
 
 
 @st.composite
@@ -69,7 +69,9 @@ def grammars(draw: st.DrawFn) -> Grammar:
 
 @settings(max_examples=25)
 @given(grammars(), st.integers(0, 2**32 - 1))
-def test_what_is_drawn_is_of_the_grammar_and_worth_its_label(grammar: Grammar, seed: int) -> None:
+def test_generated_expressions_follow_the_grammar_and_have_the_value_of_their_label(
+    grammar: Grammar, seed: int
+) -> None:
     drawn = tried(lambda: draw(20, grammar, seed, 1, lambda *_: None))
     if isinstance(drawn, DataError):
         assert "different expressions, not 20" in str(drawn)
@@ -89,7 +91,7 @@ def test_what_is_drawn_is_of_the_grammar_and_worth_its_label(grammar: Grammar, s
         assert evaluate(written) == value
 
 
-# Of what an expression is made, and of what only looks like it.
+# Parts of expressions, and similar texts.
 PIECES = st.sampled_from([*SYMBOLS, "(", ")", "[MIN", "]", "]", "10", "[MAXX", "-1", "٣", "\x1c", "[ MIN", "[min"])
 TEXTS = st.lists(PIECES, max_size=12).map(" ".join) | st.text(max_size=20)
 
@@ -115,7 +117,7 @@ def test_any_text_has_a_value_or_is_refused(text: str) -> None:
 @given(st.integers(0, 2**31 - 1), st.data())
 @settings(max_examples=60)
 def test_one_symbol_more_less_or_other_is_seen(seed: int, data: st.DataObject) -> None:
-    """A slip in a drawn expression is refused, or leaves another expression, which has its own value."""
+    """After an error in an expression, it is refused or is another expression with its own value."""
     (expression,), _ = generate(1, seed=seed % 50, min_length=3, max_length=60, max_depth=5, max_args=5)
     symbols = (official_form(expression) if data.draw(st.booleans()) else expression).split()
     place = data.draw(st.integers(0, len(symbols) - 1))
@@ -161,7 +163,7 @@ def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, c
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 400), min_size=3, max_size=3))
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, seeds: list[int]) -> None:
+def test_written_official_files_are_read_back(tmp_path_factory: pytest.TempPathFactory, seeds: list[int]) -> None:
     place: Path = tmp_path_factory.getbasetemp()
     splits = {}
     for split, seed in zip(SPLITS, seeds, strict=True):

@@ -17,13 +17,13 @@ EIGHT = np.ones((3, 3))
 
 @pytest.fixture(scope="module")
 def hard() -> Scenes:
-    """4,000 scenes of Pathfinder32 hard."""
+    """Return 4,000 scenes of Pathfinder32 hard."""
     parts = [scenes(setting(32, "hard"), 1000, chunk_rng(20, chunk)) for chunk in range(4)]
     return Scenes(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 def near(values: np.ndarray, mean: float, sd: float) -> None:
-    """Within 4 standard errors, of these values and of the 2,000 or more that the reference's mean is from."""
+    """Check a mean to 4 standard errors of these values and of the 2,000 or more values of the reference."""
     assert abs(values.mean() - mean) < 4 * sd * math.sqrt(1 / len(values) + 1 / 2000)
 
 
@@ -49,8 +49,8 @@ def test_statistics_of_a_class(hard: Scenes, label: int) -> None:
     near(distance, (12.81, 13.37)[label], 5.1)
     assert 4.8 < distance.std() < 5.4
     quantiles = ((2.2, 4.2, 9.2, 12.8, 15.9, 21.9, 24.8), (2.2, 5.0, 9.9, 13.6, 17.0, 21.6, 24.1))[label]
-    found = np.quantile(distance, (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99))
-    assert np.abs(found - quantiles).max() < 0.95
+    values = np.quantile(distance, (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99))
+    assert np.abs(values - quantiles).max() < 0.95
     near(hard.distractors[of], 1.143, 0.907)
 
 
@@ -86,7 +86,7 @@ def test_statistics_of_both(hard: Scenes) -> None:
 
 
 def test_no_shortcut_but_the_weak_one(hard: Scenes) -> None:
-    """Neither brightness nor where light is tells the label; the markers' distance does, a little."""
+    """Brightness does not predict the label; the distance of the markers does slightly."""
     of = hard.labels == 1
     for image in (hard.images.mean((1, 2)), (hard.images > 0).mean((1, 2)), hard.distractors):
         auc = stats.mannwhitneyu(image[of], image[~of]).statistic / (of.sum() * (~of).sum())
@@ -124,13 +124,13 @@ def test_the_label_says_whether_both_markers_lie_on_one_snake(resolution: int, n
     assert steps.max() < 3.5 * (length + 2)
 
 
-def test_quick_snakes_keep_apart() -> None:
+def test_snakes_at_16_keep_a_clearance() -> None:
     s = scenes(setting(16, "hard"), 500, chunk_rng(5, 2))
     gaps = np.linalg.norm((s.joints[:, 0, :, None] - s.joints[:, 1, None]).astype(float), axis=-1)
     assert gaps.min() >= 3
 
 
-def test_harder_means_longer() -> None:
+def test_contours_are_longer_at_higher_difficulty() -> None:
     levels = ("easy", "intermediate", "hard")
     lengths = {d: scenes(setting(32, d), 20, chunk_rng(1, 1)).joints.shape[2] for d in levels}
     assert lengths == {"easy": 6, "intermediate": 9, "hard": 14}
@@ -139,7 +139,7 @@ def test_harder_means_longer() -> None:
 
 
 def test_margins_are_drawn_for_each_image() -> None:
-    """At 128 snakes with the wider margin take longer steps."""
+    """At 128, snakes with the wider margin have longer steps."""
     s = scenes(setting(128, "hard"), 40, chunk_rng(2, 0))
     steps = np.hypot(*np.moveaxis(np.diff(s.joints.astype(float), axis=2), -1, 0)).mean((1, 2))
     assert (steps < 9.9).any()

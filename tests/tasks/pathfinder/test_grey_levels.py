@@ -1,4 +1,4 @@
-"""Grey levels of Pathfinder's pictures, compared with those that the reference generator writes.
+"""Grey levels of generated images are those of the reference generator.
 
 `grey_levels.json` was made without this project's code: the reference generator (drewlinsley/pathfinder,
 commit ab9c130, unchanged) ran with LRA's settings under Python 3.7 with SciPy 1.1.0, NumPy 1.16.6, Pillow 6.2.2 and
@@ -51,7 +51,7 @@ def test_every_level_becomes_that_of_the_reference(resolution: str, brightest: s
 
 
 def test_the_rounding_that_float64_gets_wrong() -> None:
-    """Some of the table, by hand: v / 255 * 1.5 is halfway between two levels, and float32 moves it down or up."""
+    """Levels where v / 255 * 1.5 is halfway between two others, and float32 decides between them."""
     of_targets = dict(TABLE["32"]["0"]["target"])
     assert {v: of_targets[v] for v in (111, 135, 107, 19)} == {111: 166, 135: 202, 107: 160, 19: 29}
     assert dict(TABLE["32"]["135"]["target"])[102] == 144
@@ -61,10 +61,10 @@ def test_the_rounding_that_float64_gets_wrong() -> None:
 
 
 @pytest.mark.parametrize(("resolution", "n"), [(16, 1_000), (32, 2_000)])
-def test_no_level_that_the_reference_does_not_have(resolution: int, n: int) -> None:
-    """16 x 16 is this suite's own, of the paddles, markers and contrasts of 32 x 32."""
+def test_all_grey_levels_are_levels_of_the_reference(resolution: int, n: int) -> None:
+    """Images of 16 x 16 have the paddles, markers and contrasts of 32 x 32."""
     known = {0} | {saved for part in TABLE["32"].values() for pairs in part.values() for _, saved in pairs}
     assert len(known) == 237
-    found = set(np.unique(scenes(setting(resolution, "hard"), n, chunk_rng(20, 0)).images).tolist())
-    assert found <= known
-    assert len(found) > 200
+    levels = set(np.unique(scenes(setting(resolution, "hard"), n, chunk_rng(20, 0)).images).tolist())
+    assert levels <= known
+    assert len(levels) > 200

@@ -15,7 +15,7 @@ from tasks.errors import DataError
 
 @pytest.fixture
 def official(tmp_path: Path) -> Path:
-    """60 images of 32 hard in LRA's layout."""
+    """Write 60 images of 32 hard in LRA's layout; return their directory."""
     images, labels = pathfinder.generate(60, seed=9)
     cuts = dict(zip(SPLITS, (slice(0, 48), slice(48, 54), slice(54, 60)), strict=True))
     splits = {name: Split.from_images(images[cut], labels[cut]) for name, cut in cuts.items()}
@@ -44,7 +44,7 @@ def test_official_round_trip(official: Path, tmp_path: Path) -> None:
         pathfinder.write_official({"train": Split.from_images(*expected)}, tmp_path)
 
 
-def test_batches_go_by_number(official: Path, tmp_path: Path) -> None:
+def test_batches_are_read_in_the_order_of_their_numbers(official: Path, tmp_path: Path) -> None:
     rows = (official / "metadata" / "0.npy").read_text().splitlines(keepends=True)
     (official / "metadata" / "0.npy").unlink()
     for name, part in (("2", rows[:20]), ("10", rows[20:40]), ("100", rows[40:])):

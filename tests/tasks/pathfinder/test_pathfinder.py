@@ -21,14 +21,14 @@ def digest(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
-def test_frozen_stream() -> None:
-    """What these print is data that users have: another number means another version of the card."""
+def test_the_random_stream_is_frozen() -> None:
+    """If this fails, the data of users have changed: raise the version of the card."""
     assert pathfinder.CARD.version == 2
     assert digest(*pathfinder.generate(50, seed=1)) == "59006a24b9084cd0"
     assert digest(*pathfinder.generate(50, resolution=16, seed=1)) == "81c7e6b1ba386278"
 
 
-def test_depends_on_the_seed_alone() -> None:
+def test_images_depend_only_on_the_seed() -> None:
     one = pathfinder.generate(2_300, resolution=16, seed=3)
     two = pathfinder.generate(2_300, resolution=16, seed=3, workers=2)
     np.testing.assert_array_equal(one[0], two[0])
@@ -40,7 +40,7 @@ def test_depends_on_the_seed_alone() -> None:
 
 
 def numbered(numbers: Setting, n: int, rng: np.random.RandomState) -> Scenes:
-    """Images that are numbers: of chunk c, those from 300 c on, so that chunks of 1,000 share most of theirs."""
+    """Return images that encode numbers, from 300 c on for chunk c, so that chunks of 1,000 overlap."""
     first = 300 * numbered.calls
     numbered.calls += 1
     values = np.arange(first, first + n, dtype=np.uint16)
@@ -54,7 +54,7 @@ numbered.calls = 0  # type: ignore[attr-defined]
 
 
 def test_an_image_that_was_drawn_before_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More chunks are drawn instead: 2,500 images are in three chunks, 2,500 distinct ones in six."""
+    """More chunks are drawn instead: six, not three, for 2,500 distinct images."""
     monkeypatch.setattr(chunks, "scenes", numbered)
     monkeypatch.setattr(numbered, "calls", 0)
     images, labels = pathfinder.generate(2_500, resolution=16, seed=0)
@@ -105,7 +105,7 @@ def test_sample(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stopped_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, "16", (1_500, 700, 300))
     straight = list(pathfinder.build("16", GENERATED, tmp_path))
     monkeypatch.setattr(pathfinder, "_RESUMABLE", 16)
@@ -135,7 +135,7 @@ def test_a_stopped_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.iterdir())
 
 
-def test_a_broken_chunk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_chunk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, "16", (1_500, 700, 300))
     monkeypatch.setattr(pathfinder, "_RESUMABLE", 16)
     folder = tmp_path / f"16-v{pathfinder.CARD.version}-seed1805"

@@ -16,7 +16,7 @@ from tests.tasks.pathfinder.reference import angles, pillow_paddle
 
 
 @pytest.mark.parametrize(("resolution", "count"), [(32, 40), (64, 3), (128, 4)])
-def test_replay(resolution: int, count: int) -> None:
+def test_snakes_follow_the_rules_of_the_reference(resolution: int, count: int) -> None:
     s = setting(resolution, "hard")
     margin = s.margins[0]
     t = generator_tables(s, margin)

@@ -13,7 +13,7 @@ from tests.tasks.pathfinder.reference import angles, pillow_paddle, unfold
 
 
 @pytest.mark.parametrize(("resolution", "margin"), [(32, 1), (64, 1), (128, 2), (128, 3), (256, 3)])
-def test_paddles_are_pillows(resolution: int, margin: int) -> None:
+def test_paddles_have_the_pixels_of_pillow(resolution: int, margin: int) -> None:
     s = setting(resolution, "hard")
     t = generator_tables(s, margin)
     for state, (_, drawn) in list(enumerate(angles(t)))[:: 1 if resolution == 32 else 7]:
@@ -24,7 +24,7 @@ def test_paddles_are_pillows(resolution: int, margin: int) -> None:
 
 
 @pytest.mark.parametrize(("resolution", "radius"), [(32, 1.5), (64, 2.5), (128, 3.0)])
-def test_markers_are_pillows(resolution: int, radius: float) -> None:
+def test_markers_have_the_pixels_of_pillow(resolution: int, radius: float) -> None:
     markers = Markers(resolution, radius)
     for y, x in [(0, 0), (1, 5), (2, 29), (3, resolution - 1), (9, 12), (resolution - 2, 4), (resolution // 2, 7)]:
         fine = np.arange(FINE * resolution)

@@ -13,8 +13,8 @@ from tasks.pathfinder.tables import DEGREES, generator_tables
 from tests.tasks.pathfinder.reference import pillow_paddle, unfold
 
 
-def test_the_angles_at_which_the_reference_finds_a_place() -> None:
-    """By its own means: the kernel off centre, a dilation whose border is less than anything."""
+def test_usable_angles_are_those_of_the_reference() -> None:
+    """Compared with the reference's method: a kernel off centre, and a dilation with a border below all values."""
     s = setting(32, "hard")
     side = 2 * (s.paddle_length + 1) + 1
     works = []
@@ -23,13 +23,13 @@ def test_the_angles_at_which_the_reference_finds_a_place() -> None:
         kernel = mask[:side, :side] == 1  # the tail, (4, 4) of 9 x 9, comes to (4, 4) of 7 x 7
         dilated = ndimage.maximum_filter(np.zeros((32, 32)), footprint=kernel, mode="constant", cval=-1)
         works.append(dilated.min() >= 0)
-    found = generator_tables(s, 1).kernel >= 0
-    np.testing.assert_array_equal(found, works)
-    np.testing.assert_array_equal(DEGREES[found], np.arange(-150, -120))
+    usable = generator_tables(s, 1).kernel >= 0
+    np.testing.assert_array_equal(usable, works)
+    np.testing.assert_array_equal(DEGREES[usable], np.arange(-150, -120))
 
 
 @pytest.mark.parametrize(("resolution", "margin", "count"), [(32, 1, 30), (64, 1, 95), (128, 2, 354), (256, 3, 360)])
-def test_working_degrees(resolution: int, margin: int, count: int) -> None:
+def test_number_of_usable_angles(resolution: int, margin: int, count: int) -> None:
     works = DEGREES[generator_tables(setting(resolution, "hard"), margin).kernel >= 0]
     assert len(works) == count
     if resolution == 64:
@@ -47,7 +47,7 @@ def test_circle_at_32() -> None:
 
 @pytest.mark.parametrize("resolution", [16, 32, 64, 128, 256])
 def test_first_paddles_of_a_pair_stay_inside(resolution: int) -> None:
-    """So that the reference's second and third try for a pair of seeds never happens."""
+    """So the reference never tries a pair of seeds again."""
     s = setting(resolution, "hard")
     for margin in s.margins:
         t = generator_tables(s, margin)

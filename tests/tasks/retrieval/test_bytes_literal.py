@@ -1,4 +1,4 @@
-"""Bytes literals: Python's own reader as the reference, broken ones by position."""
+"""Bytes literals are read as Python reads them, and errors name the position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.retrieval.bytes_literal import bytes_literal
 
 
 def python_reads(field: bytes) -> bytes | None:
-    """What Python makes of one literal; None where it is none, or where Python itself warns."""
+    """Return Python's value of one literal; None if it is not one, or if Python warns."""
     text = field.decode("latin-1")
     try:
         kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
@@ -88,7 +88,7 @@ def test_malformed_literal_names_the_position(field: bytes, message: str) -> Non
         bytes_literal(field, 100)
 
 
-def test_literal_is_read_no_further_than_needed() -> None:
+def test_a_literal_is_read_only_to_max_bytes() -> None:
     assert bytes_literal(b"b'abcd\\q'", 4) == b"abcd"
     assert bytes_literal(b"b'\\x61\\x62\\xzz'", 2) == b"ab"
     with pytest.raises(ValueError, match="position 6"):

@@ -1,4 +1,4 @@
-"""Retrieval: both layouts from every place, broken sources by file and row, the full size, real pairs."""
+"""Retrieval: both layouts give the same pairs, errors name file and row, memory is bounded at full size."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_bad_row_names_file_and_row(tmp_path: Path, row: bytes, message: str) ->
         built(tmp_path / "t")
 
 
-def test_endless_row_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(official, "MAX_ROW_BYTES", 1000)
     with pytest.raises(DataError, match=r"train\.tsv row 1: longer than 1,000 bytes"):
         built(unpack(tmp_path, with_text()))
@@ -245,7 +245,7 @@ print(json.dumps({"counts": counts, "grown": memory("VmHWM") - before}))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc/self/status")
 def test_lra_size_prepares_in_bounded_memory(tmp_path: Path) -> None:
-    """LRA's 182,613 pairs of 20,000 papers, with short texts: the rows are many times what may be kept."""
+    """LRA's 182,613 pairs of 20,000 papers with short texts; the rows are much larger than the allowed memory."""
     papers, rng, written = 20_000, np.random.RandomState(0), 0
     texts = [f"b'{i:06d} " + "words of a text, " * 30 + "\\n'" for i in range(papers)]
     for split, n in LRA_PAIRS.items():

@@ -1,4 +1,4 @@
-"""The sample of Retrieval: disjoint splits, more than a bag of bytes, told by its words, frozen."""
+"""The sample of Retrieval: disjoint splits, labels that words tell and counts of bytes do not, frozen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sample(request: pytest.FixtureRequest) -> dict[str, Split]:
 
 
 def byte_features(split: Split) -> np.ndarray:
-    """|a - b| and a * b of the byte histograms of each pair, [N, 512]."""
+    """Return |a - b| and a * b of the byte histograms of each pair, [N, 512]."""
     documents = [split.data[a:b] for a, b in zip(split.offsets[:-1], split.offsets[1:], strict=True)]
     histograms = np.stack([np.bincount(d, minlength=256) / len(d) for d in documents])
     a, b = histograms[split.items[:, 0]], histograms[split.items[:, 1]]
@@ -45,7 +45,7 @@ def test_sample_needs_more_than_a_bag_of_bytes(sample: dict[str, Split]) -> None
     assert 0.65 < model.score(byte_features(sample["test"]), sample["test"].labels) < 0.85
 
 
-def test_sample_is_told_by_its_words(sample: dict[str, Split]) -> None:
+def test_the_words_of_the_sample_tell_its_label(sample: dict[str, Split]) -> None:
     test, own = (
         sample["test"],
         [set(words) for words in retrieval_sample.language()[:, : retrieval_sample.OWN].tolist()],
@@ -57,6 +57,6 @@ def test_sample_is_told_by_its_words(sample: dict[str, Split]) -> None:
 
 
 def test_sample_never_changes_without_a_new_version(sample: dict[str, Split]) -> None:
-    """Another hash here means another data set: raise CARD.version, and write the new hashes down."""
+    """If this fails, the data have changed: raise CARD.version and record the new hashes."""
     assert retrieval.CARD.version == 1
     assert sample["test"].sha256[:16] in ("e0109041e7ef2a1a", "725b57f9045bf90e")

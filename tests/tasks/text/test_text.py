@@ -1,4 +1,4 @@
-"""Text: the same reviews from an archive, a directory and tensorflow-datasets; every broken source; the sample."""
+"""Text: all sources give the same reviews, damaged sources are named, the sample is frozen."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_archive_and_directory_read_the_same(tmp_path: Path) -> None:
         split: {(c.strip(), int("/pos/" in n)) for n, c in FILES.items() if f"/{split}/" in n} for split in text.SPLITS
     }
     reviews = text.read(packed)
-    assert {split: set(found) for split, found in reviews.items()} == want
+    assert {split: set(r) for split, r in reviews.items()} == want
     assert text.read(folder) == reviews == text.read(dotted)
     assert text.content_sha256(text.read(folder)) == text.content_sha256(reviews)
 
@@ -99,7 +99,7 @@ def test_build_cuts_and_labels_by_content(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def write_imdb_reviews(root: Path, reviews: dict[str, text.Reviews]) -> None:
-    """What tensorflow-datasets writes when it prepares imdb_reviews as array_record, through its own classes."""
+    """Write what tensorflow-datasets writes when it prepares imdb_reviews as array_record."""
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -116,22 +116,22 @@ def write_imdb_reviews(root: Path, reviews: dict[str, text.Reviews]) -> None:
     serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
     names = tfds.core.ShardedFileTemplate(data_dir=target, dataset_name="imdb_reviews", filetype_suffix="array_record")
     splits = []
-    for split, found in reviews.items():
+    for split, split_reviews in reviews.items():
         template = names.replace(split=split)
         writer = ArrayRecordWriter(str(template.sharded_filepath(shard_index=0, num_shards=1)), "group_size:1")
-        for content, label in reversed(found):
+        for content, label in reversed(split_reviews):
             example = features.encode_example({"text": content, "label": label})
             writer.write(serializer.serialize_example(example))
         writer.close()
         splits.append(
-            tfds.core.SplitInfo(name=split, shard_lengths=[len(found)], num_bytes=1, filename_template=template)
+            tfds.core.SplitInfo(name=split, shard_lengths=[len(split_reviews)], num_bytes=1, filename_template=template)
         )
     info.set_splits(tfds.core.splits.SplitDict(splits))
     info.write_to_directory(target)
 
 
 def test_tensorflow_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared imdb_reviews gives what the archive gives; unprepared, the archive is fetched."""
+    """Prepared imdb_reviews give the same data as the archive, which is fetched if they are not prepared."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(text, "PER_CLASS", 2)
     packed = pack(tmp_path / "elsewhere.tar.gz", FILES)
@@ -172,7 +172,7 @@ def test_bad_reviews_are_named(tmp_path: Path, change: dict[str, bytes], message
         text.read(pack(tmp_path / text.ARCHIVE.name, FILES | change))
 
 
-def test_link_is_no_review(tmp_path: Path) -> None:
+def test_a_link_is_not_read_as_a_review(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / text.ARCHIVE.name, "w:gz") as tar:
         member = tarfile.TarInfo("aclImdb/test/pos/2_8.txt")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -182,7 +182,7 @@ def test_link_is_no_review(tmp_path: Path) -> None:
 
 
 def flip(content: bytes) -> bytes:
-    """One wrong bit in the stored checksum: every member still reads well."""
+    """One wrong bit in the stored checksum, which no member shows."""
     return content[:-8] + bytes([content[-8] ^ 1]) + content[-7:]
 
 
@@ -196,7 +196,7 @@ def flip(content: bytes) -> bytes:
         (lambda c: b"", "broken after its start"),
     ],
 )
-def test_broken_archive(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     rng = np.random.RandomState(0)
     noisy = {name: rng.bytes(20_000) for name in FILES}
     path = pack(tmp_path / text.ARCHIVE.name, noisy)
@@ -269,7 +269,7 @@ def test_sample_is_fixed(sample_reviews: dict[str, list[tuple[bytes, int]]]) -> 
 
 
 def test_real_reviews(data_dir: Path) -> None:
-    """Counts, balance and lengths of the labelled part of the release; documents stay whole."""
+    """Counts, balance and lengths of the labelled part of the release; documents are not cut."""
     if text.locate(data_dir) is None:
         pytest.skip(f"no {text.ARCHIVE.name} in the data directory")
     full = {part.split: part.examples for part in text.build("full", OFFICIAL, data_dir)}

@@ -1,3 +1,5 @@
+"""The preview shows the first examples of each class, in an equal file for equal data."""
+
 from __future__ import annotations
 
 import subprocess
@@ -34,7 +36,7 @@ CASES = {
 
 @pytest.mark.parametrize("task", CASES)
 @pytest.mark.filterwarnings("error")  # a glyph that the font does not have is a warning
-def test_the_same_picture_every_time(task: str, tmp_path: Path) -> None:
+def test_equal_data_give_an_equal_picture(task: str, tmp_path: Path) -> None:
     card = load_task(task).CARD
     data = prepared(task, CASES[task])
     first = show(data, card, tmp_path / "new" / "first.png")
@@ -51,7 +53,7 @@ def test_the_same_picture_every_time(task: str, tmp_path: Path) -> None:
     assert not ink[:, :20].any()
 
 
-def test_a_sheet_holds_the_pixels_of_eight_pictures_a_class(tmp_path: Path) -> None:
+def test_eight_images_of_each_class_are_shown(tmp_path: Path) -> None:
     levels = np.arange(40)  # picture i is all of level 5 * i + 3; its class is i modulo 10
     images = (5 * levels + 3).astype(np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
     data = prepared("image", Split.from_images(np.concatenate([images] * 3), np.tile(levels % 10, 3)))
@@ -71,7 +73,7 @@ def test_other_data_give_another_picture(tmp_path: Path) -> None:
     assert one.read_bytes() != two.read_bytes()
 
 
-def test_nothing_to_show_and_nowhere_to_put_it(tmp_path: Path) -> None:
+def test_no_examples_or_an_unwritable_path_is_an_error(tmp_path: Path) -> None:
     card = load_task("text").CARD
     with pytest.raises(DataError, match="text: the split train has no examples"):
         show(prepared("text", Split.from_documents([], [])), card, tmp_path / "x.png")

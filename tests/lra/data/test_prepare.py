@@ -1,4 +1,4 @@
-"""Preparing: once, whole or not at all, checked when read."""
+"""Data are prepared once, completely or not at all, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_labels_beyond_the_classes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["text", "retrieval", "image"])
-def test_missing_official_files_are_answered_with_where_and_how(prepared_in, task):
+def test_missing_official_files_name_the_directory_and_how_to_get_them(prepared_in, task):
     with pytest.raises(DataError) as error:
         data.prepare(task, "full")
     assert str(prepared_in.parent / "data") in str(error.value)
@@ -104,7 +104,7 @@ def test_sources_and_variants_are_named(prepared_in):
 
 
 @pytest.mark.parametrize("change", [{"offsets": [0, 2]}, {"items": [3]}, {"labels": [0, 1]}, {"data": [1.5]}])
-def test_splits_that_do_not_hold_together(change):
+def test_inconsistent_splits_are_refused(change):
     fields = {"data": [1, 2, 3], "offsets": [0, 3], "labels": [0], "items": [0], **change}
     kinds = {"data": np.uint8, "offsets": np.int64, "labels": np.uint8, "items": np.int32}
     with pytest.raises(DataError):
