@@ -26,7 +26,7 @@ from lra.training.trainer import train
 from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config, tiny_split
-from tests.lra.leaderboard.test_leaderboard import floor, run
+from tests.lra.leaderboard.test_leaderboard import run, trivial
 from tests.lra.record.test_validation import data, made, prepared, put
 from tests.lra.sweep.test_reproduction import EXPECTED
 
@@ -116,7 +116,7 @@ def cells(shown: Board) -> dict[str, LeaderboardCell]:
 
 
 def test_a_row_that_equals_its_baseline_does_not_beat_it() -> None:
-    found = cells(board([run(0.4), run(0.401, mixer="fnet"), run(0.2, mixer="lru"), floor(0.4)]))
+    found = cells(board([run(0.4), run(0.401, mixer="fnet"), run(0.2, mixer="lru"), trivial(0.4)]))
     assert {label: cell.below_baseline for label, cell in found.items()} == {
         **{"cosformer": True, "fnet": False, "lru": True},
     }
@@ -125,7 +125,7 @@ def test_a_row_that_equals_its_baseline_does_not_beat_it() -> None:
 
 
 def test_a_mean_that_equals_the_baseline_does_not_beat_it() -> None:
-    found = cells(board([run(0.25, seed=0), run(0.75, seed=1), floor(0.5)]))
+    found = cells(board([run(0.25, seed=0), run(0.75, seed=1), trivial(0.5)]))
     assert (found["cosformer"].mean, found["cosformer"].below_baseline) == (0.5, True)
 
 

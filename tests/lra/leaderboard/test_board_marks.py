@@ -19,7 +19,7 @@ from lra.leaderboard.types import LeaderboardCell
 from lra.record import facts as record_facts
 from lra.record.files import RecordFile, pack
 from tests.lra.edited import edited
-from tests.lra.leaderboard.test_leaderboard import floor, run, shown
+from tests.lra.leaderboard.test_leaderboard import run, shown, trivial
 
 TEXTS = ("table", "md", "latex", "html")
 
@@ -256,8 +256,8 @@ def retired() -> list[RecordFile]:
 
 
 def test_records_of_earlier_versions_are_counted_and_not_shown() -> None:
-    old_floor = edited(floor(0.9), {"column.task_version": 99})
-    found = [run(0.3), *retired(), old_floor]
+    old_baseline = edited(trivial(0.9), {"column.task_version": 99})
+    found = [run(0.3), *retired(), old_baseline]
     made = board(found)
     assert [r.label for t in made.tables for r in t.rows] == ["cosformer"]
     assert (len(made.runs), len(made.baselines)) == (1, 0)

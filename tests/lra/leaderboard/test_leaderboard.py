@@ -123,7 +123,7 @@ def confusion(correct: int, count: int, chance: float) -> list[list[int]]:
     return matrix.tolist()
 
 
-def floor(accuracy: float, name: str = "root operator", data: str = DATA) -> RecordFile[BaselineRecord]:
+def trivial(accuracy: float, name: str = "root operator", data: str = DATA) -> RecordFile[BaselineRecord]:
     found = run(accuracy, mixer=name, data=data).record.as_json()
     column = {**found["column"], "protocol": None, "protocol_version": None}
     kept = ("schema", "status", "created", "mixer", "test", "majority_accuracy", "environment", "code")
@@ -261,13 +261,13 @@ def test_only_truncated_runs_make_a_board_too() -> None:
 
 def test_trivial_baselines_are_listed_in_their_own_column() -> None:
     other = "e" * 64
-    made = board([run(0.4), run(0.5, data=other, majority=0.25), floor(0.362), floor(0.99, data="a" * 64)])
+    made = board([run(0.4), run(0.5, data=other, majority=0.25), trivial(0.362), trivial(0.99, data="a" * 64)])
     by_data = {t.columns[0].data_sha256: {b.name: b.accuracies for b in t.baselines} for t in made.tables}
     assert by_data[DATA]["root operator"] == (0.362,)
     assert "root operator" not in by_data[other]
-    assert by_data[DATA]["majority class"] == (0.2,)  # no record of this floor: as the runs say
+    assert by_data[DATA]["majority class"] == (0.2,)  # no record of this baseline: as the runs say
     assert by_data[other]["majority class"] == (0.25,)
-    assert (len(made.runs), len(made.baselines)) == (2, 1)  # the floor of data that no run used is not on the board
+    assert (len(made.runs), len(made.baselines)) == (2, 1)  # the baseline of data that no run used is not on the board
 
 
 def test_chance_is_marked() -> None:
@@ -337,7 +337,12 @@ def test_csv_has_no_formulas(start: str) -> None:
 
 
 def test_csv_has_one_line_per_record() -> None:
-    found = [run(0.3), run(None, seed=1), run(0.4, seed=2, status="truncated", origin="committed"), floor(0.362)]
+    found = [
+        run(0.3),
+        run(None, seed=1),
+        run(0.4, seed=2, status="truncated", origin="committed"),
+        trivial(0.362),
+    ]
     rows = csv_records(shown(render(board(found), "csv")))
     assert [(r["origin"], r["kind"], r["status"], r["seed"], r["accuracy"]) for r in rows] == [
         ("yours", "run", "complete", "0", "0.3"),
@@ -400,7 +405,7 @@ def test_what_replaces_the_whole_block_is_marked_in_every_format() -> None:
 
 
 def test_a_row_not_above_the_best_trivial_baseline_is_marked() -> None:
-    found = [run(0.36), run(0.43, mixer="mega"), floor(0.4, "root operator, digits"), floor(0.36)]
+    found = [run(0.36), run(0.43, mixer="mega"), trivial(0.4, "root operator, digits"), trivial(0.36)]
     cells = {r.label: r.cells[0] for r in board(found).tables[0].rows}
     assert cells["cosformer"].below_baseline
     assert not cells["mega"].below_baseline

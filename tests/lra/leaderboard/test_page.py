@@ -35,7 +35,7 @@ from lra.record.files import RecordFile, of_kind
 from lra.record.schema import RunRecord
 from tests.chromium import browser, missing
 from tests.lra.edited import edited
-from tests.lra.leaderboard.test_leaderboard import floor, run
+from tests.lra.leaderboard.test_leaderboard import run, trivial
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -65,7 +65,7 @@ class Tags(HTMLParser):
 
 
 def test_a_number_of_the_board_stands_on_the_page_with_its_interval_and_run() -> None:
-    text = as_html(leaderboard.board([run(0.38, seed=0), run(0.40, seed=1), run(0.35, mixer="softmax"), floor(0.36)]))
+    text = as_html(leaderboard.board([run(0.38, seed=0), run(0.40, seed=1), run(0.35, mixer="softmax"), trivial(0.36)]))
     row = re.search(r'<tr data-mixer="cosformer".*?</tr>', text, re.S)
     assert row is not None
     plain = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", row[0]))
@@ -149,7 +149,7 @@ def hostile() -> list[RecordFile]:
         return HOSTILE if isinstance(value, str) else value
 
     made = []
-    for seed, f in enumerate([run(0.4), run(0.3, mixer="softmax"), floor(0.36)]):
+    for seed, f in enumerate([run(0.4), run(0.3, mixer="softmax"), trivial(0.36)]):
         r, evil = f.record, poisoned(f.record)
         kept: dict[str, Any] = {k: getattr(r, k) for k in ("kind", "status", "test", "created")}
         # Nothing else is read as a record.

@@ -18,7 +18,7 @@ from lra.leaderboard.html.run_page import RunView, run_view
 from lra.leaderboard.types import Column, LeaderboardCell
 from lra.record.files import RecordFile, pack
 from tests.lra.edited import edited
-from tests.lra.leaderboard.test_leaderboard import DATA, floor, run
+from tests.lra.leaderboard.test_leaderboard import DATA, run, trivial
 
 CONFUSION = [[6, 0, 0, 0], [2, 3, 0, 0], [1, 1, 0, 3], [4, 0, 0, 0]]  # 20 examples, 9 of them right, 6 of one class
 
@@ -74,7 +74,7 @@ def test_rows_columns_costs_and_baselines_of_a_table() -> None:
     found = distinct(overrides={}, variant="copy")
     diverged = run(None, protocol="laptop", variant="copy", source="a source", seed=6, origin="committed")
     diverged = edited(diverged, {"mixer": found.record.mixer.as_json()})
-    baseline = edited(floor(0.4), {"column.variant": "copy"})
+    baseline = edited(trivial(0.4), {"column.variant": "copy"})
     (table,) = board([found, diverged, dataclasses.replace(softmax, origin="committed"), baseline]).tables
     assert table.columns == (Column("listops", "copy", 1, DATA, "a source", 20, chance=0.3),)
     first = table.rows[0]

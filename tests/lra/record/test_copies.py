@@ -15,7 +15,7 @@ from lra.data.prepare import prepare
 from lra.data.verify import verify
 from lra.leaderboard.build import board, render
 from lra.paths import results_directory
-from lra.record import baselines as floors
+from lra.record import baselines
 from lra.record import files as rec
 from lra.record.facts import reported_variant
 from lra.record.files import RecordFile, find
@@ -116,7 +116,7 @@ def test_a_run_on_a_copy_says_so_in_its_record_its_name_and_its_baselines(
     assert report.problems == ()
     assert finished.evaluate_run(record.id)[1] == record.test
     data = prepare("retrieval", "full")
-    for path in floors.write_baselines(data, retrieval.CARD):
+    for path in baselines.write_baselines(data, retrieval.CARD):
         assert path.name.startswith("retrieval-copy-")
     assert [r.problems for r in validate([pairs / "runs"])] == [()] * 3
     # Again, by way of a sweep: nothing is left to do.

@@ -501,10 +501,10 @@ def test_later_sessions_count_as_the_first_does(data: Prepared, tmp_path: Path) 
         assert report.problems[0] == f"later_sessions[0].{problem}"
 
 
-def test_floors_and_tunings(data: Prepared, tmp_path: Path) -> None:
+def test_baselines_and_tunings(data: Prepared, tmp_path: Path) -> None:
     majority, root, digits = (baseline_record(data, CARD, name).as_json() | {"code": CODE} for name in rules(CARD))
-    for floor in (majority, root, digits):
-        assert judged(floor, tmp_path).verdict == "PASS"
+    for baseline in (majority, root, digits):
+        assert judged(baseline, tmp_path).verdict == "PASS"
     predicted = majority["test"] | {"at_chance": root["test"]["at_chance"]}
     assert (
         "test.predictions are not those of this trivial baseline"

@@ -12,8 +12,7 @@ import pytest
 from lra.config import TASKS
 from lra.leaderboard.build import board
 from lra.paths import results_directory
-from lra.record import baseline_models as floor_rules
-from lra.record import baselines as floors
+from lra.record import baseline_models, baselines
 from lra.record.files import find, read, unpack, write
 from lra.record.schema import BaselineRecord
 from lra.record.validate import validate
@@ -64,7 +63,7 @@ def most_frequent(keys: list[tuple[object, ...]], answers: list[int]) -> dict[tu
     return {key: min(a for a in c if c[a] == max(c.values())) for key, c in table.items()}
 
 
-def test_floors_equal_a_count_over_expressions(drawn: tuple[list[str], list[int]], prepared: Prepared) -> None:
+def test_baselines_equal_a_count_over_expressions(drawn: tuple[list[str], list[int]], prepared: Prepared) -> None:
     """The reference counts whole expressions in Python, and knows no bytes."""
     (expressions, answers), right = drawn, {}
     assert {e.split()[0] for e in expressions} == {"[MIN", "[MAX", "[MED", "[SM"}
@@ -76,7 +75,7 @@ def test_floors_equal_a_count_over_expressions(drawn: tuple[list[str], list[int]
         "root operator": [of_root[root(e)] for e in expressions[600:]],
         "root operator, digits": [of_digits.get(root_and_digits(e), of_root[root(e)]) for e in expressions[600:]],
     }
-    rules = floor_rules.rules(listops.CARD)
+    rules = baseline_models.rules(listops.CARD)
     assert list(rules) == list(want)
     for name, rule in rules.items():
         got = rule(prepared.splits["train"], prepared.splits["test"], 10)
@@ -88,15 +87,15 @@ def test_floors_equal_a_count_over_expressions(drawn: tuple[list[str], list[int]
 def test_fitted_on_train_alone() -> None:
     train = split([b"a1", b"a2", b"a3", b"b1"], [3, 3, 1, 2])
     test = split([b"a", b"b", b"z", b"b"], [1, 2, 3, 0])
-    assert floor_rules.majority_class(train, test, 10).tolist() == [3, 3, 3, 3]
-    assert floor_rules.root_operator(train, test, 10).tolist() == [3, 2, 3, 2]  # z is new: the majority class
+    assert baseline_models.majority_class(train, test, 10).tolist() == [3, 3, 3, 3]
+    assert baseline_models.root_operator(train, test, 10).tolist() == [3, 2, 3, 2]  # z is new: the majority class
 
 
 def test_ngrams_tell_texts_apart_that_have_the_same_bytes() -> None:
     texts = [bytes(np.random.RandomState(i).permutation(list(word * 20))) for i in range(40) for word in (b"abcd",)]
     words = [b" ".join([(b"abcd", b"dcba")[i % 2]] * (5 + i)) + text for i, text in enumerate(texts)]
     train, test = split(words[:30], [i % 2 for i in range(30)]), split(words[30:], [0] * 10)
-    assert floor_rules.byte_ngrams(train, test, 2).tolist() == [0, 1] * 5
+    assert baseline_models.byte_ngrams(train, test, 2).tolist() == [0, 1] * 5
 
 
 def test_ngrams_of_a_pair_see_what_is_shared() -> None:
@@ -108,19 +107,19 @@ def test_ngrams_of_a_pair_see_what_is_shared() -> None:
     items = [(2 * i, 2 * ((i + k) % 80) + 1) for i in range(80) for k in (0, 3)]
     pairs = Split.from_documents(documents, [1, 0] * 80, items)
     train, test = half(pairs, slice(80)), half(pairs, slice(80, None))
-    assert (floor_rules.byte_ngrams(train, test, 2) == test.labels).mean() > 0.9
+    assert (baseline_models.byte_ngrams(train, test, 2) == test.labels).mean() > 0.9
 
 
 def test_ngrams_are_of_bytes() -> None:
     """Nothing is folded: no white space, no case, and no bytes that some encoding takes for one of them."""
     text = b"A\x85\xa0 \n"
     places = [(i, j) for i in range(5) for j in range(i + 1, 6) if j - i <= 4]
-    assert sorted(floor_rules.ngrams(text)) == sorted(text[i:j] for i, j in places)
-    assert floor_rules.ngrams(b"aa") == [b"a", b"a", b"aa"]
+    assert sorted(baseline_models.ngrams(text)) == sorted(text[i:j] for i, j in places)
+    assert baseline_models.ngrams(b"aa") == [b"a", b"a", b"aa"]
     for one, other in ((b" ", b"\n"), (b"  ", b" "), (b"\x85", b"\xa0"), (b"\xa0", b" "), (b"a", b"A")):
         texts = [bytes([65 + i]) + [one, other][i % 2] * 3 + bytes([97 + i]) for i in range(24)]
         train, test = split(texts[:16], [i % 2 for i in range(16)]), split(texts[16:], [0] * 8)
-        assert floor_rules.byte_ngrams(train, test, 2).tolist() == [0, 1] * 4, (one, other)
+        assert baseline_models.byte_ngrams(train, test, 2).tolist() == [0, 1] * 4, (one, other)
 
 
 def test_weights_of_ngrams_are_fitted_on_train_alone() -> None:
@@ -130,9 +129,9 @@ def test_weights_of_ngrams_are_fitted_on_train_alone() -> None:
     labels = draw.randint(0, 2, 300).tolist()  # noise: many examples are near the decision boundary
     train, few = split(documents[:100], labels[:100]), split(documents[100:], labels[100:])
     many = split([*documents[100:], *(b"abab" * 8 for _ in range(2_000))], [*labels[100:], *[0] * 2_000])
-    alone = floor_rules.byte_ngrams(train, few, 2)
+    alone = baseline_models.byte_ngrams(train, few, 2)
     assert 50 < alone.sum() < 150
-    np.testing.assert_array_equal(floor_rules.byte_ngrams(train, many, 2)[:200], alone)
+    np.testing.assert_array_equal(baseline_models.byte_ngrams(train, many, 2)[:200], alone)
 
 
 def test_pixels_find_a_place_and_their_images_through_items() -> None:
@@ -144,11 +143,11 @@ def test_pixels_find_a_place_and_their_images_through_items() -> None:
     there = Split.from_images(images[order], labels)
     shuffled = dataclasses.replace(there, items=np.argsort(order).astype(np.int32))
     train, test = half(shuffled, slice(80)), half(shuffled, slice(80, None))
-    assert (floor_rules.pixels(train, test, 3) == test.labels).mean() > 0.7
+    assert (baseline_models.pixels(train, test, 3) == test.labels).mean() > 0.7
 
 
-def test_every_task_has_a_floor_above_the_majority_class() -> None:
-    assert all(len(floor_rules.rules(load_task(task).CARD)) > 1 for task in TASKS)
+def test_every_task_has_a_baseline_above_the_majority_class() -> None:
+    assert all(len(baseline_models.rules(load_task(task).CARD)) > 1 for task in TASKS)
 
 
 def test_examples_are_found_through_their_items() -> None:
@@ -156,18 +155,18 @@ def test_examples_are_found_through_their_items() -> None:
     train = split([b"a", b"b"], [0, 1])
     documents = split([b"a-", b"b-"], [0, 0])
     test = Split(documents.data, documents.offsets, np.array([1, 0, 1], np.uint8), np.array([1, 0, 1], np.int32))
-    assert floor_rules.root_operator(train, test, 2).tolist() == [1, 0, 1]
+    assert baseline_models.root_operator(train, test, 2).tolist() == [1, 0, 1]
 
 
 def test_records_are_written_once_and_found(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
-    paths = floors.write_baselines(prepared, listops.CARD)
+    paths = baselines.write_baselines(prepared, listops.CARD)
     before = [p.read_bytes() for p in paths]
     assert len(paths) == 3
-    monkeypatch.setattr(floors, "baseline_record", None)  # what is there is not computed again
-    assert floors.write_baselines(prepared, listops.CARD) == paths
+    monkeypatch.setattr(baselines, "baseline_record", None)  # what is there is not computed again
+    assert baselines.write_baselines(prepared, listops.CARD) == paths
     assert [p.read_bytes() for p in paths] == before
     assert {f.path for f in find([(tmp_path, "yours")])} == set(paths)
 
@@ -191,26 +190,26 @@ def test_chance_of_a_baseline_is_the_largest_class_of_test() -> None:
     low, high = listops.encode("[MIN 1 2 ]"), listops.encode("[MAX 1 2 ]")
     train = split([high] * 6 + [low] * 4, [0] * 6 + [1] * 4)
     test = split([low] * 90 + [high] * 10, [1] * 60 + [0] * 30 + [1] * 10)
-    made = floors.baseline_record(data(train, test), listops.CARD, "root operator")
+    made = baselines.baseline_record(data(train, test), listops.CARD, "root operator")
     assert (made.test.correct, made.chance, made.majority_accuracy) == (60, 0.7, 0.3)
     assert made.test.at_chance is True
 
 
-def test_committed_floors_are_not_computed_again(
+def test_committed_baselines_are_not_computed_again(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
-    made = floors.baseline_record(prepared, listops.CARD, "root operator")
+    made = baselines.baseline_record(prepared, listops.CARD, "root operator")
     committed = write(tmp_path / "floors", made)
-    assert floors.write_baselines(prepared, listops.CARD)[1] == committed
+    assert baselines.write_baselines(prepared, listops.CARD)[1] == committed
     assert not (tmp_path / "runs" / made.id).exists()
 
 
-def test_floors_of_other_data_have_other_names(prepared: Prepared) -> None:
+def test_baselines_of_other_data_have_other_names(prepared: Prepared) -> None:
     other = Prepared("listops", "short", 1, prepared.source, "f" * 64, prepared.splits)
-    rules = floor_rules.rules(listops.CARD)
-    names = [floors.baseline_record(p, listops.CARD, name).id for p in (prepared, other) for name in rules]
+    rules = baseline_models.rules(listops.CARD)
+    names = [baselines.baseline_record(p, listops.CARD, name).id for p in (prepared, other) for name in rules]
     assert len(set(names)) == 6
 
 
@@ -218,18 +217,18 @@ BOTH = {name: split([b"good", b"bad"] * 4, [1, 0] * 4) for name in ("train", "te
 TEXT = Prepared("text", "cut", 1, "sample", "ab" * 32, BOTH)
 
 
-def test_floors_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baselines_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = load_task("text").CARD
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
-    new = floors.baseline_record(TEXT, card, "byte n-grams")
+    new = baselines.baseline_record(TEXT, card, "byte n-grams")
     assert (new.mixer.version, new.id) == (2, "text-cut-byte_n_grams_2-v1-ababab")
     old = new.as_json() | {"id": "text-cut-byte_n_grams-v1-ababab"}
     del old["mixer"]["version"]
     old["test"]["accuracy"] = 0.125
     write(tmp_path / "floors", BaselineRecord.model_validate(old))
-    paths = floors.write_baselines(TEXT, card)
+    paths = baselines.write_baselines(TEXT, card)
     assert [p.name for p in paths] == ["text-cut-majority_class-v1-ababab.json", f"{new.id}.json"]
     of_run = run(0.5, task="text", data="ab" * 32)
     shown = board([of_run, *find([(tmp_path / "floors", "committed")])]).tables[0].baselines
@@ -240,7 +239,7 @@ def test_floors_of_an_older_rule_are_kept_but_not_used(tmp_path: Path, monkeypat
     assert {f.name: f.accuracies for f in shown}["byte n-grams"] == (new.test.accuracy,)
 
 
-def test_committed_floors_of_older_rules_are_told_to_be_retired() -> None:
+def test_committed_baselines_of_older_rules_are_told_to_be_retired() -> None:
     [path] = (results_directory() / "floors").glob("text-full-byte_n_grams-v1-*.json")
     (report,) = validate([path])
     assert report.problems == ()
