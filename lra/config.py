@@ -115,7 +115,7 @@ class RunConfig:
         Args:
           variant: the variant in the leaderboard column (`Prepared.column_variant`); None: the configured one
         """
-        mixer = "".join(c if c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
+        mixer = "".join(c if c.isascii() and c.isalnum() else "_" for c in self.mixer_label).strip("_")[:40]
         return f"{self.task}-{variant or self.variant}-{self.protocol}-{mixer}-s{self.seed}"
 
     def run_id(self, data_sha256: str, code_sha256: str | None, variant: str | None = None) -> str:

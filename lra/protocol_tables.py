@@ -67,9 +67,13 @@ def markdown(name: str) -> str:
 
 
 def rewritten(page: str) -> str:
-    """Return a page with the tables between `<!-- NAME -->` and `<!-- /NAME -->` as the configurations have them."""
+    """Return a page with the tables between `<!-- NAME -->` and `<!-- /NAME -->` as the configurations have them.
+
+    A protocol that the page does not have is added at its end.
+    """
     for name in PROTOCOLS:
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        page += "" if start in page else f"\n## {name}\n\n{start}{end}\n"
         before, rest = page.split(start)
         page = f"{before}{start}\n\n{markdown(name)}\n\n{end}{rest.split(end)[1]}"
     return page

@@ -32,7 +32,7 @@ def from_json(wanted: type[T], text: str | bytes) -> T:
     Raises:
       ValueError: the text is not JSON, or a field is missing, unknown, of another type or out of range
     """
-    return _validated(wanted, lambda adapter: adapter.validate_json(text))
+    return _converted(_adapter(wanted).validate_json, text)
 
 
 def checked(value: T) -> T:
@@ -41,13 +41,13 @@ def checked(value: T) -> T:
     Raises:
       ValueError: a field is of another type or out of range
     """
-    return _validated(type(value), lambda adapter: adapter.validate_python(value))
+    return _converted(_adapter(type(value)).validate_python, value)
 
 
 def with_floats(value: Any, wanted: Any) -> Any:
     """Return a whole number as a float where a type wants a float; anything else as it is."""
     try:
-        return _validated(wanted, lambda adapter: adapter.validate_python(value))
+        return _converted(_adapter(wanted).validate_python, value)
     except ValueError:
         return value
 
@@ -88,10 +88,10 @@ def _adapter(wanted: Any) -> TypeAdapter[Any]:
     return TypeAdapter(wanted, config=STRICT)
 
 
-def _validated(wanted: Any, validate: Callable[[TypeAdapter[Any]], Any]) -> Any:
+def _converted(validate: Callable[[Any], Any], value: Any) -> Any:
     from pydantic import ValidationError
 
     try:
-        return validate(_adapter(wanted))
+        return validate(value)
     except ValidationError as error:
         raise ValueError("; ".join(problems(error))) from None

@@ -25,7 +25,7 @@ ROWS = {
 
 
 def test_every_version_above_one_has_a_row_and_no_other() -> None:
-    versions = {("protocol", n): {cfg.protocol(t, n).version for t in cfg.TASKS} for n in cfg.PROTOCOLS}
+    versions = {("protocol", n): {base.version for base in cfg.protocols_named(n)} for n in cfg.PROTOCOLS}
     assert all(len(found) == 1 for found in versions.values())
     now = {key: found.pop() for key, found in versions.items()}
     now |= {("task", name): load_task(name).CARD.version for name in cfg.TASKS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -15,7 +16,7 @@ from lra.training.step_functions import encoder_config
 from models.mixers import available
 from tasks import load_task
 
-EVERY = [(task, name) for task in cfg.TASKS for name in cfg.PROTOCOLS]
+EVERY = [(task, name) for task in cfg.TASKS for name in cfg.protocols(task)]
 
 
 @pytest.mark.parametrize(("task", "name"), EVERY)
@@ -131,6 +132,11 @@ def test_an_id_ends_in_its_hashes():
     assert id_hashes(old) == [config.sha256[:8], "dddddd"]
     for odd in ("", "a-b", "dddddd", f"{old}-x", f"{new}\n", f"{new}-dddddd"):
         assert id_hashes(odd) == []
+
+
+def test_an_id_is_of_plain_characters_that_records_allow():
+    config = dataclasses.replace(configure("listops", "local", protocol="quick"), mixer_label="größe.py:Ö(a=1)")
+    assert config.run_name() == "listops-short-quick-gr__e_py___a_1-s0"
 
 
 def test_the_hash_is_of_meaning_alone():

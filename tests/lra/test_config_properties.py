@@ -20,7 +20,7 @@ from lra.errors import ConfigError
 from models import mixers
 
 T = TypeVar("T")
-BASES = [cfg.protocol(task, name) for task in cfg.TASKS for name in cfg.PROTOCOLS]
+BASES = [base for task in cfg.TASKS for base in cfg.protocols(task).values()]
 PLACES = {"max_len": int, "variant": str}
 PLACES |= {f"model.{name}": hint for name, hint in typing.get_type_hints(Model).items()}
 PLACES |= {f"train.{name}": hint for name, hint in typing.get_type_hints(Train).items()}

@@ -69,6 +69,15 @@ def test_list_and_page_show_the_same_numbers() -> None:
             assert any(line.split() == f"{field} {' '.join(values)}".split() for line in lines), field
 
 
+def test_a_new_protocol_is_added_to_the_page() -> None:
+    page = protocol_tables.rewritten("# Protocols\n")
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        "# Protocols",
+        *(f"## {name}" for name in cfg.PROTOCOLS),
+    ]
+    assert protocol_tables.rewritten(page) == page
+
+
 def test_the_tables_have_every_field_that_is_hashed() -> None:
     """A field that affects a result cannot be left out of the page."""
     base = cfg.protocol("image", "lra")

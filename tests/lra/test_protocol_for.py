@@ -11,7 +11,7 @@ from models import mixers
 from tasks import load_task
 
 FORMS = [
-    (task, name, mixer) for task in cfg.TASKS for name in cfg.PROTOCOLS for mixer in cfg.protocol(task, name).forms
+    (task, name, mixer) for task in cfg.TASKS for name, base in cfg.protocols(task).items() for mixer in base.forms
 ]
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lra import config as cfg
 from lra.leaderboard.build import board, render
 from lra.leaderboard.text import numbers_text
 from lra.leaderboard.types import LeaderboardCell
 from lra.record import facts as record_facts
 from lra.record.files import RecordFile, pack
+from tasks import LRA_TASKS
 from tests.lra.edited import edited
 from tests.lra.leaderboard.test_leaderboard import run, shown, trivial
 
@@ -230,7 +230,7 @@ def test_seeds_of_other_code_or_hardware_are_marked() -> None:
 
 
 def test_a_copy_of_another_size_is_named_and_is_in_no_mean() -> None:
-    five = [run(0.1 * (i + 1), task=task) for i, task in enumerate(cfg.TASKS)]
+    five = [run(0.1 * (i + 1), task=task) for i, task in enumerate(LRA_TASKS)]
     assert board(five).tables[0].rows[0].mean == pytest.approx(0.3)
     official = {"source": "official archive"}
     for small in ({"count": 508, **official}, {"variant": "copy", **official}):

@@ -17,7 +17,7 @@ from lra.leaderboard.build import board, render
 from lra.record.facts import changes
 from lra.record.files import RecordFile, pack
 from lra.record.schema import SCHEMA, BaselineRecord, RunRecord, at_chance
-from tasks import load_task
+from tasks import LRA_TASKS, load_task
 from tests.lra.edited import edited
 
 DATA = "628d26d6" + 56 * "0"
@@ -281,10 +281,10 @@ def test_chance_is_marked() -> None:
 
 
 def test_five_task_mean_only_where_all_five_are_there() -> None:
-    five = [run(0.1 * (i + 1), task=task) for i, task in enumerate(cfg.TASKS)]
-    four = [run(0.9, task=task, mixer="softmax") for task in cfg.TASKS[:4]]
+    five = [run(0.1 * (i + 1), task=task) for i, task in enumerate(LRA_TASKS)]
+    four = [run(0.9, task=task, mixer="softmax") for task in LRA_TASKS[:4]]
     table = board(five + four).tables[0]
-    assert [c.task for c in table.columns] == list(cfg.TASKS)
+    assert [c.task for c in table.columns] == list(LRA_TASKS)
     assert {r.label: r.mean for r in table.rows} == {"cosformer": pytest.approx(0.3), "softmax": None}
     assert "5-task mean" in shown(render(board(five + four), "md"))
     assert "5-task mean" not in shown(render(board(four), "md")).partition("### Reported")[0]
@@ -368,13 +368,13 @@ def test_an_empty_board_says_how_to_begin(format: Any) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_renders_five_tasks(format: Any) -> None:
-    found = [run(0.3, task=t, seed=s, mixer=m) for t in cfg.TASKS for s in (0, 1) for m in ("cosformer", "softmax")]
+    found = [run(0.3, task=t, seed=s, mixer=m) for t in LRA_TASKS for s in (0, 1) for m in ("cosformer", "softmax")]
     assert shown(render(board(found), format))
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_no_number_is_cut_off(width: int) -> None:
-    values = {task: [0.4 + 0.01 * i, 0.5 + 0.01 * i] for i, task in enumerate(cfg.TASKS)}
+    values = {task: [0.4 + 0.01 * i, 0.5 + 0.01 * i] for i, task in enumerate(LRA_TASKS)}
     text = shown(render(board([run(v, task=t, seed=s) for t, vs in values.items() for s, v in enumerate(vs)])), width)
     for some in values.values():
         assert f"{100 * statistics.fmean(some):.1f}±7.1" in text

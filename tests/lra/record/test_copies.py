@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lra import api, finished
-from lra import config as cfg
 from lra.data.prepare import prepare
 from lra.data.verify import verify
 from lra.leaderboard.build import board, render
@@ -23,7 +22,7 @@ from lra.record.schema import RunRecord
 from lra.record.validate import validate
 from lra.sweep import plan as sweep
 from lra.training import trainer as train
-from tasks import image, load_task, retrieval, text
+from tasks import LRA_TASKS, image, load_task, retrieval, text
 from tasks.core import Built, Prepared, Split, base_variant, copy_name, has_other_sizes, is_copy
 from tasks.prepared import read_prepared, write_prepared
 from tests.lra.edited import edited
@@ -172,7 +171,7 @@ def test_an_old_record_is_told_by_its_number_of_test_examples() -> None:
 
 
 def test_the_board_shows_copies_as_copies_and_counts_them_in_no_mean() -> None:
-    others = [run(0.4, task=task, protocol="laptop") for task in cfg.TASKS if task != "retrieval"]
+    others = [run(0.4, task=task, protocol="laptop") for task in LRA_TASKS if task != "retrieval"]
     (table,) = board([*others, old(17_437)]).tables
     assert table.rows[0].mean == pytest.approx((4 * 0.4 + 0.5) / 5, abs=1e-3)
     made = board([*others, old(508)])
@@ -191,7 +190,7 @@ def test_the_board_shows_copies_as_copies_and_counts_them_in_no_mean() -> None:
 
 def test_a_copy_stands_beside_other_data_of_its_task_in_a_table_of_its_own() -> None:
     """And the mean is that of the task's own data, as if there were no copy."""
-    others = [run(0.4, task=task, protocol="laptop") for task in cfg.TASKS if task != "retrieval"]
+    others = [run(0.4, task=task, protocol="laptop") for task in LRA_TASKS if task != "retrieval"]
     tables = board([*others, old(17_437, data="a" * 64), old(508)]).tables
     assert [[c.variant for c in t.columns if c.task == "retrieval"] for t in tables] == [["full"], ["copy"]]
     assert [t.rows[0].mean is None for t in tables] == [False, True]

@@ -54,7 +54,7 @@ def test_cosine():
 
 def test_peak_rate_is_that_of_the_schedule():
     for task in cfg.TASKS:
-        for name in cfg.PROTOCOLS:
+        for name in cfg.protocols(task):
             plan = cfg.protocol(task, name).train
             rate = learning_rate(plan)
             near = (plan.warmup - 1, plan.warmup, plan.steps - 1)
