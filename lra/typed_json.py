@@ -10,7 +10,7 @@ import dataclasses
 import reprlib
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -32,7 +32,7 @@ def from_json(wanted: type[T], text: str | bytes) -> T:
     Raises:
       ValueError: the text is not JSON, or a field is missing, unknown, of another type or out of range
     """
-    return _converted(_adapter(wanted).validate_json, text)
+    return _converted(_adapter(cast(Any, wanted)).validate_json, text)
 
 
 def checked(value: T) -> T:
@@ -41,7 +41,7 @@ def checked(value: T) -> T:
     Raises:
       ValueError: a field is of another type or out of range
     """
-    return _converted(_adapter(type(value)).validate_python, value)
+    return _converted(_adapter(cast(Any, type(value))).validate_python, value)
 
 
 def with_floats(value: Any, wanted: Any) -> Any:
