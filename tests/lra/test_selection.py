@@ -191,13 +191,12 @@ def test_a_finished_run_is_evaluated_again_at_the_step_that_was_tested(
     course({4: 15, 8: 35, 12: 25}, stop_at=(9,))
     with pytest.raises(Interrupted):
         api.run_config(tiny_config("linear"))
-    made = api.run_config(tiny_config("linear"))
-    assert made["selection"] == {
-        **{"rule": selection, "step": step, "best_step": step if selection == "validation" else None},
-    }
-    again, read = finished.evaluate_run(made["id"])
+    record = api.run_config(tiny_config("linear"))
+    best_step = step if selection == "validation" else None
+    assert (record.selection.rule, record.selection.step, record.selection.best_step) == (selection, step, best_step)
+    again, recorded = finished.evaluate_run(record.id)
     assert set(again.predictions.tolist()) == {step % 10}
-    assert read == made
+    assert recorded == record.test
 
 
 @pytest.mark.parametrize(
