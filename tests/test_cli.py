@@ -150,7 +150,7 @@ def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeyp
     parts = go()
     monkeypatch.setenv("LRA_RUNS", str(tmp_path / "other"))
     whole = go()
-    assert [parts[key] for key in COMPARED] == [whole[key] for key in COMPARED]
+    assert [getattr(parts, key) for key in COMPARED] == [getattr(whole, key) for key in COMPARED]
 
 
 def test_a_run_that_diverged_says_so_again(runs):

@@ -40,7 +40,7 @@ NOT_COMPUTING = {
     "training/flops": "cost",
     "training/meter": "cost",
     "training/metrics": "display",
-    "typed": "validation",
+    "typed_json": "validation",
 }
 
 
