@@ -119,7 +119,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         for member in file.infolist():
             content = io.BytesIO(file.read(member))
             arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(content, allow_pickle=False)
-    return arrays, json.loads(arrays.pop(PROGRESS).tobytes())
+    progress = json.loads(arrays.pop(PROGRESS).tobytes())
+    if not isinstance(progress, dict):
+        raise ValueError(f"{PROGRESS} is not an object")
+    return arrays, progress
 
 
 def _difference(arrays: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -99,7 +98,7 @@ class History:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> History:
+    def from_json(cls, fields: Any) -> History:
         """Invert `to_json`.
 
         Raises:

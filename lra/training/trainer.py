@@ -161,7 +161,7 @@ class _TrainingRun:
         if loaded is not None:
             self.state, progress = loaded
             earlier_sessions = sessions.from_json(progress, code, directory)
-            self.history = History.from_json(progress["history"])
+            self.history = History.from_json(progress.get("history"))
         self._sessions = sessions.continued(earlier_sessions, self.state.step)
         self._earlier_seconds = self.history.seconds
         if self.state.step < config.train.steps:

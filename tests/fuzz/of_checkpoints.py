@@ -52,7 +52,7 @@ def _checkpoint(data: bytes, place: Path) -> None:
             assert state.step == 4
             np.testing.assert_array_equal(state.params["w"], _STATE.params["w"])
             assert all(session.step is not None for session in sessions.from_json(progress, _CODE, place))
-            assert History.from_json(progress["history"]).steps is not None
+            assert History.from_json(progress.get("history")).steps is not None
 
 
 def _seeds() -> list[bytes]:
