@@ -59,8 +59,3 @@ def _grid(table: FormattedTable) -> Table:
 def _name(row: FormattedRow) -> Text:
     text = Text(f" {row.name}").append(f" on {row.hardware}" if row.hardware else "", "dim")
     return text.append("".join(f"\n   {change}" for change in row.changes), "dim")
-
-
-def _data(row: FormattedRow) -> list[Text]:
-    """Return task and source as one text, in a table that has them in its rows."""
-    return [Text(row.texts[0]).append(f"\n{row.texts[1]}", "dim")] if row.texts else []
