@@ -35,6 +35,7 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._saved: dict[str, int] = {}
+        self._damaged: set[Path] = set()
 
     def save(self, kind: str, state: TrainState, progress: dict[str, Any]) -> None:
         """Save a state and JSON values about the run so far; on the disk when this returns.
@@ -51,6 +52,8 @@ class Checkpoints:
             try:
                 with open_atomically(path) as file:
                     np.savez(file, allow_pickle=False, **arrays)
+                for damaged in self._damaged - {path}:
+                    damaged.unlink(missing_ok=True)  # else it would count as one of those that are kept
                 for old in self._paths(kind)[KEPT:]:
                     old.unlink()
             except OSError as error:
@@ -90,6 +93,7 @@ class Checkpoints:
             except Exception as error:  # a damaged file can raise anything in zipfile, numpy and json
                 reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
                 print(f"{path}: damaged ({reason}); the previous checkpoint is used", file=sys.stderr, flush=True)
+                self._damaged.add(path)
                 continue
             difference = _difference(arrays, expected) if arrays else f"the file has {size:,} bytes, too many for it"
             if difference:

@@ -119,6 +119,15 @@ def test_a_damaged_checkpoint_is_replaced_when_its_step_is_saved_again(tmp_path:
     assert loaded(tmp_path) == 8
 
 
+def test_a_damaged_checkpoint_is_not_one_of_the_two_that_are_kept(tmp_path: Path) -> None:
+    saved(tmp_path, 3, 8)
+    os.truncate(tmp_path / "latest" / "8.npz", 0)
+    resumed = Checkpoints(tmp_path)
+    assert resumed.load("latest", state(0))[0].step == 3
+    resumed.save("latest", state(5), {"steps": 5})
+    assert sorted(path.name for path in (tmp_path / "latest").iterdir()) == ["3.npz", "5.npz"]
+
+
 def test_if_all_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
     saved(tmp_path, 3, 8)
     for path in (tmp_path / "latest").iterdir():
