@@ -88,4 +88,4 @@ def test_forward_flops_of_a_run_are_those_of_the_model_on_one_example(monkeypatc
 
     want = flops(forward, state.params, state.buffers, jax.ShapeDtypeStruct((1, 32), jnp.int32))
     assert want > 1e5
-    assert counted == pytest.approx([want] * 2, rel=0.02)  # beside it only argmax, loss and the gathering of ids
+    assert counted == pytest.approx([want] * 2, rel=0.02)  # the rest is argmax, loss and the gathering of ids
