@@ -8,7 +8,7 @@ from __future__ import annotations
 from configs.shared import BUSY_CORE, TWO_CORES, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("listops", "short", steps=1_200, batch_size=32, minutes=f"0.8 {TWO_CORES}", expected=measured(36.1)),
+    "quick": quick("listops", "short", steps=500, minutes=f"1 {TWO_CORES}", expected=measured(36.1)),
     "laptop": laptop(
         "listops",
         max_len=2_000,

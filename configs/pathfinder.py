@@ -10,7 +10,16 @@ from __future__ import annotations
 from configs.shared import LRA_OPTIONS, TWO_CORES, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
 
 PROTOCOLS = {
-    "quick": quick("pathfinder", "16", steps=600, batch_size=32, minutes=f"0.7 {TWO_CORES}", expected=measured(49.9)),
+    "quick": quick(
+        "pathfinder",
+        "12",
+        max_len=144,
+        steps=400,
+        batch_size=64,
+        embed_std=1.0,
+        minutes=f"1 {TWO_CORES}",
+        expected=measured(49.9),
+    ),
     "laptop": laptop("pathfinder", max_len=1_024, steps=10_000, batch_size=64, warmup=300, eval_every=500),
     "small": small(
         "pathfinder", max_len=1_024, batch_size=128, learning_rate=2e-4, warmup=312, eval_every=500, softmax=65.26

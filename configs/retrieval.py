@@ -16,9 +16,11 @@ PROTOCOLS = {
     "quick": quick(
         "retrieval",
         "cut",
-        steps=400,
+        steps=250,
         batch_size=16,
-        minutes=f"0.4 {TWO_CORES}",
+        eval_every=50,
+        source="sample",
+        minutes=f"1 {TWO_CORES}",
         expected=measured(76.0, SAMPLE),
         pair="nli",
     ),

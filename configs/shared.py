@@ -3,7 +3,7 @@
 `lra`     the configuration files of google-research/long-range-arena at commit cd31e5c (arXiv 2011.04006).
 `small`   model and schedule of Skyformer (pkuzengqi/Skyformer at commit cd4f6cc, arXiv 2111.00035).
 `laptop`  the sizes of `small`, fewer steps at a higher learning rate: about an hour on two CPU cores.
-`quick`   inputs of at most 256 bytes, minutes a run, columns of their own: a smoke test of everything.
+`quick`   generated inputs of at most 256 bytes, about a minute a run: a smoke test of everything.
 
 docs/protocols.md lists every number with its source, and every deviation from the source with its reason.
 """
@@ -255,8 +255,12 @@ def small(
 # ---- laptop and quick
 
 
-def own_model(*, dropout: float, pair: Pair) -> Model:
-    """Return the model of `laptop` and `quick`: the sizes of `small`, flax's epsilon, xavier-uniform weights."""
+def own_model(*, dropout: float, embed_std: float, pair: Pair) -> Model:
+    """Return the model of `laptop` and `quick`: the sizes of `small`, flax's epsilon, xavier-uniform weights.
+
+    Args:
+      embed_std: standard deviation of token embeddings and of learned positions at initialization
+    """
     return Model(
         layers=2,
         d_model=64,
@@ -270,8 +274,8 @@ def own_model(*, dropout: float, pair: Pair) -> Model:
         head=(128,),
         pair=pair,
         bias=True,
-        embed_std=0.02,
-        position_std=0.02,
+        embed_std=embed_std,
+        position_std=embed_std,
         init="xavier",
         norm_eps=1e-6,
         gelu="erf",
@@ -319,7 +323,7 @@ def laptop(
         about="the sizes of `small`, fewer steps at a higher learning rate; about an hour on two CPU cores",
         variant="full",
         max_len=max_len,
-        model=own_model(dropout=0.1, pair=pair),
+        model=own_model(dropout=0.1, embed_std=0.02, pair=pair),
         train=own_train(steps=steps, batch_size=batch_size, learning_rate=1e-3, warmup=warmup, eval_every=eval_every),
         expected=expected or {},
         minutes=minutes,
@@ -330,23 +334,31 @@ def quick(
     task: str,
     variant: str,
     *,
+    max_len: int = 256,
     steps: int,
-    batch_size: int,
+    batch_size: int = 32,
+    eval_every: int = 100,
+    embed_std: float = 0.02,
+    source: str | None = None,
     minutes: str,
     expected: Mapping[str, Expected],
     pair: Pair = None,
 ) -> Protocol:
-    """Return the smoke test. It has no dropout, because nothing overfits in so few steps."""
+    """Return the smoke test. It has no dropout, because nothing overfits in so few steps.
+
+    Args:
+      source: "sample" where the task's first source are official files, so that results compare on every machine
+    """
     return Protocol(
         task=task,
         name="quick",
-        version=1,
-        about="inputs of at most 256 bytes, minutes a run: shows that everything works",
+        version=2,
+        about="generated inputs of at most 256 bytes, a minute a run: shows that everything works",
         variant=variant,
-        max_len=256,
-        model=own_model(dropout=0.0, pair=pair),
-        train=own_train(steps=steps, batch_size=batch_size, learning_rate=2e-3, warmup=100, eval_every=100),
-        allow_sample=True,
+        max_len=max_len,
+        model=own_model(dropout=0.0, embed_std=embed_std, pair=pair),
+        train=own_train(steps=steps, batch_size=batch_size, learning_rate=2e-3, warmup=100, eval_every=eval_every),
+        source=source,
         expected=expected,
         minutes=minutes,
     )

@@ -146,7 +146,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboa
     code_state(), versions()  # recorded now, because files may change while the data are prepared
     code = computing(config)
     card = load_task(config.task).CARD
-    data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
+    data = prepare(config.task, config.variant, config.source, progress=data_progress)
     directory = runs_directory() / config.run_id(data.sha256, code.sha256, data.column_variant)
     if (record := _complete(directory)) is not None:
         return record

@@ -71,7 +71,6 @@ class RunConfig:
     limit: Positive | None  # of examples per evaluation
     model: Model
     train: Train
-    allow_sample: bool = unhashed_field(False)
     # None: the first available source of the task; the run id contains the hash of the data
     source: str | None = unhashed_field(None)
 
@@ -229,7 +228,7 @@ def resolve(
         task=base.task,
         task_version=task_version,
         variant=changed.variant,
-        source=source,
+        source=source or base.source,
         protocol=base.name,
         protocol_version=base.version,
         modified=hashed_fields(changed) != hashed_fields(base) or limit is not None,
@@ -242,7 +241,6 @@ def resolve(
         limit=limit,
         model=changed.model,
         train=changed.train,
-        allow_sample=base.allow_sample,
     )
     return check(config)
 

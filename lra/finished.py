@@ -47,7 +47,7 @@ def trained(name: str) -> Trained:
     config = RunConfig.read(directory / "config.json")
     _compare_code(record, config)
     card = load_task(config.task).CARD
-    data = prepare(config.task, config.variant, config.source, allow_sample=config.allow_sample, progress=data_progress)
+    data = prepare(config.task, config.variant, config.source, progress=data_progress)
     if data.sha256 != (trained_on := record.column.data_sha256):
         raise RunError(f"{directory.name} was trained on data {trained_on[:8]}, this is {data.sha256[:8]}")
     use_compilation_cache()

@@ -117,7 +117,7 @@ class Protocol:
     max_len: int
     model: Model
     train: Train
-    allow_sample: bool = False  # without official data, use the generated sample
+    source: str | None = None  # of the data; None: the first available source of the task
     forms: Mapping[str, Form] = dataclasses.field(default_factory=dict)
     expected: Mapping[str, Expected] = dataclasses.field(default_factory=dict)
     minutes: str = ""

@@ -27,8 +27,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shortened(monkeypatch: pytest.MonkeyPatch) -> Card:
     """Pathfinder 16 with 60, 20 and 20 pictures."""
     card = pathfinder.CARD
-    cut = dataclasses.replace(card.variants["16"], sizes=SIZES)
-    card = dataclasses.replace(card, variants={**card.variants, "16": cut})
+    cut = dataclasses.replace(card.variants["12"], sizes=SIZES)
+    card = dataclasses.replace(card, variants={**card.variants, "12": cut})
     monkeypatch.setattr(pathfinder, "CARD", card)
     return card
 
@@ -45,8 +45,8 @@ def pictures(**changes: Split) -> dict[str, Split]:
 
 def verify_pathfinder(prepared: Path, card: Card, splits: dict[str, Split]) -> int:
     built = (Built(name, split, "generated, seed 1805") for name, split in splits.items())
-    write_prepared(prepared / f"pathfinder-16-generated-v{card.version}", card, "16", built)
-    return run_lra.main(["data", "verify", "--tasks", "pathfinder", "--variant", "16"])
+    write_prepared(prepared / f"pathfinder-12-generated-v{card.version}", card, "12", built)
+    return run_lra.main(["data", "verify", "--tasks", "pathfinder", "--variant", "12"])
 
 
 def test_verify_of_good_data(

@@ -112,7 +112,7 @@ def prepare_data(sweep: Sweep) -> dict[str, tuple[str, str]]:
     for task in sweep.tasks:
         config = next(c for (name, _), c in configs.items() if name == task)
         try:
-            data = prepare(task, config.variant, allow_sample=config.allow_sample, progress=data_progress)
+            data = prepare(task, config.variant, config.source, progress=data_progress)
         except DataError as error:
             problems.append(str(error))
             continue

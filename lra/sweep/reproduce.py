@@ -75,7 +75,7 @@ def reproduce(task: str, mixer: str, *, protocol: str, seeds: int, max_minutes: 
         known = ", ".join(base.expected) or "none"
         raise ConfigError(f"no score of {label} is expected on {task} under {protocol}; there are scores of: {known}")
     expected = base.expected[label]
-    data = prepare(task, base.variant, allow_sample=base.allow_sample, progress=data_progress)
+    data = prepare(task, base.variant, base.source, progress=data_progress)
     if unjudged := other_data(expected, data, configs[0]):
         return Verdict(task, label, f"{base.name}@{base.version}", expected, {}, (), unjudged=unjudged)
     return compare_with_expected([run_config(config, max_minutes=max_minutes) for config in configs], expected)

@@ -41,9 +41,9 @@ class Row(NamedTuple):
 
 
 def candidate_dirs(data_dir: Path, variant: str) -> list[Path]:
-    """Return the directories where LRA's images of a variant may be: none for 16 x 16, which LRA does not have."""
+    """Return the directories where LRA's images of a variant may be: none for 12 x 12, which LRA does not have."""
     resolution, difficulty, _ = VARIANTS[variant]
-    folders = _FOLDERS if resolution > 16 else ()
+    folders = _FOLDERS if resolution >= 32 else ()
     return [data_dir / folder / f"pathfinder{resolution}" / _NAMES[difficulty] for folder in folders]
 
 

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, Split, list[dict[str, Any]]]] = {
         [{"text1": TEXTS[a], "text2": TEXTS[b]} for a, b in PAIRS],
     ),
     "image": ("16", Split.from_images(IMAGES, np.arange(30) % 10), [{"image": i[..., None]} for i in IMAGES]),
-    "pathfinder": ("16", Split.from_images(IMAGES, np.arange(30) % 2), [{"image": i[..., None]} for i in IMAGES]),
+    "pathfinder": ("12", Split.from_images(IMAGES, np.arange(30) % 2), [{"image": i[..., None]} for i in IMAGES]),
 }  # fmt: skip
 
 

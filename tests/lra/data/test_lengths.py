@@ -20,7 +20,7 @@ from tasks import available, load_task
 from tasks.core import Prepared, Split
 
 ROOT = Path(__file__).resolve().parents[3]
-PICTURES = {"image": {"full": 32, "16": 16}, "pathfinder": {"full": 32, "16": 16, "64": 64, "128": 128, "256": 256}}
+PICTURES = {"image": {"full": 32, "16": 16}, "pathfinder": {"full": 32, "12": 12, "64": 64, "128": 128, "256": 256}}
 
 
 def of_train(split: Split) -> Prepared:

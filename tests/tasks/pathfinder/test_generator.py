@@ -96,7 +96,7 @@ def test_no_shortcut_but_the_weak_one(hard: Scenes) -> None:
     assert 0.50 < auc < 0.575
 
 
-@pytest.mark.parametrize(("resolution", "n"), [(16, 300), (32, 300), (64, 12), (128, 12)])
+@pytest.mark.parametrize(("resolution", "n"), [(12, 300), (32, 300), (64, 12), (128, 12)])
 def test_the_label_says_whether_both_markers_lie_on_one_snake(resolution: int, n: int) -> None:
     s = scenes(setting(resolution, "hard"), n, chunk_rng(5, 1))
     assert s.images.shape == (n, resolution, resolution)
@@ -113,9 +113,10 @@ def test_the_label_says_whether_both_markers_lie_on_one_snake(resolution: int, n
     assert [same for c, same in clear if c] == [label == 1 for (c, _), label in zip(clear, s.labels, strict=True) if c]
     assert {0, 1} == set(s.labels.tolist())
 
-    # The markers are what shines brightest; every joint is lit; joints of a snake follow each other.
+    # Markers are the brightest; every joint is lit; joints of a snake follow each other.
     for image, markers, joints in zip(s.images, s.markers, s.joints, strict=True):
-        assert all(image[y - 1 : y + 1, x - 1 : x + 1].min() >= 180 for y, x in markers)
+        centres = [image[max(y - 1, 0) : y + 1, max(x - 1, 0) : x + 1] for y, x in markers]
+        assert all(c.min() >= 180 if resolution > 12 else c.max() == 255 for c in centres)
         lit = ndimage.maximum_filter(image, 3)
         assert (lit[joints[..., 0], joints[..., 1]] > 50).all()
     steps = np.hypot(*np.moveaxis(np.diff(s.joints.astype(float), axis=2), -1, 0))
@@ -124,8 +125,8 @@ def test_the_label_says_whether_both_markers_lie_on_one_snake(resolution: int, n
     assert steps.max() < 3.5 * (length + 2)
 
 
-def test_snakes_at_16_keep_a_clearance() -> None:
-    s = scenes(setting(16, "hard"), 500, chunk_rng(5, 2))
+def test_snakes_at_12_keep_a_clearance() -> None:
+    s = scenes(setting(12, "hard"), 500, chunk_rng(5, 2))
     gaps = np.linalg.norm((s.joints[:, 0, :, None] - s.joints[:, 1, None]).astype(float), axis=-1)
     assert gaps.min() >= 3
 
