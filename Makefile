@@ -1,12 +1,13 @@
 PYTHON ?= python3
 VENV := .venv
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
 RUN := $(VENV)/bin/python
 
 .PHONY: lra test check install board clean
 
-# Every task with cosFormer and softmax under the protocol `quick`, then the board.
+# Every task with cosFormer and softmax under the protocol `quick`, one run per core, then the results.
 lra: install
-	$(RUN) run_lra.py suite --protocol quick
+	$(RUN) run_lra.py suite --protocol quick --parallel $(CORES)
 
 # Tests, linter, type checker: all that must pass.
 test: install

@@ -73,13 +73,13 @@ class Train:
     """Variant of the task's data; `run_lra.py list` shows them."""
     model: cfg.Model
     train: cfg.Train
-    protocol: ProtocolName = "small"
+    protocol: ProtocolName = "quick"
     seed: int = 0
     """Seed of parameters, batches and dropout; it does not change the data."""
     mixer_options: tuple[str, ...] = ()
     """Options of the mixer, as in `--mixer-options window=64`. Default: those of the protocol's source."""
     source: Source | None = None
-    """Source of the data. Default: the first available source of the task."""
+    """Source of the data. Default: that of the protocol, else the first available source of the task."""
     limit: int | None = None
     """Evaluate on at most this many examples. The run is then marked as modified."""
     max_minutes: Minutes = None
@@ -149,7 +149,7 @@ class Attention:
 
 @dataclasses.dataclass
 class Suite:
-    """Run tasks x mixers x seeds, then show the leaderboard. Complete runs are skipped, interrupted runs are resumed.
+    """Run tasks x mixers x seeds, then show the results. Complete runs are skipped, interrupted runs are resumed.
 
     On a Slurm cluster, `--launcher slurm` submits the runs and returns.
     """
@@ -164,15 +164,26 @@ class Suite:
     """Time limit of each run."""
     tune: bool = False
     """Try 0.3, 1 and 3 times the protocol's learning rate, and use the best on validation."""
+    parallel: Annotated[int | None, arg(metavar="N")] = None
+    """Largest number of runs at the same time, which share the cores. Default: one for each GPU, one on a CPU."""
     launcher: Literal["local", "slurm"] = "local"
-    """local: on this machine, one run per GPU at a time. slurm: as a job array."""
+    """local: on this machine. slurm: as a job array."""
     slurm: cfg.Slurm = dataclasses.field(default_factory=cfg.Slurm)
 
     def run(self) -> int:
+        from lra import api
         from lra.sweep import plan
 
+        if self.launcher == "local" and self.slurm != cfg.Slurm():
+            raise ConfigError("--slurm.* options need --launcher slurm")
+        if self.launcher == "slurm" and self.parallel is not None:
+            raise ConfigError("--parallel is for this machine; use --slurm.at-once with --launcher slurm")
+        for name, number in (("--seeds", self.seeds), ("--parallel", self.parallel)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1, not {number}")
+        tasks = self.tasks or tuple(base.task for base in cfg.protocols_named(self.protocol))
         sweep = plan.Sweep(
-            self.tasks or tuple(base.task for base in cfg.protocols_named(self.protocol)),
+            tasks,
             self.mixers,
             protocol=self.protocol,
             seeds=self.seeds,
@@ -183,8 +194,11 @@ class Suite:
             for line in plan.submit(sweep, self.slurm):
                 print(line)
             return 0
-        failed = plan.suite(sweep)
-        _print_board("table", self.protocol)
+        failed = plan.suite(sweep, self.parallel)
+        labels = {
+            api.configure(task, mixer, protocol=self.protocol).mixer_label for task in tasks for mixer in self.mixers
+        }
+        _print_results(self.protocol, labels)
         for name in failed:
             print(f"failed: {name}", file=sys.stderr)
         return 1 if failed else 0
@@ -481,11 +495,31 @@ def _print_board(form: BoardFormat, protocol: str | None) -> None:
         Console().print(shown)
 
 
+def _print_results(protocol: str, labels: set[str]) -> None:
+    """Print the results of a suite, write the leaderboard as a web page, and print what to do next."""
+    from rich.console import Console
+
+    from lra.leaderboard import build as leaderboard
+    from lra.leaderboard.summary import summary
+    from lra.paths import write_atomically
+    from lra.record import files as record
+
+    records = record.find()
+    print()
+    Console().print(summary(leaderboard.board(records, protocol), labels))
+    page = runs_directory() / "leaderboard.html"
+    write_atomically(page, str(leaderboard.render(leaderboard.board(records), "html")) + "\n")
+    shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    print(f"All results:    python run_lra.py leaderboard, or the page {shown}")
+    print("Next:           python run_lra.py train --task listops --mixer cosformer --protocol laptop")
+    print("Documentation:  docs/README.md")
+
+
 def _train_defaults(argv: list[str]) -> Train:
     """Return the command `train` with the defaults of the task, protocol and mixer in the arguments."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--task", default="listops")
-    peek.add_argument("--protocol", default="small")
+    peek.add_argument("--protocol", default="quick")
     peek.add_argument("--mixer", default="softmax")
     peek.add_argument("--mixer-options", nargs="*")
     known, _ = peek.parse_known_args(argv)

@@ -25,6 +25,7 @@ from lra.protocols import Model, Positive, Protocol, Train, unhashed_field
 from lra.protocols import protocol_for as protocol_for
 from lra.typed_json import checked, from_json
 from tasks import available
+from tasks.errors import did_you_mean
 
 OVERRIDABLE = ("max_len", "variant", "model", "train")
 
@@ -168,9 +169,12 @@ def protocol(task: str, name: str) -> Protocol:
       ConfigError: the task or protocol does not exist; the message lists those that do
     """
     if task not in TASKS:
-        raise ConfigError(f"unknown task {task!r}; the tasks are {', '.join(TASKS)}")
+        raise ConfigError(f"unknown task {task!r}{did_you_mean(task, TASKS)}; the tasks are {', '.join(TASKS)}")
     if name not in (valid := protocols(task)):
-        raise ConfigError(f"unknown protocol {name!r} of {task}; configs/{task}.py has {', '.join(valid) or 'none'}")
+        listed = ", ".join(valid) or "none"
+        raise ConfigError(
+            f"unknown protocol {name!r} of {task}{did_you_mean(name, valid)}; configs/{task}.py has {listed}"
+        )
     return valid[name]
 
 
@@ -179,7 +183,8 @@ def override(value: Any, path: Sequence[str], new: Any) -> Any:
     head, *rest = path
     names = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
     if head not in names:
-        raise ConfigError(f"{type(value).__name__} has {', '.join(names) or 'no fields'}")
+        listed = ", ".join(names) or "no fields"
+        raise ConfigError(f"{type(value).__name__} has {listed}{did_you_mean(head, names)}")
     if rest:
         return dataclasses.replace(value, **{head: override(getattr(value, head), rest, new)})
     return dataclasses.replace(value, **{head: new})

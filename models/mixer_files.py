@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_")))
 
 
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return ` (did you mean 'softmax'?)` with the most similar of the valid names; "" if none is similar."""
+    return "".join(f" (did you mean {near!r}?)" for near in difflib.get_close_matches(name, list(valid), 1))
+
+
 def version_of(name: str) -> int:
     """Return the version of a mixer: `VERSION` in its file, or 1 if the file has none.
 
@@ -21,7 +28,9 @@ def version_of(name: str) -> int:
       ValueError: the mixer does not exist, or its VERSION is not an integer literal of at least 1.
     """
     if name not in available():
-        raise ValueError(f"unknown mixer {name!r}; the mixers are {', '.join(available())}")
+        raise ValueError(
+            f"unknown mixer {name!r}{did_you_mean(name, available())}; the mixers are {', '.join(available())}"
+        )
     path = FOLDER / f"{name}.py"
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.errors import DataError
+from tasks.errors import DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
 SAMPLE, GENERATED, OFFICIAL, TFDS = "sample", "generated", "official", "tfds"
@@ -98,7 +98,7 @@ def check_request(card: Card, variant: str, source: str) -> None:
     for kind, name, valid in (("variant", variant, card.variants), ("source", source, card.sources)):
         if name not in valid:
             raise DataError(
-                f"{card.name} has no {kind} {name!r}; variants: {', '.join(card.variants)}; "
+                f"{card.name} has no {kind} {name!r}{did_you_mean(name, valid)}; variants: {', '.join(card.variants)}; "
                 f"sources: {', '.join(card.sources)}"
             )
 

@@ -91,7 +91,13 @@ def prepare(
     source = choose_source(task, variant, source, allow_sample=allow_sample)
     target = prepared_path(task, variant, source)
     if not (target / "meta.json").exists():
-        built = module.build(variant, source, data_directory(), workers=default_workers(), progress=progress)
+        title = f"preparing {task} {variant} ({source})"
+
+        def named_progress(action: str, done: int, total: int) -> None:
+            progress(f"{title}: {action}", done, total)
+
+        progress(title, 0, 0)
+        built = module.build(variant, source, data_directory(), workers=default_workers(), progress=named_progress)
         write_prepared(target, module.CARD, variant, built)
     return read_prepared(target, module.CARD)
 

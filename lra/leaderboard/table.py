@@ -46,8 +46,13 @@ class FormattedCell:
     @property
     def text(self) -> str:
         """The cell in one line, as `36.5±0.5 (3)<`."""
+        return self.number + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What follows the number."""
         spread = f"±{self.deviation}" if self.deviation else ""
-        return self.number + spread + (f" ({', '.join(self.notes)})" if self.notes else "") + "".join(self.marks)
+        return spread + (f" ({', '.join(self.notes)})" if self.notes else "") + "".join(self.marks)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from lra.leaderboard.legend import legend
-from lra.leaderboard.table import BASELINE, MEAN, ORIGINS, FormattedRow, FormattedTable, machines, tables
+from lra.leaderboard.table import (
+    BASELINE,
+    MEAN,
+    ORIGINS,
+    FormattedCell,
+    FormattedRow,
+    FormattedTable,
+    machines,
+    tables,
+)
 from lra.leaderboard.text import FIRST_RUN, clean, nothing, retired_line
 from lra.leaderboard.types import Board
 from lra.plain_table import plain_table
 
+GAP = 2  # between columns
 WIDTH, MEAN_WIDTH = 13, 6  # of heads above a number like 36.5±0.5 (3), and like 36.5
 
 
@@ -27,33 +39,74 @@ def as_table(board: Board) -> RenderableType:
     for t in board.tables:
         parts.append(Text.assemble((clean(t.label), "bold"), "  ", (clean(t.about), "dim")))
         for table in tables(t, letters):
-            parts += [*[Text(table.title, "dim")] * bool(table.title), _grid(table), Text()]
+            parts += [*[Text(table.title, "dim")] * bool(table.title), Grid(table), Text()]
     return Group(*parts, *(Text(sentence, "dim") for sentence in legend(board)), *last)
 
 
-def _grid(table: FormattedTable) -> Table:
-    """Return a table with a section for each origin. Tables without a title have the sources below their columns."""
-    grid = plain_table(show_footer=not table.title)
-    grid.add_column("mixer", Text(" source", "dim"), overflow="fold")
-    if table.text_heads:
-        grid.add_column(table.text_heads[0])
-    for title, variant, source in table.heads:
-        head = Text(fill(title, MEAN_WIDTH if title == MEAN else WIDTH), justify="right")
-        head.append(f"\n{fill(variant, WIDTH)}" if variant else "", "dim")
-        footer = Text(fill(source, WIDTH), "dim", justify="right")
-        grid.add_column(head, footer, justify="right", overflow="ellipsis" if table.text_heads else "fold")
-    for origin in (*ORIGINS, BASELINE):
-        if rows := [row for row in table.rows if row.origin == origin]:
-            grid.add_row(Text("trivial baselines" if origin == BASELINE else origin, "cyan"))
-            for row in rows:
-                texts = (
-                    [Text(row.texts[0]).append("".join(f"\n{text}" for text in row.texts[1:]), "dim")]
-                    if row.texts
-                    else []
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table with a section for each origin. Columns that do not fit beside each other continue below."""
+
+    table: FormattedTable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        heads = [_head(*head) for head in self.table.heads]
+        columns = [_aligned([row.cells[i] for row in self.table.rows]) for i in range(len(heads))]
+        widths = [
+            GAP + max(*(len(line) for text in head for line in text.plain.split("\n")), *map(len, column))
+            for head, column in zip(heads, columns, strict=True)
+        ]
+        names = GAP + max((len(line) for row in self.table.rows for line in _name(row).plain.split("\n")), default=0)
+        texts = GAP + max((len(text) for row in self.table.rows for text in row.texts), default=-GAP)
+        first = 0
+        while first < len(heads):
+            last, room = first + 1, options.max_width - names - texts - widths[first]
+            while last < len(heads) and widths[last] <= room:
+                room -= widths[last]
+                last += 1
+            if first:
+                yield Text()
+            yield self._block(heads[first:last], columns[first:last], widths[first:last])
+            first = last
+
+    def _block(
+        self, heads: Sequence[tuple[Text, Text]], columns: Sequence[Sequence[str]], widths: Sequence[int]
+    ) -> Table:
+        """Return the table with some of its columns. Without a title it has the sources below the columns."""
+        grid = plain_table(show_footer=not self.table.title)
+        grid.add_column("mixer", Text(" source", "dim"), overflow="fold")
+        if self.table.text_heads:
+            grid.add_column(self.table.text_heads[0])
+        for (head, footer), width in zip(heads, widths, strict=True):
+            grid.add_column(head, footer, justify="right", min_width=width - GAP, overflow="fold")
+        for origin in (*ORIGINS, BASELINE):
+            rows = [(i, row) for i, row in enumerate(self.table.rows) if row.origin == origin]
+            if rows:
+                grid.add_row(Text("trivial baselines" if origin == BASELINE else origin, "cyan"))
+            style = "dim" if origin == BASELINE else ""
+            for i, row in rows:
+                first, *others = row.texts or ("",)
+                texts = [Text(first).append("".join(f"\n{text}" for text in others), "dim")] * bool(row.texts)
+                cells = (
+                    Text(f"{column[i]:>{width - GAP}}", style, justify="left")
+                    for column, width in zip(columns, widths, strict=True)
                 )
-                style = "dim" if origin == BASELINE else ""
-                grid.add_row(_name(row), *texts, *(Text(cell.text, style) for cell in row.cells))
-    return grid
+                grid.add_row(_name(row), *texts, *cells)
+        return grid
+
+
+def _head(title: str, variant: str, source: str) -> tuple[Text, Text]:
+    """Return the head and the footer of a column."""
+    head = Text(fill(title, MEAN_WIDTH if title == MEAN else WIDTH), justify="right")
+    head.append(f"\n{fill(variant, WIDTH)}" if variant else "", "dim")
+    return head, Text(fill(source, WIDTH), "dim", justify="right")
+
+
+def _aligned(cells: Sequence[FormattedCell]) -> list[str]:
+    """Return the texts of a column, padded so that numbers are below each other whatever follows them."""
+    numbers = max((len(cell.number) for cell in cells), default=0)
+    suffixes = max((len(cell.suffix) for cell in cells), default=0)
+    return [f"{cell.number:>{numbers}}{cell.suffix:<{suffixes}}" for cell in cells]
 
 
 def _name(row: FormattedRow) -> Text:

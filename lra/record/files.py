@@ -23,6 +23,7 @@ from lra.paths import results_directory, runs_directory
 from lra.record.schema import Header, Record
 from lra.typed_json import place_of, short_repr
 from lra.typed_json import problems as refused
+from tasks.errors import did_you_mean
 
 MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_PROBLEMS = 32 * 2**20, 1_000_000, 12, 12
 LARGEST = 1e100  # of a float: what is computed with it must not overflow
@@ -64,8 +65,9 @@ def run_directory(name: str) -> Path:
     directory = Path(name) if Path(name).is_dir() else runs_directory() / name
     if not ((directory / "config.json").exists() or (directory / "records").is_dir()):
         paths = [*runs_directory().glob("*/config.json"), *runs_directory().glob("*/records")]
-        names = ", ".join(sorted({path.parent.name for path in paths})) or "none"
-        raise RunError(f"no run {name!r} in {runs_directory()}; the runs are: {names}")
+        names = sorted({path.parent.name for path in paths})
+        listed = ", ".join(names) or "none"
+        raise RunError(f"no run {name!r}{did_you_mean(name, names)} in {runs_directory()}; the runs are: {listed}")
     return directory
 
 

@@ -22,9 +22,8 @@ from lra.paths import runs_directory
 from lra.record import files
 from lra.record.schema import RunRecord
 from lra.runtime import heartbeat
-from lra.runtime.heartbeat import Beat
+from lra.runtime.heartbeat import Beat, read_beat
 from lra.runtime.locks import has_process
-from lra.typed_json import from_json
 
 LOST_SECONDS = 12 * heartbeat.INTERVAL_SECONDS  # without a heartbeat from another machine
 REFRESH_SECONDS = 2.0
@@ -82,7 +81,7 @@ def read_run(directory: Path) -> RunStatus | None:
     record, unreadable = _record(directory)
     finished = record is not None and record.status == "complete"
     is_locked = not finished and has_process(directory)  # before the heartbeat is read: a run may end in between
-    beat = _beat(directory / heartbeat.FILE)
+    beat = read_beat(directory)
     state = "finished" if finished else "running" if is_locked else _state(directory, beat, record, now)
     latest = _beat_of(record) if record is not None and (finished or beat is None) else beat
     known = latest or Beat("stopped", host="", pid=0, time=now)
@@ -133,14 +132,6 @@ def _record(directory: Path) -> tuple[RunRecord | None, str]:
         else:
             records += [record] if isinstance(record, RunRecord) else []
     return max(records, key=lambda record: record.steps.done, default=None), "; ".join(messages)
-
-
-def _beat(path: Path) -> Beat | None:
-    """Return what a heartbeat wrote; None if there is no file, or an incomplete one."""
-    try:
-        return from_json(Beat, path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _beat_of(record: RunRecord) -> Beat:

@@ -7,7 +7,9 @@ of the examples each keep two cores busy (`benchmarks/README.md`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+from collections.abc import Mapping
 from functools import cache
 
 import jax
@@ -53,13 +55,39 @@ def device_mesh(batch_size: int, micro_batch: int | None, length_shards: int) ->
     return Mesh(np.array(devices).reshape(-1, length_shards), ("data", "length"))
 
 
-def slots() -> list[dict[str, str]]:
-    """Return the environment variables of each process that can train at the same time: one per GPU, else one."""
-    if jax.default_backend() != "gpu":
-        return [{}]
-    count = jax.local_device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in visible.split(",")[:count]]
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What one of several processes that train at the same time may use: environment variables, and CPU cores.
+
+    cores: their numbers; empty: all
+    """
+
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+
+    def use_cores(self) -> None:
+        """Restrict the calling thread, and the processes that it starts, to the cores of this slot."""
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)
+
+
+def slots(parallel: int | None = None) -> list[Slot]:
+    """Return a slot for each process that can train at the same time.
+
+    On GPUs each process has one. On a CPU the cores are divided among the processes.
+
+    Args:
+      parallel: largest number of processes; None: one for each GPU, one on a CPU
+    """
+    if jax.default_backend() == "gpu":
+        count = jax.local_device_count()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        return [Slot({"CUDA_VISIBLE_DEVICES": name}) for name in visible.split(",")[:count][:parallel]]
+    if parallel in (None, 1) or not hasattr(os, "sched_getaffinity"):
+        return [Slot()]
+    cores = sorted(os.sched_getaffinity(0))
+    count = min(parallel or 1, len(cores))
+    return [Slot(cores=tuple(cores[i::count])) for i in range(count)]
 
 
 @cache

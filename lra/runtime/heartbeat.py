@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from lra.paths import write_atomically
+from lra.typed_json import from_json
 
 FILE = "status.json"
 INTERVAL_SECONDS = 10.0
@@ -103,3 +104,11 @@ def write_beat(directory: Path, state: RunState, message: str = "", **progress: 
     """
     beat = Beat(state, socket.gethostname(), os.getpid(), time.time(), message, **progress)
     write_atomically(directory / FILE, json.dumps(dataclasses.asdict(beat), indent=1) + "\n")
+
+
+def read_beat(directory: Path) -> Beat | None:
+    """Return the last heartbeat of the run in a directory; None if there is no file, or an incomplete one."""
+    try:
+        return from_json(Beat, (directory / FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -7,32 +7,37 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 from typing import Any
 
 from lra.errors import Interrupted
+from lra.runtime.devices import Slot
+from lra.runtime.heartbeat import read_beat
+from lra.runtime.progress import ParallelProgress
 from lra.sweep.job import Job
 
 
-def run_jobs(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]]) -> list[str]:
+def run_jobs(jobs: Sequence[Job], slots: Sequence[Slot]) -> list[str]:
     """Run every job; return those that failed.
 
     Args:
-      slots: environment variables of each of the processes that run at the same time (`lra.runtime.devices.slots`)
+      slots: one for each of the processes that run at the same time (`lra.runtime.devices.slots`)
 
     Raises:
       Interrupted: by Ctrl-C or SIGTERM; the runs in progress have saved their state
     """
-    processes = _Processes(line_buffered=len(slots) > 1)
-    free_slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+    free_slots: SimpleQueue[Slot] = SimpleQueue()
     for slot in slots:
         free_slots.put(slot)
+    progress = ParallelProgress(len(jobs)) if len(slots) > 1 else None
+    processes = _Processes(progress)
 
     def run(number: int, job: Job) -> tuple[str, int | None]:
         title, slot = f"[{number}/{len(jobs)}] {job.name}", free_slots.get()
+        slot.use_cores()
         try:
             status = processes.run(title, job, slot)
         finally:
@@ -41,10 +46,10 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]]) -> list[st
             job.report_failure(f"exit status {status} before its first step")
         return title, status
 
-    with processes.stopped_by_signals(), ThreadPoolExecutor(len(slots)) as pool:
+    with processes.stopped_by_signals(), progress or nullcontext(), ThreadPoolExecutor(len(slots)) as pool:
         futures = [pool.submit(run, number, job) for number, job in enumerate(jobs, 1)]
-        while wait(futures, timeout=1.0).not_done:
-            pass  # Python handles signals in this thread only, when it wakes
+        while wait(futures, timeout=1.0).not_done:  # Python handles signals in this thread only, when it wakes
+            processes.show_progress()
     results = [future.result() for future in futures]
     if processes.stopped.is_set():
         names = ", ".join(title for title, status in results if status)
@@ -55,37 +60,51 @@ def run_jobs(jobs: Sequence[Job], slots: Sequence[Mapping[str, str]]) -> list[st
 class _Processes:
     """The processes in progress. Once stopped, no other is started.
 
-    line_buffered: print their errors line by line, so that several of them do not draw bars on one terminal
+    progress: shows their progress and prints their messages line by line; None: a single process does so itself
     """
 
-    def __init__(self, *, line_buffered: bool) -> None:
+    def __init__(self, progress: ParallelProgress | None) -> None:
         self.stopped = threading.Event()
-        self._line_buffered = line_buffered
+        self._progress = progress
         self._lock = threading.RLock()  # reentrant, because a second signal may arrive while one is handled
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: dict[subprocess.Popen[str], tuple[str, Job]] = {}
 
-    def run(self, title: str, job: Job, slot: Mapping[str, str]) -> int | None:
+    def run(self, title: str, job: Job, slot: Slot) -> int | None:
         """Return the exit status of a job's process; None if it was not started."""
         with self._lock:
             if self.stopped.is_set():
                 return None
-            print(title, file=sys.stderr, flush=True)
+            if self._progress is None:
+                print(title, file=sys.stderr, flush=True)
+            else:
+                self._progress.start(title)
             process = subprocess.Popen(
                 job.command,
-                env={**os.environ, **slot},
-                stderr=subprocess.PIPE if self._line_buffered else None,
+                env={**os.environ, **slot.environment},
+                stderr=subprocess.PIPE if self._progress is not None else None,
                 text=True,
                 errors="replace",
             )
-            self._running.add(process)
+            self._running[process] = title, job
         with process:
             for line in process.stderr or ():
-                print(line, end="", file=sys.stderr, flush=True)
+                assert self._progress is not None
+                self._progress.print(line.rstrip("\n"))
         with self._lock:
-            self._running.remove(process)
+            del self._running[process]
+            if self._progress is not None:
+                self._progress.finish(title)
         if process.returncode == Interrupted.exit_status:
             self.stopped.set()
         return process.returncode
+
+    def show_progress(self) -> None:
+        """Update the bars from the heartbeats of the runs."""
+        if self._progress is not None:
+            with self._lock:
+                for title, job in self._running.values():
+                    if (beat := read_beat(job.directory)) is not None:
+                        self._progress.update(title, beat.step, beat.steps, beat.validation_accuracy)
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 
 import jax
@@ -58,8 +59,11 @@ class Plan:
     untuned: list[str]
 
 
-def suite(sweep: Sweep) -> list[str]:
-    """Run on this machine what is not complete yet, on all devices at the same time; return what failed.
+def suite(sweep: Sweep, parallel: int | None = None) -> list[str]:
+    """Run on this machine what is not complete yet; return what failed.
+
+    Args:
+      parallel: largest number of runs at the same time; None: one for each GPU, one on a CPU
 
     Raises:
       ConfigError, DataError: before the first run starts
@@ -70,7 +74,7 @@ def suite(sweep: Sweep) -> list[str]:
     first = make_plan(sweep, data)
     if not (first.jobs or first.untuned):
         return []
-    device_slots = run_in_subprocess(slots)
+    device_slots = run_in_subprocess(partial(slots, parallel and min(parallel, max(len(first.jobs), 1))))
     failed = run_jobs(first.jobs, device_slots)
     if not first.untuned:
         return failed

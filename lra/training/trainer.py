@@ -100,7 +100,7 @@ def train(
             reporter.update(run.state.step, *run.history.curve[-1:], per_second=speed)
             if evaluates:
                 accuracy = run.validate()
-                reporter.say(f"{title}: step {run.state.step}, validation accuracy {accuracy:.2%}")
+                reporter.print(f"{title}: step {run.state.step}, validation accuracy {accuracy:.2%}")
             interrupted, out_of_time, checkpoint_due = any_process(
                 stop_requested.is_set(),
                 budget.ends_within(run.dispatch_steps),
@@ -123,7 +123,7 @@ def train(
             return dataclasses.replace(outcome, message=message)
         outcome = run.select_and_test(outcome)
         assert outcome.test is not None
-        reporter.say(
+        reporter.print(
             f"{title}: step {outcome.selected_step}, test accuracy {outcome.test.accuracy:.2%} ({outcome.status})"
         )
         return outcome

@@ -33,7 +33,7 @@ from flax import nnx
 
 from models.core import Block, Dims, Mixer
 from models.mixer_files import available as available
-from models.mixer_files import checked_version
+from models.mixer_files import checked_version, did_you_mean
 from models.mixer_files import version_of as version_of
 
 FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:Class"
@@ -93,7 +93,7 @@ def resolve(spec: str) -> Resolved:
             raise ValueError(f"mixer {spec!r}: there is no module {location}; {forms}") from error
         name = location
     else:
-        raise ValueError(f"unknown mixer {spec!r}; {forms}")
+        raise ValueError(f"unknown mixer {spec!r}{did_you_mean(spec, available())}; {forms}")
     cls = _mixer_class(module, class_name, spec)
     source = Path(str(module.__file__))
     if source.resolve().parent == Path(__file__).resolve().parent:
@@ -132,7 +132,7 @@ def check_options(cls: type, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in valid:
             listed = ", ".join(f"{n}={o.default}" for n, o in valid.items()) or "none"
-            raise ValueError(f"{cls.__name__} has no option {name!r}; its options: {listed}")
+            raise ValueError(f"{cls.__name__} has no option {name!r}{did_you_mean(name, valid)}; its options: {listed}")
         choices = typing.get_args(valid[name].annotation)
         if typing.get_origin(valid[name].annotation) is typing.Literal and value not in choices:
             raise ValueError(f"{cls.__name__}: option {name}={value}: not one of {', '.join(map(str, choices))}")

@@ -208,7 +208,7 @@ def draw(n: int, grammar: Grammar, seed: int, workers: int, progress: Progress) 
             repetitions = 0 if len(drawn) > before else repetitions + 1
             if repetitions == _MAX_REPETITIONS:
                 raise DataError(f"{grammar}: has only {len(drawn)} different expressions, not {n}; widen its limits")
-            progress("draw expressions", min(len(drawn), n), n)
+            progress("drawing expressions", min(len(drawn), n), n)
     return list(drawn)[:n], np.fromiter(drawn.values(), np.uint8, len(drawn))[:n]
 
 

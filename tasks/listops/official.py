@@ -75,7 +75,7 @@ def _read(path: Path, max_bytes: int, progress: Progress) -> Split:
                 raise DataError(f"{path}, row {row} (the header is row 1): {error}") from error
             labels.append(DIGITS[target])
             if row % _PROGRESS_ROWS == 0:
-                progress(f"read {path.name}", row, 0)
+                progress(f"reading {path.name}", row, 0)
     return Split.from_documents(documents, labels)
 
 

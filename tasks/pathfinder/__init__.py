@@ -107,7 +107,7 @@ def generate(
       DataError: there is no such resolution or difficulty.
     """
     chunks = distinct_images(setting(resolution, difficulty), n, seed, workers, None)
-    return next(_collect(chunks, (n,), resolution, None, "draw images", progress))
+    return next(_collect(chunks, (n,), resolution, None, "drawing images", progress))
 
 
 def build(
@@ -136,14 +136,14 @@ def build(
         rows, label = read_rows(_official_dir(variant, data_dir))
         tenth = len(rows) // 10
         sizes: Sequence[int] = (len(rows) - 2 * tenth, tenth, tenth)
-        chunks, action = read_images(rows, resolution), "read images"
+        chunks, action = read_images(rows, resolution), "reading images"
     else:
         sizes = tuple(CARD.variants[variant].sizes.values()) if source == GENERATED else _SAMPLE_SIZES
         seed = _SEEDS[source]
         if source == GENERATED and resolution >= _RESUMABLE:
             chunk_dir = _work_dir(work_dir, f"{variant}-v{CARD.version}-seed{seed}")
         chunks = distinct_images(setting(resolution, difficulty), sum(sizes), seed, workers, chunk_dir)
-        label, action = f"{source}, seed {seed}", "draw images"
+        label, action = f"{source}, seed {seed}", "drawing images"
     for split, images in zip(SPLITS, _collect(chunks, sizes, resolution, work_dir, action, progress), strict=True):
         yield Built(split, Split.from_images(*images), label)
     if chunk_dir is not None:
