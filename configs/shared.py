@@ -337,6 +337,7 @@ def quick(
     max_len: int = 256,
     steps: int,
     batch_size: int = 32,
+    learning_rate: float = 2e-3,
     eval_every: int = 100,
     embed_std: float = 0.02,
     source: str | None = None,
@@ -357,7 +358,9 @@ def quick(
         variant=variant,
         max_len=max_len,
         model=own_model(dropout=0.0, embed_std=embed_std, pair=pair),
-        train=own_train(steps=steps, batch_size=batch_size, learning_rate=2e-3, warmup=100, eval_every=eval_every),
+        train=own_train(
+            steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=100, eval_every=eval_every
+        ),
         source=source,
         expected=expected,
         minutes=minutes,

@@ -96,16 +96,16 @@ def test_train_without_options_is_the_protocol(configured: Calls, task: str, nam
     base = cfg.protocol(task, name)
     config = call["config"]
     assert not config.modified
-    assert (config.model, config.train, config.max_len, config.variant, config.allow_sample) == (
-        *(base.model, base.train, base.max_len, base.variant, base.allow_sample),
+    assert (config.model, config.train, config.max_len, config.variant, config.source) == (
+        *(base.model, base.train, base.max_len, base.variant, base.source),
     )
 
 
 def test_all_options_of_a_suite_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(sweep, "submit", lambda *arguments: seen.extend(arguments) or [])
-    monkeypatch.setattr(sweep, "suite", lambda wanted: seen.append(wanted) or ["one that failed"])
-    monkeypatch.setattr(run_lra, "_print_board", lambda form, protocol: seen.extend((form, protocol)))
+    monkeypatch.setattr(sweep, "suite", lambda wanted, parallel: seen.extend((wanted, parallel)) or ["one that failed"])
+    monkeypatch.setattr(run_lra, "_print_results", lambda protocol, labels: seen.extend((protocol, labels)))
     wanted = Sweep(("text", "image"), ("fnet", "lru"), "lra", seeds=4, max_minutes=1.5, tune=True)
     assert changed_fields(Sweep(("listops",), ("linear",), "small"), wanted).keys() == {
         field.name for field in dataclasses.fields(Sweep)
@@ -114,12 +114,26 @@ def test_all_options_of_a_suite_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_lra.main(["suite", *words("", wanted), "--launcher", "slurm", *words("slurm", options)]) == 0
     assert seen == [wanted, options]
     seen.clear()
-    assert run_lra.main(["suite", *words("", wanted)]) == 1
-    assert seen == [wanted, "table", "lra"]
+    assert run_lra.main(["suite", *words("", wanted), "--parallel", "3"]) == 1
+    assert seen == [wanted, 3, "lra", {"fnet", "lru"}]
     seen.clear()
     run_lra.main(["suite", "--protocol", "quick"])
     tasks = tuple(base.task for base in cfg.protocols_named("quick"))
     assert seen[0] == Sweep(tasks, ("cosformer", "softmax"), "quick", seeds=1, max_minutes=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--slurm.partition", "gpu"], "--slurm.* options need --launcher slurm"),
+        (["--launcher", "slurm", "--parallel", "2"], "--parallel is for this machine"),
+        (["--parallel", "0"], "--parallel must be at least 1, not 0"),
+        (["--seeds", "-1"], "--seeds must be at least 1, not -1"),
+    ],
+)
+def test_options_of_a_suite_that_would_be_ignored_are_errors(options: list[str], message: str, capsys: Any) -> None:
+    assert run_lra.main(["suite", "--protocol", "quick", *options]) == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["prepare", "verify"])

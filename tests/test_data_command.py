@@ -25,7 +25,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shortened(monkeypatch: pytest.MonkeyPatch) -> Card:
-    """Pathfinder 16 with 60, 20 and 20 pictures."""
+    """Pathfinder 12 with 60, 20 and 20 pictures."""
     card = pathfinder.CARD
     cut = dataclasses.replace(card.variants["12"], sizes=SIZES)
     card = dataclasses.replace(card, variants={**card.variants, "12": cut})
@@ -37,7 +37,7 @@ def pictures(**changes: Split) -> dict[str, Split]:
     """Splits of noise with as many pictures of each class."""
     draw = np.random.RandomState(0)
     splits = {
-        name: Split.from_images(draw.randint(0, 256, (n, 16, 16)).astype(np.uint8), np.arange(n) % 2)
+        name: Split.from_images(draw.randint(0, 256, (n, 12, 12)).astype(np.uint8), np.arange(n) % 2)
         for name, n in SIZES.items()
     }
     return splits | changes
@@ -64,7 +64,7 @@ def one_sided(split: Split, ones: int) -> Split:
 
 
 GOOD = pictures()
-TWICE = np.concatenate([GOOD["train"].data[: 3 * 256], GOOD["test"].data[3 * 256 :]])
+TWICE = np.concatenate([GOOD["train"].data[: 3 * 144], GOOD["test"].data[3 * 144 :]])
 BAD = {
     "wrong balance": (pictures(train=one_sided(GOOD["train"], 55)), "train has 55 of 60 examples of class connected"),
     "one class alone": (pictures(test=one_sided(GOOD["test"], 20)), "test has no example of class not connected"),

@@ -20,6 +20,7 @@ from lra.bench.roofline import Roofline
 from lra.contract import report as check
 from lra.data import verify
 from lra.record import files as record
+from lra.runtime.devices import Slot
 from lra.sweep import plan as sweep
 from lra.sweep import reproduce as reproduction
 from lra.training import trainer
@@ -183,7 +184,7 @@ def test_a_run_that_diverges(result: Said, runs: Path, untrained: Callable[[floa
 def test_a_suite(result: Said, monkeypatch: pytest.MonkeyPatch, failed: list[str]) -> None:
     monkeypatch.setattr(sweep, "write_baselines", lambda *_: [])
     monkeypatch.setattr(sweep, "run_jobs", lambda jobs, slots: failed)
-    monkeypatch.setattr(sweep, "run_in_subprocess", lambda *_: [{}])
+    monkeypatch.setattr(sweep, "run_in_subprocess", lambda *_: [Slot()])
     words = ["suite", "--protocol", "quick", "--tasks", "listops", "--mixers", "linear", "fnet"]
     assert status(*words) == bool(failed)
     _, err = result()

@@ -47,6 +47,7 @@ CHANGES = [
     ("protocols", "image lra/model/head", [64]),
     ("protocols", "image quick/max_len", 128),
     ("protocols", "image quick/variant", "full"),
+    ("protocols", "image quick/source", None),
     ("protocols", "image quick/model/bias", golden.MISSING),
     ("protocols", "image quick/forms/performer/options/kernel", "relu"),
     ("tasks", "text/vocab_size", 256),
@@ -120,3 +121,12 @@ def test_recording_again_refuses_and_writes_nothing(files: Callable[..., None]) 
     assert golden.record() == []
     assert golden.read("protocols")["listops laptop"]["version"] == version + 1
     assert golden.read("mixers")["local"]["options"]["colour"] == 1
+
+
+def test_a_variant_may_go_but_not_a_part_of_it() -> None:
+    recorded = KINDS["tasks"].current()
+    variants = dict(recorded["image"]["variants"])
+    del variants["16"]
+    without = {**recorded, "image": {**recorded["image"], "variants": variants}}
+    assert golden.refused(KINDS["tasks"], recorded, without) == []
+    assert golden.refused(KINDS["tasks"], recorded, edited(recorded, "image/variants/16/max_bytes", golden.MISSING))

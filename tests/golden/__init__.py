@@ -92,20 +92,26 @@ _EXECUTION = {f"train.{field.name}" for field in dataclasses.fields(Train) if fi
 
 
 def _affects_protocol(place: str) -> bool:
-    return place.partition(".")[0] in ("variant", "max_len", "model", "train", "forms") and place not in _EXECUTION
+    return (
+        place.partition(".")[0] in ("variant", "max_len", "source", "model", "train", "forms")
+        and place not in _EXECUTION
+    )
 
 
-def _is_new_variant(place: str, recorded: set[str]) -> bool:
+def _is_of_other_variant(place: str, places: set[str]) -> bool:
+    """Whether a place is of a variant that these places do not have."""
     group, _, rest = place.partition(".")
     prefix = f"variants.{rest.partition('.')[0]}."
-    return group == "variants" and not any(known.startswith(prefix) for known in recorded)
+    return group == "variants" and not any(known.startswith(prefix) for known in places)
 
 
 KINDS = {
     # A new field of `Model` or `Train` has a default that computes what was computed without it. A new form does not.
-    "protocols": Kind(protocols, _affects_protocol, lambda place, _: place.startswith(("model.", "train."))),
+    "protocols": Kind(protocols, _affects_protocol, lambda place, _: place.startswith(("model.", "train.", "source"))),
     "tasks": Kind(
-        tasks, lambda place: place not in ("version", "sources", "balanced", "images", "baselines"), _is_new_variant
+        tasks,
+        lambda place: place not in ("version", "sources", "balanced", "images", "baselines"),
+        _is_of_other_variant,
     ),
     "mixers": Kind(mixers, lambda place: place.startswith("options."), lambda *_: True),
 }
@@ -142,7 +148,8 @@ def refused(kind: Kind, recorded: Settings, current: Settings) -> list[str]:
             continue  # a new protocol, task or mixer, or one that is gone
         old, new = recorded[name]["version"], current[name]["version"]
         is_new = before == MISSING and kind.admitted(place, set(flat(recorded[name])))
-        if new < old or (new == old and kind.affects(place) and not is_new):
+        is_gone = after == MISSING and _is_of_other_variant(place, set(flat(current[name])))  # its records are old
+        if new < old or (new == old and kind.affects(place) and not (is_new or is_gone)):
             lines.append(f"{name}: {place} was {before!r}, is {after!r}, but the version is still {new}: raise it")
     return lines
 

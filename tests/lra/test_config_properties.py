@@ -159,7 +159,7 @@ def test_a_value_of_another_type_is_refused_by_name(base: cfg.Protocol, place: s
 
 @given(
     st.sampled_from(BASES),
-    st.text(max_size=12) | st.sampled_from([*PLACES, "seed", "allow_sample", EVIL]),
+    st.text(max_size=12) | st.sampled_from([*PLACES, "seed", "source", EVIL]),
     st.text(max_size=6),
 )
 def test_what_cannot_be_overridden_is_refused_by_name(base: cfg.Protocol, place: str, more: str) -> None:

@@ -69,7 +69,7 @@ def test_generated_data_have_no_duplicates(task: str, variant: str, monkeypatch:
     assert {name: len(split) for name, split in splits.items()} == sizes
     no_example_is_twice(splits)
     if task == "pathfinder":
-        images, labels = pathfinder.generate(2_500, resolution=32 if variant == "full" else 16, seed=1805)
+        images, labels = pathfinder.generate(2_500, resolution=32 if variant == "full" else 12, seed=1805)
         for name, part in zip(SPLITS, (slice(0, 1_500), slice(1_500, 2_100), slice(2_100, 2_500)), strict=True):
             np.testing.assert_array_equal(splits[name].data, images[part].reshape(-1))
             np.testing.assert_array_equal(splits[name].labels, labels[part])

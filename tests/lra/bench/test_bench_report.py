@@ -109,7 +109,7 @@ def test_figure_combines_speeds_of_one_length_with_accuracies_of_one_table() -> 
     committed = record.find([(results_directory(), "committed")])
     chart = bench_chart.chart(SOME, committed)
     assert chart.length == 2048  # the longest of softmax
-    assert "quick@1, mean of 4 tasks: ListOps, Text (sample)," in chart.accuracy
+    assert "quick@2, mean of 4 tasks: ListOps, Text (sample)," in chart.accuracy
     bubbles = {b.mixer: b for b in chart.bubbles}
     assert set(bubbles) == {"softmax", "cosformer"}
     assert bubbles["cosformer"].speed == 4

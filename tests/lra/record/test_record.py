@@ -30,11 +30,11 @@ from tests.lra.edited import edited
 from tests.lra.record import test_validation
 
 
-def record(steps: int = 1200, status: str = "complete", seed: int = 0) -> dict[str, Any]:
-    """Of a run of 1,200 steps."""
+def record(steps: int = 500, status: str = "complete", seed: int = 0) -> dict[str, Any]:
+    """Of a run of 500 steps."""
     splits = {name: Split.from_documents([b"0", b"1"] * 20, [0, 1] * 20) for name in SPLITS}
     made = test_validation.made(Prepared("listops", "short", 1, "tiny", "0" * 64, splits), seed=seed)
-    return made | {"status": status, "steps": {"done": steps, "planned": 1200}}
+    return made | {"status": status, "steps": {"done": steps, "planned": 500}}
 
 
 @given(arrays(np.uint8, st.integers(0, 300)))
@@ -89,7 +89,7 @@ def test_a_new_record_is_judged_by_the_labels_of_test(tiny):
     assert "same class" not in summary(sure)
 
 
-def written(steps: int = 1200, status: str = "complete") -> RunRecord:
+def written(steps: int = 500, status: str = "complete") -> RunRecord:
     return RunRecord.model_validate(record(steps, status))
 
 
@@ -110,7 +110,7 @@ def test_find_keeps_the_furthest_record_of_a_run(tmp_path):
     write(results, written())
     (runs / "a" / "config.json").write_text("{}")
     found = find([(results, "committed"), (runs, "yours")])
-    assert [(f.origin, f.record.steps.done) for f in found] == [("committed", 1200), ("yours", 7)]
+    assert [(f.origin, f.record.steps.done) for f in found] == [("committed", 500), ("yours", 7)]
 
 
 @pytest.mark.parametrize(

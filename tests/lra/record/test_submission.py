@@ -79,11 +79,11 @@ def test_the_newest_record_goes(data: Prepared, tmp_path: Path) -> None:
 
     def truncated(steps: int) -> dict[str, Any]:
         course = {"validation": [[100, 2.0, 0.5]], "curve": [[1, 2.0, 0.1]]}
-        return record | course | {"status": "truncated", "steps": {"done": steps, "planned": 1200}}
+        return record | course | {"status": "truncated", "steps": {"done": steps, "planned": 500}}
 
-    for steps in (300, 700):
+    for steps in (300, 400):
         rec.write(directory, RunRecord.model_validate(truncated(steps)))
-    assert [p.name for p in submit(record["id"])] == [f"{record['id']}-truncated-700.json"]
+    assert [p.name for p in submit(record["id"])] == [f"{record['id']}-truncated-400.json"]
     rec.write(directory, RunRecord.model_validate(record))
     assert [p.name for p in submit(record["id"])] == [f"{record['id']}.json"]
     assert len(committed(tmp_path)) == 2

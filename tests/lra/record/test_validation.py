@@ -182,11 +182,11 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("chance", 0.001, "chance is 0.001, the largest class of test.confusion has a share of"),
         ("mixer.version", 0, "mixer.version is 0, not a whole number from 1"),
         ("code.computing", {"sha256": [3]}, "code.computing.sha256 is [3], not a SHA-256"),
-        ("steps.done", 3, "steps.done: 3 of 1200 is not complete"),
-        ("steps.planned", 1300, "config.train.steps 1200"),
+        ("steps.done", 3, "steps.done: 3 of 500 is not complete"),
+        ("steps.planned", 600, "config.train.steps 500"),
         ("curve", [[2, 1.0, 0.5], [2, 1.0, 0.5]], "growing steps"),
         ("curve", [[9999, 1.0, 0.5]], "curve has steps outside"),
-        ("selection.step", 1200, "the best step is 100"),
+        ("selection.step", 500, "the best step is 100"),
         ("selection.rule", "last", "task and protocol say validation"),
         ("seed", True, "seed is True, not a whole number"),
         ("seed", 1, "config.seed is 0, the record says 1"),
@@ -261,12 +261,12 @@ def test_labels_that_disagree_fail(data: Prepared, tmp_path: Path, monkeypatch: 
 
 def test_a_departure_from_the_protocol_must_be_marked(data: Prepared, tmp_path: Path) -> None:
     report = judged(signed(made(data), train__learning_rate=0.5), tmp_path)
-    assert report.problems == ("column.modified is false, but the run departs from quick@1: train.learning_rate=0.5",)
+    assert report.problems == ("column.modified is false, but the run departs from quick@2: train.learning_rate=0.5",)
     record = signed(made(data), variant="full")
     report = judged(set_at(record, "column.variant", "full"), tmp_path)
-    assert "departs from quick@1: variant=full" in report.problems[0]
+    assert "departs from quick@2: variant=full" in report.problems[0]
     record = signed(made(data), modified=True)
-    assert "is quick@1 unchanged" in judged(set_at(record, "column.modified", True), tmp_path).problems[0]
+    assert "is quick@2 unchanged" in judged(set_at(record, "column.modified", True), tmp_path).problems[0]
 
 
 def test_versions_of_before_are_said_and_no_fault(data: Prepared, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_versions_of_before_are_said_and_no_fault(data: Prepared, tmp_path: Path
     assert report.unverified[0] == "retired: task version 2, today's is 1"
     record = signed(made(data), protocol_version=7)
     report = judged(set_at(record, "column.protocol_version", 7), tmp_path)
-    assert (report.verdict, report.unverified) == ("not verified", ("retired: protocol quick version 7, today's is 1",))
+    assert (report.verdict, report.unverified) == ("not verified", ("retired: protocol quick version 7, today's is 2",))
     report = judged(set_at(made(data), "code.git_clean", False), tmp_path)
     assert report.verdict == "not verified"
 

@@ -29,7 +29,7 @@ def test_the_mean_over_seeds_is_judged() -> None:
     verdict = compare_with_expected(records(0.37, 0.385, 0.40), EXPECTED)
     assert verdict.passes
     assert verdict.text().splitlines() == [
-        "listops cosformer under quick@1",
+        "listops cosformer under quick@2",
         "  expected  38 ± 1 (a paper)",
         "  reached   38.50 ± 1.50 (seed 0: 37.00, seed 1: 38.50, seed 2: 40.00)",
         "PASS",
@@ -46,7 +46,7 @@ def test_too_far_on_either_side_fails(accuracy: float, reason: str) -> None:
 def test_a_run_that_is_not_complete_fails_whatever_it_scored() -> None:
     truncated = run(0.38, status="truncated", seed=1).record
     verdict = compare_with_expected([*records(0.38), truncated], EXPECTED)
-    assert verdict.reasons == ("seed 1 is truncated after 120 of 1,200 steps",)
+    assert verdict.reasons == ("seed 1 is truncated after 120 of 500 steps",)
     assert list(verdict.scores) == [0]
     (reason,) = compare_with_expected(records(None), EXPECTED).reasons
     assert "seed 0 is diverged" in reason

@@ -19,7 +19,7 @@ from lra.errors import Interrupted
 from lra.paths import ROOT
 from lra.record import status
 from lra.record.files import write
-from lra.runtime.devices import slots
+from lra.runtime.devices import Slot, slots
 from lra.sweep import job as jobs
 from lra.sweep import plan as sweep
 from lra.sweep.job import Job
@@ -73,22 +73,39 @@ def job(runs: Path, how: str, name: str) -> Job:
     return Job(name, (how, name), runs / f"{name} directory")
 
 
-PLACES = [{"PLACE": "0"}, {"PLACE": "1"}]
+SLOTS = [Slot({"PLACE": "0"}), Slot({"PLACE": "1"})]
 
 
-def test_a_gpu_each_and_all_cores_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_per_gpu_and_one_run_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "local_device_count", lambda: 3)
-    assert slots() == [{}]  # of the CPU, whatever the number of its devices
+    assert slots() == [Slot()]  # of the CPU, whatever the number of its devices
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert slots() == [{"CUDA_VISIBLE_DEVICES": n} for n in ("0", "1", "2")]
+    assert slots() == [Slot({"CUDA_VISIBLE_DEVICES": n}) for n in ("0", "1", "2")]
+    assert slots(2) == slots()[:2]
+    assert slots(9) == slots()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-1a2b,7")
-    assert slots() == [{"CUDA_VISIBLE_DEVICES": n} for n in ("4", "GPU-1a2b", "7")]
+    assert slots() == [Slot({"CUDA_VISIBLE_DEVICES": n}) for n in ("4", "GPU-1a2b", "7")]
+
+
+def test_parallel_runs_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7})
+    assert slots(1) == [Slot()]
+    assert slots(2) == [Slot(cores=(0, 2, 7)), Slot(cores=(1, 5))]
+    assert slots(9) == [Slot(cores=(core,)) for core in (0, 1, 2, 5, 7)]
+
+
+def test_a_run_sees_only_the_cores_of_its_slot(runs: Path, stand_in: None) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    jobs.RUN_LRA.write_text(TRAIN.replace('os.environ["PLACE"]', "str(sorted(os.sched_getaffinity(0)))"))
+    assert run_jobs([job(runs, "well", name) for name in "ab"], [Slot(cores=(cores[-1],))]) == []
+    assert [(runs / f"{name} ran").read_text() for name in "ab"] == [f"[{cores[-1]}]"] * 2
+    assert sorted(os.sched_getaffinity(0)) == cores  # of the suite itself
 
 
 def test_every_place_is_used_by_one_process_at_a_time(runs: Path, stand_in: None) -> None:
     wanted = [job(runs, f"beside {other}", name) for name, other in zip("abc", "baa", strict=True)]
-    assert run_jobs(wanted, PLACES) == []
+    assert run_jobs(wanted, SLOTS) == []
     saw = [int((runs / f"{name} saw").read_text()) for name in "abc"]
     assert saw[:2] == [2, 2]
     assert max(saw) == 2
@@ -98,13 +115,13 @@ def test_every_place_is_used_by_one_process_at_a_time(runs: Path, stand_in: None
 
 
 def test_one_place_is_one_process_at_a_time(runs: Path, stand_in: None, capfd: Any) -> None:
-    assert run_jobs([job(runs, "well", name) for name in "ab"], PLACES[:1]) == []
+    assert run_jobs([job(runs, "well", name) for name in "ab"], SLOTS[:1]) == []
     assert [(runs / f"{name} saw").read_text() for name in "ab"] == ["1", "1"]
     assert capfd.readouterr().err == "[1/2] a\n[2/2] b\n"
 
 
 def test_a_cell_that_fails_takes_no_other_with_it(runs: Path, stand_in: None, capfd: Any) -> None:
-    failed = run_jobs([job(runs, "badly", "a"), job(runs, "well", "b"), job(runs, "well", "c")], PLACES)
+    failed = run_jobs([job(runs, "badly", "a"), job(runs, "well", "b"), job(runs, "well", "c")], SLOTS)
     assert failed == ["[1/3] a (exit status 1)"]
     assert (runs / "b ran").exists()
     assert (runs / "c ran").exists()
@@ -133,7 +150,7 @@ def test_a_signal_stops_all_and_begins_no_other(runs: Path, stand_in: None, numb
     stopper.start()
     began = time.monotonic()
     with pytest.raises(Interrupted, match=r"stopped in \[1/3\] a, \[2/3\] b; the same command resumes it"):
-        run_jobs(wanted, PLACES)
+        run_jobs(wanted, SLOTS)
     stopper.join()
     assert time.monotonic() - began < 20
     assert [(runs / f"{name} told").read_text() for name in "ab"] == ["to stop, ", "to stop, "]
@@ -172,7 +189,7 @@ def test_devices_are_left_to_the_runs(runs: Path) -> None:
     script = (
         "import jax, os; from lra.sweep import plan as sweep; from lra.sweep.plan import Sweep\n"
         "sweep.run_jobs = lambda cells, places: [f'{os.getpid()} {len(cells)} {places}']\n"
-        "sweep.slots = os.getpid\n"
+        "sweep.slots = lambda parallel: os.getpid()\n"
         "(said,) = sweep.suite(Sweep(['listops'], ['linear'], protocol='quick'))\n"
         "parent, cells, asked = said.split()\n"
         "assert (cells, jax.config.jax_platforms) == ('1', 'cpu'), said\n"

@@ -125,8 +125,10 @@ def test_the_label_says_whether_both_markers_lie_on_one_snake(resolution: int, n
     assert steps.max() < 3.5 * (length + 2)
 
 
-def test_snakes_at_12_keep_a_clearance() -> None:
+def test_snakes_at_12_are_inside_and_keep_a_clearance() -> None:
     s = scenes(setting(12, "hard"), 500, chunk_rng(5, 2))
+    assert s.joints.min() >= 0
+    assert s.joints.max() < 12
     gaps = np.linalg.norm((s.joints[:, 0, :, None] - s.joints[:, 1, None]).astype(float), axis=-1)
     assert gaps.min() >= 3
 
