@@ -1,17 +1,22 @@
 #!/usr/bin/env python
 """Train sequence mixers on the Long-Range Arena, and compare them.
 
-Train and evaluate: train, evaluate, attention
+Start:      suite --protocol quick      trains two mixers on every task, in minutes
 
-Many runs: suite, status, repro
+Train:      train --task listops --mixer cosformer
+            evaluate RUN
+            attention RUN RUN           plots attention weights
 
-Results: leaderboard, validate, submit
+Many runs:  suite --protocol laptop --tasks listops text --seeds 3
+            status --watch
+            repro listops softmax       reproduces a published score
 
-Mixers: list, check, bench
+Results:    leaderboard --protocol laptop
+            validate; submit RUN        checks records; copies one to results/
 
-Data: data prepare, data verify, data show, data export
+Mixers:     list; check my_file.py; bench cosformer softmax
 
-Start with `python run_lra.py suite --protocol quick`, which trains two mixers on every task.
+Data:       data prepare; data verify; data show image; data export text DIRECTORY
 """
 
 from __future__ import annotations
@@ -52,7 +57,14 @@ RunName = Positional[Annotated[str, arg(name="run", metavar="RUN")]]
 RunNames = Positional[Annotated[tuple[str, ...], arg(name="runs", metavar="RUN [RUN ...]")]]
 TaskName = Positional[Annotated[Task, arg(name="task", metavar="TASK", help=f"One of {', '.join(cfg.TASKS)}.")]]
 MixerNames = Positional[Annotated[tuple[str, ...], arg(name="mixers", metavar="[MIXER ...]")]]
-Variant = Annotated[str, arg(metavar="VARIANT")]
+MixerName = Annotated[str, arg(metavar="MIXER")]
+MixerOptions = Annotated[tuple[str, ...], arg(metavar="[NAME=VALUE ...]")]
+VARIANTS = (
+    "Variant of the data: full; short (listops); cut (text, retrieval); 16 (image); "
+    "12, 32-easy, 32-intermediate, 64, 128, 256 (pathfinder)."
+)
+Variant = Annotated[str, arg(metavar="VARIANT", help=VARIANTS)]
+Output = Annotated[Path | None, arg(metavar="PATH")]
 Seconds = Annotated[float, arg(metavar="SECONDS")]
 Minutes = Annotated[float | None, arg(metavar="MINUTES")]
 
@@ -61,27 +73,28 @@ Minutes = Annotated[float | None, arg(metavar="MINUTES")]
 class Train:
     """Train a mixer on a task, test it once, and write the record. The same command resumes an interrupted run.
 
+    Example: train --task text --mixer softmax --protocol laptop --max-minutes 60
+
     The defaults of `max-len`, `variant`, `model.*` and `train.*` are those of the given --task and --protocol.
     """
 
     task: Task
-    mixer: str
+    mixer: MixerName
     """A name from `run_lra.py list`, package.module:Class, or path/my_file.py:Class."""
     max_len: int
     """Cut longer inputs to this many tokens."""
     variant: Variant
-    """Variant of the task's data; `run_lra.py list` shows them."""
     model: cfg.Model
     train: cfg.Train
     protocol: ProtocolName = "quick"
     seed: int = 0
     """Seed of parameters, batches and dropout; it does not change the data."""
-    mixer_options: tuple[str, ...] = ()
+    mixer_options: MixerOptions = ()
     """Options of the mixer, as in `--mixer-options window=64`. Default: those of the protocol's source."""
     source: Source | None = None
     """Source of the data. Default: that of the protocol, else the first available source of the task."""
-    limit: int | None = None
-    """Evaluate on at most this many examples. The run is then marked as modified."""
+    limit: Annotated[int | None, arg(metavar="N")] = None
+    """Evaluate on at most N examples. The leaderboard then lists the run as modified, apart from the others."""
     max_minutes: Minutes = None
     """Time limit. The run is tested before it, and recorded as truncated; the same command resumes it."""
     tensorboard: bool = False
@@ -151,13 +164,15 @@ class Attention:
 class Suite:
     """Run tasks x mixers x seeds, then show the results. Complete runs are skipped, interrupted runs are resumed.
 
+    Example: suite --protocol quick --mixers my_file.py softmax --parallel 2
+
     On a Slurm cluster, `--launcher slurm` submits the runs and returns.
     """
 
     protocol: ProtocolName
     tasks: tuple[Task, ...] = ()
     """Default: all tasks that have the protocol."""
-    mixers: tuple[str, ...] = ("cosformer", "softmax")
+    mixers: Annotated[tuple[str, ...], arg(metavar="MIXER [MIXER ...]")] = ("cosformer", "softmax")
     seeds: int = 1
     """Number of seeds per task and mixer, from 0."""
     max_minutes: Minutes = None
@@ -315,7 +330,7 @@ class Check:
 
     mixers: MixerNames = ()
     """Names from `run_lra.py list`, package.module:Class, or path/my_file.py:Class. Default: all in `models/mixers`."""
-    mixer_options: tuple[str, ...] = ()
+    mixer_options: MixerOptions = ()
     """Options of the mixer, as in `--mixer-options window=64`."""
     quick: bool = False
     """Skip the slow checks: long inputs, a new process, scaling."""
@@ -343,7 +358,7 @@ class Bench:
     """Type of the computation; parameters, normalizers and sums stay float32."""
     seconds: Seconds = 60.0
     """Time per mixer and length, including compilation; at least one step is measured."""
-    output: Path | None = None
+    output: Output = None
     """Directory of bench.json, bench.md and bench.png. Default: runs/bench."""
 
     def run(self) -> int:
@@ -375,7 +390,6 @@ class Prepare:
 
     tasks: tuple[Task, ...] = cfg.TASKS
     variant: Variant = "full"
-    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
     """Source of the data. Default: the first available source of the task."""
 
@@ -403,7 +417,6 @@ class Verify:
 
     tasks: tuple[Task, ...] = cfg.TASKS
     variant: Variant = "full"
-    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
     """Source of the data. Default: the first available source of the task."""
 
@@ -430,10 +443,9 @@ class Show:
 
     task: TaskName
     variant: Variant = "full"
-    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
     """Source of the data. Default: the first available source of the task."""
-    output: Path | None = None
+    output: Output = None
     """PNG file to write. Default: TASK-VARIANT.png."""
 
     def run(self) -> int:
@@ -457,7 +469,6 @@ class Export:
     """Directory to write to; it is created."""
     format: Literal["lra", "tfds"] = "tfds"
     variant: Variant = "full"
-    """Variant of the data; `run_lra.py list` shows them."""
     source: Source | None = None
     """Source of the data. Default: the first available source of the task."""
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lra.config import Model, RunConfig, Slurm, Train
 from lra.runtime import distributed
 from lra.sweep import plan as sweep
 from lra.sweep.plan import Sweep
+from tasks import load_task
 from tasks.errors import DataError
 from tasks.image import CARD
 from tests.lra.distinct import changed_fields, distinct
@@ -134,6 +136,14 @@ def test_all_options_of_a_suite_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_of_a_suite_that_would_be_ignored_are_errors(options: list[str], message: str, capsys: Any) -> None:
     assert run_lra.main(["suite", "--protocol", "quick", *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_help_names_every_variant() -> None:
+    named = {name: {"full"} for name in cfg.TASKS}
+    for names, tasks in re.findall(r" ([^;:]+?) \(([^)]+)\)", run_lra.VARIANTS):
+        for task in tasks.split(", "):
+            named[task] |= set(names.split(", "))
+    assert named == {name: set(load_task(name).CARD.variants) for name in cfg.TASKS}
 
 
 @pytest.mark.parametrize("verb", ["prepare", "verify"])

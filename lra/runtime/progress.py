@@ -23,7 +23,7 @@ class Reporter:
         self._task: TaskID | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn("[bold]{task.description}"),
+                TextColumn("{task.description}", style="bold", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
                 TextColumn("{task.fields[note]}"),
@@ -73,7 +73,7 @@ class ParallelProgress:
 
     def __init__(self, runs: int) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
