@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 36
-STYLES = 24  # of lines and marks: eight colours, three dashes (page.css); a style is one of 0 to 23
+POINTS = 100  # most points of a drawn curve, of about 360 units; longer curves are averaged
 
 
 @dataclasses.dataclass(frozen=True)
 class Tick:
-    at: float
+    at: int
     text: str
 
 
@@ -30,13 +30,20 @@ class Axes:
     width: int = WIDTH
     height: int = HEIGHT
 
+    @property
+    def grid(self) -> str:
+        """The path of the grid lines."""
+        upright = [f"M{t.at} {self.top}V{self.bottom}" for t in self.x_ticks]
+        return "".join(upright + [f"M{self.left} {t.at}H{self.right}" for t in self.y_ticks])
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A curve. style: its colour and dash."""
+    """A curve. name: of its mixer; kind: a class of page.css."""
 
     name: str
-    style: int
+    kind: str
+    tooltip: str
     points: str
 
 
@@ -50,10 +57,10 @@ class Curves:
 @dataclasses.dataclass(frozen=True)
 class Bubble:
     name: str
-    style: int
-    x: float
-    y: float
-    radius: float
+    kind: str
+    x: int
+    y: int
+    radius: int
     tooltip: str
 
 
@@ -64,37 +71,42 @@ class Bubbles:
 
 
 def curves(
-    title: str, series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], y_label: str, x_label: str = "step"
+    title: str,
+    series: Sequence[tuple[str, str, str, Sequence[tuple[float, float]]]],
+    y_label: str,
+    x_label: str = "step",
 ) -> Curves | None:
-    """Draw curves (name, style, points) in common axes; return None if there is no point."""
-    points = [p for *_, ps in series for p in ps if all(map(math.isfinite, p))]
-    if not points:
+    """Draw curves (name, kind, tooltip, points) in common axes; return None if there is no point."""
+    finite = [(*names, [p for p in points if all(map(math.isfinite, p))]) for *names, points in series]
+    thinned = [(name, kind, tooltip, _averaged(points)) for name, kind, tooltip, points in finite if points]
+    if not thinned:
         return None
-    across = _Scale.of([0.0, *(x for x, _ in points)], LEFT, WIDTH - RIGHT)
-    up = _Scale.of([y for _, y in points], HEIGHT - BOTTOM, TOP)
-    lines = []
-    for name, style, ps in series:
-        drawn = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in ps if math.isfinite(x) and math.isfinite(y))
-        lines.append(Line(name, style, drawn))
+    across = _Scale.of([0.0, *(x for *_, points in thinned for x, _ in points)], LEFT, WIDTH - RIGHT)
+    up = _Scale.of([y for *_, points in thinned for _, y in points], HEIGHT - BOTTOM, TOP)
+    lines = [Line(*names, " ".join(f"{across(x)},{up(y)}" for x, y in points)) for *names, points in thinned]
     return Curves(title, Axes(x_label, y_label, across.ticks(), up.ticks()), tuple(lines))
 
 
-def bubbles(points: Sequence[tuple[str, int, float, float, float, str]], x_label: str, y_label: str) -> Bubbles | None:
-    """Draw bubbles (name, style, x > 0, y, size > 0, tooltip): x is logarithmic, and areas are sizes."""
-    points = [p for p in points if p[2] > 0 and p[4] > 0 and all(map(math.isfinite, p[2:5]))]
-    if not points:
-        return None
+def bubbles(points: Sequence[tuple[str, str, float, float, float, str]], x_label: str, y_label: str) -> Bubbles:
+    """Draw bubbles (name, kind, x > 0, y, size > 0, tooltip): x is logarithmic, and areas are sizes."""
     across = _Scale.of([math.log2(p[2]) for p in points], LEFT + 20, WIDTH - RIGHT - 20, least=2.0)
-    up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 24, TOP + 24, least=4.0)
+    up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 20, TOP + 20, least=4.0)
     largest = max(p[4] for p in points)
     drawn = [
-        Bubble(name, style, across(math.log2(x)), up(y), 22 * math.sqrt(size / largest), tooltip)
-        for name, style, x, y, size, tooltip in points
+        Bubble(name, kind, across(math.log2(x)), up(y), round(12 * math.sqrt(size / largest)), tooltip)
+        for name, kind, x, y, size, tooltip in points
     ]
     powers = range(math.floor(across.low), math.ceil(across.high) + 1)
     x_ticks = tuple(Tick(across(p), f"{2.0**p:g}") for p in powers if LEFT <= across(p) <= WIDTH - RIGHT)
     drawn.sort(key=lambda b: -b.radius)  # small ones in front
     return Bubbles(Axes(x_label, y_label, x_ticks, up.ticks()), tuple(drawn))
+
+
+def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most `POINTS` points: the means of neighbours, each at the position of the last."""
+    size = math.ceil(len(points) / POINTS)
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +126,8 @@ class _Scale:
             low, high = middle - max(least, abs(middle) * 0.05) / 2, middle + max(least, abs(middle) * 0.05) / 2
         return cls(low, high, start, end)
 
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+    def __call__(self, value: float) -> int:
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start))
 
     def ticks(self, wanted: int = 5) -> tuple[Tick, ...]:
         """Return ticks at round numbers, 1, 2 or 5 times a power of ten apart."""

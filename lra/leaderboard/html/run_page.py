@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping
+from typing import Any
 
 from lra.leaderboard.comparison import Difference, interval
 from lra.leaderboard.html.charts import Curves, curves
@@ -24,6 +25,7 @@ class CellView:
       sort: what it is sorted by
       runs: seed and number of the section of each
       difference: from the best row
+      is_best: the highest of its column
     """
 
     text: str
@@ -31,6 +33,7 @@ class CellView:
     interval: str = ""
     runs: tuple[tuple[int, int], ...] = ()
     difference: str = ""
+    is_best: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +91,9 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         mark = chance_mark(test.is_at_chance, test.predicts_one_class)
         wilson = interval_text(interval(test.accuracy, test.count))
         shown = CellView(percent(test.accuracy) + mark, test.accuracy, wilson)
-    both = (("training", 0, r.curve), ("validation", 1, r.validation))
-    losses = [(name, style, [(step, loss) for step, loss, _ in points]) for name, style, points in both]
-    accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
+    both = (("training", "other", r.curve), ("validation", "first", r.validation))
+    losses = [(name, kind, name, [(step, loss) for step, loss, _ in points]) for name, kind, points in both]
+    shares = [(name, kind, name, [(step, 100 * share) for step, _, share in points]) for name, kind, points in both]
     return RunView(
         number=number,
         record=r,
@@ -119,11 +122,11 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         hardware=clean(r.environment.hardware),
         command=command(r),
         caveats=tuple(caveats(r)),
-        config=json.dumps(r.config.as_json(), indent=1),
-        environment=json.dumps(r.environment.as_json(), indent=1),
+        config=", ".join(_flat(r.config.as_json())),
+        environment=", ".join(_flat(r.environment.as_json())),
         message=clean(r.message),
         loss=curves("loss", losses, "loss"),
-        accuracy_curve=curves("accuracy", accuracies, "accuracy, %"),
+        accuracy_curve=curves("accuracy", shares, "accuracy, %"),
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
         confusion=tuple(tuple((n, n / max(1, sum(row))) for n in row) for row in confusion),
     )
@@ -133,3 +136,12 @@ def _selection(selection: Selection) -> str:
     rules = {"validation": "the best on validation", "last": "the last one"}
     rule = rules.get(selection.rule, clean(selection.rule))
     return rule + (f", of step {selection.step:,}" if selection.step is not None else "")
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> list[str]:
+    """Return settings as `model.layers=2`."""
+    flat = []
+    for name, value in values.items():
+        place = f"{path}{name}"
+        flat += _flat(value, f"{place}.") if isinstance(value, Mapping) else [clean(f"{place}={value}")]
+    return flat
