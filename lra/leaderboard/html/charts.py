@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 36
+LETTER, LINE = 5, 9  # width of a letter and height of a line of labels
 POINTS = 100  # most points of a drawn curve, of about 360 units; longer curves are averaged
 
 
@@ -62,6 +63,7 @@ class Bubble:
     y: int
     radius: int
     tooltip: str
+    label_y: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,22 @@ def bubbles(points: Sequence[tuple[str, str, float, float, float, str]], x_label
     powers = range(math.floor(across.low), math.ceil(across.high) + 1)
     x_ticks = tuple(Tick(across(p), f"{2.0**p:g}") for p in powers if LEFT <= across(p) <= WIDTH - RIGHT)
     drawn.sort(key=lambda b: -b.radius)  # small ones in front
-    return Bubbles(Axes(x_label, y_label, x_ticks, up.ticks()), tuple(drawn))
+    return Bubbles(Axes(x_label, y_label, x_ticks, up.ticks()), tuple(_labelled(drawn)))
+
+
+def _labelled(drawn: Sequence[Bubble]) -> list[Bubble]:
+    """Put each label to the right of its bubble, above or below where another label is in the way."""
+    labels: list[tuple[int, int, int]] = []  # left, right, y
+    placed = []
+    for b in drawn:
+        left, right = b.x + b.radius, b.x + b.radius + LETTER * len(b.name)
+        heights = (b.y + step * sign for step in range(0, HEIGHT, LINE) for sign in (1, -1))
+        free = (
+            y for y in heights if all(abs(y - other) >= LINE or right < x0 or left > x1 for x0, x1, other in labels)
+        )
+        labels.append((left, right, next(free, b.y)))
+        placed.append(dataclasses.replace(b, label_y=labels[-1][2]))
+    return placed
 
 
 def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

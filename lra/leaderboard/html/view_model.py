@@ -15,7 +15,7 @@ from lra.leaderboard.html.run_page import CellView, RunView, difference_text, in
 from lra.leaderboard.legend import BLOCK_MARK, mark_sentences
 from lra.leaderboard.published import accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, reproduced
-from lra.leaderboard.table import BELOW, CHANCE, MEAN, ONE_CLASS, ORIGINS, FormattedCell, cell, scores
+from lra.leaderboard.table import BASELINE, BELOW, CHANCE, MEAN, ONE_CLASS, ORIGINS, FormattedCell, cell, scores
 from lra.leaderboard.text import FIRST_RUN, NONE, clean, heading, nothing, percent, retired_line
 from lra.leaderboard.types import Board, Table
 from lra.record.facts import column_key
@@ -163,7 +163,7 @@ def _table_view(
     ]
     legend = mark_sentences(cells)
     if any(c.cell for c in cells):
-        legend.append("Below it: the 95 % interval over test examples (Wilson), and a link to each seed's run.")
+        legend.append("Below a number: its 95 % interval over test examples (Wilson), and links to the runs of its seeds.")
     if any(r.name.endswith(BLOCK_MARK) for r in formatted.rows):
         legend.append(f"{BLOCK_MARK}: replaces the whole block, not attention alone.")
     if any(c.copy for c in (*t.columns, *(s.column for s in t.truncated))):
@@ -208,7 +208,7 @@ def _groups(t: Table, numbers: Mapping[RunKey, int], published: Sequence[RowView
     runs = [r for r in formatted.rows if r.origin in ORIGINS]
     values = [[r.cells[n].value or -1.0 for r in runs] for n in range(len(formatted.heads))]
     best = [max(column) if sum(v >= 0 for v in column) > 1 else None for column in values]
-    titles = {"yours": "your runs", "committed": "committed runs", "baseline": "trivial baselines"}
+    titles = {"yours": "your runs", "committed": "committed runs", "published": "published", BASELINE: "trivial baselines"}
     for origin, title in titles.items():
         rows = [
             RowView(
@@ -222,11 +222,10 @@ def _groups(t: Table, numbers: Mapping[RunKey, int], published: Sequence[RowView
             for r in formatted.rows
             if r.origin == origin
         ]
+        rows += published if origin == "published" else []
         rows.sort(key=lambda row: -(row.cells[sorted_by].sort or -1.0))
         if rows:
             yield Group(origin, title, tuple(rows))
-    if published:
-        yield Group("published", "published by others", tuple(published))
 
 
 def _published(t: Table, heads: Sequence[tuple[str, str, str]]) -> list[RowView]:
@@ -338,7 +337,7 @@ def _speed(t: Table, runs: Sequence[Run]) -> tuple[Bubbles | None, str]:
         f"Mean accuracy of {', '.join(heading(c)[0] for c in t.columns)} against training speed on {clean(machine)}; "
         f"the area is the peak memory of {memory}."
     )
-    about += f" Without {', '.join(dict.fromkeys(missing))}: not every task was run there." if missing else ""
+    about += f" Not every task was run there by {', '.join(dict.fromkeys(missing))}." if missing else ""
     return bubbles(points[machine], "training steps per second", "mean accuracy, %"), about
 
 
