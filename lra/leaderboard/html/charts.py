@@ -63,7 +63,7 @@ class Bubble:
     y: int
     radius: int
     tooltip: str
-    label_y: int = 0
+    label: tuple[int, int] = (0, 0)  # position of its left end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +79,16 @@ def curves(
     x_label: str = "step",
 ) -> Curves | None:
     """Draw curves (name, kind, tooltip, points) in common axes; return None if there is no point."""
-    finite = [(*names, [p for p in points if all(map(math.isfinite, p))]) for *names, points in series]
-    thinned = [(name, kind, tooltip, _averaged(points)) for name, kind, tooltip, points in finite if points]
-    if not thinned:
+    averaged = [_averaged([p for p in points if all(map(math.isfinite, p))]) for *_, points in series]
+    if not any(averaged):
         return None
-    across = _Scale.of([0.0, *(x for *_, points in thinned for x, _ in points)], LEFT, WIDTH - RIGHT)
-    up = _Scale.of([y for *_, points in thinned for _, y in points], HEIGHT - BOTTOM, TOP)
-    lines = [Line(*names, " ".join(f"{across(x)},{up(y)}" for x, y in points)) for *names, points in thinned]
+    across = _Scale.of([0.0, *(x for points in averaged for x, _ in points)], LEFT, WIDTH - RIGHT)
+    up = _Scale.of([y for points in averaged for _, y in points], HEIGHT - BOTTOM, TOP)
+    lines = [
+        Line(name, kind, tooltip, " ".join(f"{across(x)},{up(y)}" for x, y in points))
+        for (name, kind, tooltip, _), points in zip(series, averaged, strict=True)
+        if points
+    ]
     return Curves(title, Axes(x_label, y_label, across.ticks(), up.ticks()), tuple(lines))
 
 
@@ -95,7 +98,7 @@ def bubbles(points: Sequence[tuple[str, str, float, float, float, str]], x_label
     up = _Scale.of([p[3] for p in points], HEIGHT - BOTTOM - 20, TOP + 20, least=4.0)
     largest = max(p[4] for p in points)
     drawn = [
-        Bubble(name, kind, across(math.log2(x)), up(y), round(12 * math.sqrt(size / largest)), tooltip)
+        Bubble(name, kind, across(math.log2(x)), up(y), round(9 * math.sqrt(size / largest)), tooltip)
         for name, kind, x, y, size, tooltip in points
     ]
     powers = range(math.floor(across.low), math.ceil(across.high) + 1)
@@ -105,23 +108,31 @@ def bubbles(points: Sequence[tuple[str, str, float, float, float, str]], x_label
 
 
 def _labelled(drawn: Sequence[Bubble]) -> list[Bubble]:
-    """Put each label to the right of its bubble, above or below where another label is in the way."""
-    labels: list[tuple[int, int, int]] = []  # left, right, y
+    """Put each label beside its bubble, as near as other labels and bubbles allow."""
+    taken = [(b.x - b.radius, b.x + b.radius, b.y, b.radius + LINE // 2) for b in drawn]  # left, right, middle, reach
     placed = []
     for b in drawn:
-        left, right = b.x + b.radius, b.x + b.radius + LETTER * len(b.name)
-        heights = (b.y + step * sign for step in range(0, HEIGHT, LINE) for sign in (1, -1))
-        free = (
-            y for y in heights if all(abs(y - other) >= LINE or right < x0 or left > x1 for x0, x1, other in labels)
+        width = LETTER * len(b.name)
+        places = (
+            (x, b.y + sign * step)
+            for step in range(0, HEIGHT, 3)
+            for sign in (1, -1)
+            for x in (b.x + b.radius + 2, b.x - b.radius - 2 - width)
         )
-        labels.append((left, right, next(free, b.y)))
-        placed.append(dataclasses.replace(b, label_y=labels[-1][2]))
+        free = (
+            (x, y)
+            for x, y in places
+            if all(x >= right or x + width <= left or abs(y - middle) >= reach for left, right, middle, reach in taken)
+        )
+        x, y = next(free, (b.x, b.y))
+        taken.append((x, x + width, y, LINE))
+        placed.append(dataclasses.replace(b, label=(x, y)))
     return placed
 
 
 def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return at most `POINTS` points: the means of neighbours, each at the position of the last."""
-    size = math.ceil(len(points) / POINTS)
+    size = max(1, math.ceil(len(points) / POINTS))
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
 
