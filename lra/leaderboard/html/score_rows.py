@@ -54,8 +54,11 @@ def groups(t: Table, formatted: FormattedTable, numbers: Mapping[RunKey, int], s
         rows = list(_published(t, len(formatted.heads))) if origin == PUBLISHED else []
         for r in formatted.rows:
             if r.origin == origin:
-                tops = [origin != BASELINE and c.value == top for c, top in zip(r.cells, best, strict=True)]
-                cells = [_cell(c, origin, numbers, is_best=top) for c, top in zip(r.cells, tops, strict=True)]
+                tops = best if origin != BASELINE else [None] * len(best)
+                cells = [
+                    _cell(c, origin, numbers, is_best=top is not None and c.value == top)
+                    for c, top in zip(r.cells, tops, strict=True)
+                ]
                 rows.append(RowView(r.name, r.changes, tuple(cells)))
         rows.sort(key=lambda row: -_order(row.cells[sorted_by].sort))
         if rows:

@@ -99,9 +99,8 @@ def speed(t: Table, records: Sequence[RunRecord]) -> tuple[Bubbles | None, str]:
     tasks = ", ".join(heading(c)[0] for c in t.columns)
     memory = "training steps, without the interpreter and the compiler"
     memory = memory if of_steps else "the whole process, interpreter and compiler included"
-    about = (
-        f"Mean accuracy of {tasks} against training speed on {clean(machine)}; the area is the peak memory of {memory}."
-    )
+    about = f"Mean accuracy of {tasks} against training speed on {clean(machine)}. "
+    about += f"The area is the peak memory of {memory}."
     about += f" Not every task was run there by {', '.join(missing)}." if missing else ""
     return bubbles(drawn, "training steps per second", "mean accuracy, %"), about
 
