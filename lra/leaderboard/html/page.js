@@ -77,7 +77,8 @@ form?.addEventListener("input", () => {
     if (place.closest(".baseline, .published")) continue;
     const name = place.dataset.mixer.toLowerCase();
     const named = words.length === 0 || words.some((word) => name.includes(word));
-    place.hidden = !named || !["", undefined, place.dataset.origin].includes(origin?.value);
+    const from = !origin?.value || !place.dataset.origin || place.dataset.origin === origin.value;
+    place.hidden = !(named && from);
   }
   for (const group of document.querySelectorAll("tbody.baseline")) group.hidden = !baselines.checked;
   for (const section of document.querySelectorAll("section[data-protocol]")) {

@@ -23,6 +23,7 @@ class Mark:
     """A row in a chart of intervals. Positions are in per cent of its width."""
 
     name: str
+    changed: bool
     kind: str
     at: float
     low: float
@@ -59,9 +60,8 @@ def intervals(t: Table, n: int) -> Intervals | None:
     marks = []
     for r, c, mean, interval in sorted(known, key=lambda row: -row[2]):
         tooltip = f"{clean(r.label)}: {cell(c).text}, {interval_text(interval)}"
-        starred = clean(r.label) + (" *" if r.changes else "")
         left, right = map(position, interval)
-        marks.append(Mark(starred, _kind(r.label), position(mean), left, right, tooltip))
+        marks.append(Mark(clean(r.label), bool(r.changes), _kind(r.label), position(mean), left, right, tooltip))
     text = f"{clean(name)} {percent(baseline)}"
     return Intervals(heading(t.columns[n], t.beside)[0], low, high, position(baseline), text, tuple(marks))
 
