@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 36
 LETTER, LINE = 5, 9  # width of a letter and height of a line of labels
-POINTS = 100  # most points of a drawn curve, of about 360 units; longer curves are averaged
+POINTS = 70  # most points of a drawn curve; longer ones are averaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Axes:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A curve. name: of its mixer; kind: a class of page.css."""
+    """A curve. name: of its mixer; kind: a class of page.css; path: a point and the steps to the next ones."""
 
     name: str
     kind: str
     tooltip: str
-    points: str
+    path: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def curves(
     across = _Scale.of([0.0, *(x for points in averaged for x, _ in points)], LEFT, WIDTH - RIGHT)
     up = _Scale.of([y for points in averaged for _, y in points], HEIGHT - BOTTOM, TOP)
     lines = [
-        Line(name, kind, tooltip, " ".join(f"{across(x)},{up(y)}" for x, y in points))
+        Line(name, kind, tooltip, _path([(across(x), up(y)) for x, y in points]))
         for (name, kind, tooltip, _), points in zip(series, averaged, strict=True)
         if points
     ]
@@ -135,6 +136,11 @@ def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
     size = max(1, math.ceil(len(points) / POINTS))
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def _path(points: Sequence[tuple[int, int]]) -> str:
+    steps = " ".join(f"{x1 - x0} {y1 - y0}" for (x0, y0), (x1, y1) in itertools.pairwise(points))
+    return f"M{points[0][0]} {points[0][1]}l{steps or '0 0'}".replace(" -", "-")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,8 +55,7 @@ class RunView:
     hardware: str
     command: str
     caveats: tuple[str, ...]
-    config: str
-    environment: str
+    settings: tuple[tuple[str, str], ...]  # of the input, the model, the training and the environment
     message: str
     loss: Curves | None
     accuracy_curve: Curves | None
@@ -78,7 +77,7 @@ def difference_text(difference: Difference | None) -> str:
 
 def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: bool) -> RunView:
     r = f.record
-    column, test, steps = r.column, r.test, r.steps
+    column, test, steps, config = r.column, r.test, r.steps, r.config.as_json()
     key = Column(*column_key(r), column.source)
     task, variant, source = heading(key)
     card = card_of(key)
@@ -122,8 +121,11 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         hardware=clean(r.environment.hardware),
         command=command(r),
         caveats=tuple(caveats(r)),
-        config=", ".join(_flat(r.config.as_json())),
-        environment=", ".join(_flat(r.environment.as_json())),
+        settings=(
+            ("input", _listed({name: config.get(name) for name in ("max_len", "limit", "mixer_options")})),
+            *((name, _listed(config[name])) for name in ("model", "train")),
+            ("environment", _listed(r.environment.as_json())),
+        ),
         message=clean(r.message),
         loss=curves("loss", losses, "loss"),
         accuracy_curve=curves("accuracy", shares, "accuracy, %"),
@@ -138,10 +140,6 @@ def _selection(selection: Selection) -> str:
     return rule + (f", of step {selection.step:,}" if selection.step is not None else "")
 
 
-def _flat(values: Mapping[str, Any], path: str = "") -> list[str]:
-    """Return settings as `model.layers=2`."""
-    flat = []
-    for name, value in values.items():
-        place = f"{path}{name}"
-        flat += _flat(value, f"{place}.") if isinstance(value, Mapping) else [clean(f"{place}={value}")]
-    return flat
+def _listed(values: Mapping[str, Any]) -> str:
+    """Return settings as `layers=2, heads=2`."""
+    return clean(", ".join(f"{name}={value}" for name, value in values.items()))

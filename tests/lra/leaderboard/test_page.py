@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import html
 import io
+import itertools
 import json
 import re
 import shlex
@@ -25,7 +26,7 @@ from lra import config as cfg
 from lra.config import RunConfig
 from lra.leaderboard import build as leaderboard
 from lra.leaderboard.html import as_html
-from lra.leaderboard.html.charts import curves
+from lra.leaderboard.html.charts import Curves, curves
 from lra.leaderboard.html.rerun_command import command
 from lra.paths import results_directory
 from lra.record import files as record
@@ -252,21 +253,27 @@ def test_the_command_names_a_source_that_is_not_the_default(task: str, source: s
     assert (words[words.index("--source") + 1] if "--source" in words else None) == flag
 
 
+def drawn(made: Curves) -> list[tuple[int, int]]:
+    """The points of the first curve: its path has steps."""
+    numbers = list(map(int, re.findall(r"-?\d+", made.lines[0].path)))
+    return list(zip(itertools.accumulate(numbers[::2]), itertools.accumulate(numbers[1::2]), strict=True))
+
+
 def test_curves_end_where_their_values_are_and_leave_out_what_is_no_number() -> None:
     made = curves("", [("a", "other", "", [(0, 10.0), (50, float("nan")), (100, 20.0)])], "%")
     assert made is not None
-    first, last = ([float(x) for x in p.split(",")] for p in made.lines[0].points.split())
+    first, last = drawn(made)
     a = made.axes
-    assert (first, last) == ([a.left, a.bottom], [a.right, a.top])
+    assert (first, last) == ((a.left, a.bottom), (a.right, a.top))
     assert {t.text: t.at for t in a.x_ticks}["100"] == a.right
     assert curves("", [("a", "other", "", [])], "%") is None
 
 
-def test_a_long_curve_is_averaged_to_at_most_a_hundred_points() -> None:
-    made = curves("", [("a", "other", "", [(i + 1, float(i % 2)) for i in range(200)])], "%")
+def test_a_long_curve_is_averaged_to_at_most_seventy_points() -> None:
+    made = curves("", [("a", "other", "", [(i + 1, float(i % 3)) for i in range(198)])], "%")
     assert made is not None
-    points = [tuple(map(int, p.split(","))) for p in made.lines[0].points.split()]
-    assert len(points) == 100
+    points = drawn(made)
+    assert len(points) == 66
     assert len({y for _, y in points}) == 1
     assert points[-1][0] == made.axes.right
 
@@ -276,7 +283,10 @@ def test_a_long_curve_is_averaged_to_at_most_a_hundred_points() -> None:
 
 @pytest.fixture(scope="module")
 def committed() -> str:
-    return as_html(leaderboard.board(record.find([(results_directory(), "committed")])))
+    """The page of all committed records, also those of earlier versions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaderboard, "retired", lambda _: [])
+        return as_html(leaderboard.board(record.find([(results_directory(), "committed")])))
 
 
 def test_the_page_of_all_committed_records_is_below_one_megabyte(committed: str) -> None:
@@ -293,10 +303,11 @@ def test_headings_are_unique(committed: str) -> None:
 
 def test_the_strongest_table_is_first_and_quick_is_last_and_folded(committed: str) -> None:
     labels = re.findall(r'data-protocol="([^"]+)"', committed)
-    assert labels[0] == "laptop@1"
+    assert labels[0].startswith("laptop@")
     quick = committed.index('<details class="quick">')
     assert committed.rindex("<h2>") == committed.index("<h2>", quick)
-    assert set(re.findall(r'data-protocol="([^"]+)"', committed[:quick])) == set(labels) - {"quick@1"}
+    above = set(re.findall(r'data-protocol="([^"]+)"', committed[:quick]))
+    assert above == {label for label in labels if not label.startswith("quick@")} < set(labels)
     several = [run(0.4, mixer=name, protocol=p) for name in ("softmax", "lru") for p in ("laptop", "small", "quick")]
     text = as_html(leaderboard.board([*several, run(0.4, protocol="lra")]))
     assert [label.split("@")[0] for label in re.findall(r'data-protocol="([^"]+)"', text)] == [
@@ -321,7 +332,7 @@ def test_a_number_has_at_most_two_marks_and_the_legend_explains_those_that_occur
     mixed = [run(0.2, seed=s, mixer=m, cores=s + 1) for m in ("lru", "softmax") for s in range(3)]
     mixed += [run(0.5, seed=s, mixer="fnet") for s in range(3)]
     tables = [*scores_of(committed), *scores_of(as_html(leaderboard.board([*mixed, trivial(0.3)])))]
-    assert len(tables) == 4
+    assert len(tables) >= 4
     for numbers, legend in tables:
         assert max(sum(c in marks for c in number) for number in numbers.splitlines()) <= 2
         explained = {mark for mark in marks if re.search(rf"(?:^|[ ;]){re.escape(mark)}:? ", legend)}
@@ -357,7 +368,7 @@ def test_a_chart_of_speed_that_lacks_records_is_a_sentence(committed: str) -> No
     text = as_html(leaderboard.board([run(0.4), run(0.3, mixer="softmax")]))
     assert 'class="bubble"' not in text
     assert "needs 3 mixers that ran every task on the same hardware, and there are 2." in text
-    assert committed.count("records have no accuracy by length") == committed.count('class="speed"') == 3
+    assert committed.count("records have no accuracy by length") == committed.count('class="speed"') > 1
 
 
 # ---- in a browser
@@ -470,7 +481,7 @@ def test_a_protocol_is_selected(chromium: Browser, tmp_path: Path) -> None:
     path.write_text(as_html(leaderboard.board([run(0.4), run(0.4, protocol="laptop")])))
     page = open_page(chromium, path).page
     assert not page.locator("#quick-1").is_visible()
-    page.select_option("[name=protocol]", "quick@1")
+    page.select_option("[name=protocol]", f"quick@{cfg.protocol('listops', 'quick').version}")
     assert page.locator("#quick-1").is_visible()
     assert not page.locator("#table-1").is_visible()
 
