@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping
+from typing import Any
 
 from lra.leaderboard.comparison import Difference, interval
 from lra.leaderboard.html.charts import Curves, curves
@@ -24,6 +25,7 @@ class CellView:
       sort: what it is sorted by
       runs: seed and number of the section of each
       difference: from the best row
+      is_best: the highest of its column
     """
 
     text: str
@@ -31,6 +33,7 @@ class CellView:
     interval: str = ""
     runs: tuple[tuple[int, int], ...] = ()
     difference: str = ""
+    is_best: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +55,7 @@ class RunView:
     hardware: str
     command: str
     caveats: tuple[str, ...]
-    config: str
-    environment: str
+    settings: tuple[tuple[str, str], ...]  # of the input, the model, the training and the environment
     message: str
     loss: Curves | None
     accuracy_curve: Curves | None
@@ -75,7 +77,7 @@ def difference_text(difference: Difference | None) -> str:
 
 def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: bool) -> RunView:
     r = f.record
-    column, test, steps = r.column, r.test, r.steps
+    column, test, steps, config = r.column, r.test, r.steps, r.config.as_json()
     key = Column(*column_key(r), column.source)
     task, variant, source = heading(key)
     card = card_of(key)
@@ -88,9 +90,9 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         mark = chance_mark(test.is_at_chance, test.predicts_one_class)
         wilson = interval_text(interval(test.accuracy, test.count))
         shown = CellView(percent(test.accuracy) + mark, test.accuracy, wilson)
-    both = (("training", 0, r.curve), ("validation", 1, r.validation))
-    losses = [(name, style, [(step, loss) for step, loss, _ in points]) for name, style, points in both]
-    accuracies = [(name, style, [(step, 100 * share) for step, _, share in points]) for name, style, points in both]
+    both = (("training", "other", r.curve), ("validation", "first", r.validation))
+    losses = [(name, kind, name, [(step, loss) for step, loss, _ in points]) for name, kind, points in both]
+    shares = [(name, kind, name, [(step, 100 * share) for step, _, share in points]) for name, kind, points in both]
     return RunView(
         number=number,
         record=r,
@@ -119,11 +121,14 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         hardware=clean(r.environment.hardware),
         command=command(r),
         caveats=tuple(caveats(r)),
-        config=json.dumps(r.config.as_json(), indent=1),
-        environment=json.dumps(r.environment.as_json(), indent=1),
+        settings=(
+            ("input", _listed({name: config.get(name) for name in ("max_len", "limit", "mixer_options")})),
+            *((name, _listed(config[name])) for name in ("model", "train")),
+            ("environment", _listed(r.environment.as_json())),
+        ),
         message=clean(r.message),
         loss=curves("loss", losses, "loss"),
-        accuracy_curve=curves("accuracy", accuracies, "accuracy, %"),
+        accuracy_curve=curves("accuracy", shares, "accuracy, %"),
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
         confusion=tuple(tuple((n, n / max(1, sum(row))) for n in row) for row in confusion),
     )
@@ -133,3 +138,8 @@ def _selection(selection: Selection) -> str:
     rules = {"validation": "the best on validation", "last": "the last one"}
     rule = rules.get(selection.rule, clean(selection.rule))
     return rule + (f", of step {selection.step:,}" if selection.step is not None else "")
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    """Return settings as `layers=2, heads=2`."""
+    return clean(", ".join(f"{name}={value}" for name, value in values.items()))

@@ -3,73 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lra.leaderboard.html.charts import STYLES, Bubbles, Curves, bubbles, curves
-from lra.leaderboard.html.run_page import CellView, RunView, difference_text, interval_text, run_view
-from lra.leaderboard.legend import legend
+from lra.config import PROTOCOLS
+from lra.leaderboard.html.charts import Bubbles, Curves
+from lra.leaderboard.html.run_page import RunView, run_view
+from lra.leaderboard.html.score_rows import PUBLISHED, QUICK, Group, RunKey, few_marks, groups
+from lra.leaderboard.html.table_charts import Intervals, intervals, learning_curves, speed
+from lra.leaderboard.legend import BLOCK_MARK, mark_sentences
 from lra.leaderboard.published import accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, reproduced
-from lra.leaderboard.table import BASELINE, FormattedCell, cell, scores
-from lra.leaderboard.text import FIRST_RUN, clean, heading, nothing, percent, retired_line
+from lra.leaderboard.table import CHANCE, MEAN, ONE_CLASS, FormattedCell, scores
+from lra.leaderboard.text import FIRST_RUN, clean, heading, nothing, retired_line
 from lra.leaderboard.types import Board, Table
 from lra.record.facts import column_key
 from lra.record.files import RecordFile
 from lra.record.schema import RunRecord
 from tasks import available, load_task
 
-REFERENCE = "softmax"
+LENGTHS = "Accuracy against the length of inputs is not drawn: records have no accuracy by length."
 
 Run = RecordFile[RunRecord]
-RunKey = tuple[str, str]  # origin, id
-
-
-@dataclasses.dataclass(frozen=True)
-class RowView:
-    label: str
-    changes: tuple[str, ...]
-    origin: str
-    cells: tuple[CellView, ...]
-    baseline: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Mark:
-    """A row in a chart of intervals. Positions are in per cent of its width."""
-
-    name: str
-    style: int
-    at: float
-    low: float
-    high: float
-    tooltip: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Intervals:
-    title: str
-    low: float
-    high: float
-    baseline: float  # the best trivial baseline
-    baseline_text: str
-    marks: tuple[Mark, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class TableView:
+    """A table of the board. sorted: the column by which its rows are ordered; legend: of what occurs in it."""
+
     label: str
-    place: str  # the label, and whether it is of other data
+    heading: str
     about: str
     heads: tuple[tuple[str, str, str], ...]
-    rows: tuple[RowView, ...]
+    sorted: int
+    groups: tuple[Group, ...]
+    legend: tuple[str, ...]
     intervals: tuple[Intervals, ...]
     bubbles: Bubbles | None
-    bubbles_about: str
-    bubbles_area: str
+    speed: str  # what `bubbles` shows, or why there are none
     curves: tuple[Curves, ...]
-    styles: Mapping[str, int]  # of each mixer, in all charts of this table
     runs: tuple[RunView, ...]
 
 
@@ -77,32 +50,36 @@ def page_view(board: Board) -> dict[str, Any]:
     """Return everything on the page by name, in its order."""
     runs = {(str(f.origin), f.record.id): f for f in board.runs}
     numbers = {key: i for i, key in enumerate(runs, 1)}
-    listed_in = [_listed(t) for t in board.tables]
+    ordered = sorted(board.tables, key=_place)
+    listed_in = [_listed(t) for t in ordered]
     listed = {key for keys in listed_in for key in keys}
     tuned = {
         key: changes[0]
-        for t, keys in zip(board.tables, listed_in, strict=True)
+        for t, keys in zip(ordered, listed_in, strict=True)
         for key, changes in keys.items()
         if t.track == "tuned" and changes
     }
     shown: set[RunKey] = set()
-    tables = []
-    for t, keys in zip(board.tables, listed_in, strict=True):
+    tables: dict[bool, list[TableView]] = {False: [], True: []}
+    for t, keys, title in zip(ordered, listed_in, _headings(ordered), strict=True):
         below = [*keys, *(key for key in runs if key not in listed and _is_of(runs[key], t))]
         views = [
             run_view(runs[key], numbers[key], tuned.get(key, "none"), counted=key in listed)
             for key in below
             if key not in shown
         ]
-        tables.append(_table_view(t, board, [runs[key] for key in keys], _rows(t, numbers), views))
+        tables[t.protocol == QUICK].append(_table_view(t, title, [runs[key] for key in keys], numbers, views))
         shown.update(below)
     return {
         "newest": max((f.record.created[:10] for f in runs.values()), default=""),
         "nothing": nothing(board),
         "first_run": FIRST_RUN,
-        "legend": legend(board),
         "retired": retired_line(board),
-        "tables": tables,
+        "tables": tables[False],
+        "quick": tables[True],
+        "labels": list(dict.fromkeys(clean(t.label) for t in ordered)),
+        "origins": sorted({f.origin for f in runs.values()}),
+        "lengths": LENGTHS,
         "introduction": INTRODUCTION,
         "reproduced": reproduced(board),
         "no_pairs": NO_PAIRS.replace("`", ""),
@@ -111,25 +88,61 @@ def page_view(board: Board) -> dict[str, Any]:
     }
 
 
+def _place(t: Table) -> tuple[bool, bool, bool, int]:
+    """Order tables: the strongest protocol that compares several mixers first, quick last."""
+    strength = PROTOCOLS.index(t.protocol) if t.protocol in PROTOCOLS else -1
+    return t.protocol == QUICK, t.track == "modified", len({r.label for r in t.rows}) < 2, -strength
+
+
+def _headings(tables: Sequence[Table]) -> list[str]:
+    """Return a heading for each table: its label, and its data where several tables have the same label."""
+    headings: list[str] = []
+    for t in tables:
+        text = clean(t.label)
+        if sum(other.label == t.label for other in tables) > 1:
+            columns = (*t.columns, *(s.column for s in t.truncated))
+            sources = dict.fromkeys(re.sub(" [0-9a-f]{8}$", "", heading(c)[2]) for c in columns)
+            text += f", data: {' or '.join(sources)}"
+            text += f" ({columns[0].data_sha256[:8]})" if text in headings else ""
+        headings.append(text)
+    return headings
+
+
 def _table_view(
-    t: Table, board: Board, runs: Sequence[Run], rows: Sequence[RowView], run_views: Sequence[RunView]
+    t: Table, title: str, runs: Sequence[Run], numbers: Mapping[RunKey, int], run_views: Sequence[RunView]
 ) -> TableView:
-    labels = dict.fromkeys([*(r.label for r in t.rows), *(s.label for s in t.truncated)])
-    styles = {name: i % STYLES for i, name in enumerate(labels)}
-    chart, areas = _bubbles(t, runs, styles)
-    is_first = t is next(other for other in board.tables if other.label == t.label)
+    formatted = scores(t)
+    cells = [few_marks(c) for r in formatted.rows for c in r.cells]
+    cells += [
+        FormattedCell("", marks=(mark,))
+        for mark in (CHANCE, ONE_CLASS)
+        if any(mark in r.accuracy.text for r in run_views)
+    ]
+    legend = mark_sentences(cells)
+    if any(c.cell for c in cells):
+        legend.append("Below a number: its 95 % interval over test examples (Wilson), and links to its runs.")
+    if any(r.name.endswith(BLOCK_MARK) for r in formatted.rows):
+        legend.append(f"{BLOCK_MARK}: replaces the whole block, not attention alone.")
+    if any(c.copy for c in (*t.columns, *(s.column for s in t.truncated))):
+        legend.append("copy: a data set with other numbers of examples than LRA's; no part of a 5-task mean.")
+    sorted_by = len(formatted.heads) - 1 if any(head[0] == MEAN for head in formatted.heads) else 0
+    rows = tuple(groups(t, formatted, numbers, sorted_by))
+    if any(g.kind == PUBLISHED for g in rows):
+        legend.append("Published rows: as their sources print them, from the full data and the training of the source.")
+    records = [f.record for f in runs]
+    chart, about_speed = speed(t, records)
     return TableView(
         label=clean(t.label),
-        place=clean(t.label) + ("" if is_first else ", other data"),
+        heading=title,
         about=t.about.replace("`", ""),
-        heads=scores(t).heads,
-        rows=tuple(rows),
-        intervals=tuple(i for n in range(len(t.columns)) if (i := _intervals(t, n, styles))),
+        heads=formatted.heads,
+        sorted=sorted_by,
+        groups=rows,
+        legend=tuple(legend),
+        intervals=tuple(i for n in range(len(t.columns)) if (i := intervals(t, n))),
         bubbles=chart,
-        bubbles_about=", ".join(heading(c)[0] for c in t.columns),
-        bubbles_area=areas,
-        curves=tuple(_curves(t, runs, styles)),
-        styles=styles,
+        speed=about_speed,
+        curves=tuple(learning_curves(t, records)),
         runs=tuple(run_views),
     )
 
@@ -146,104 +159,3 @@ def _is_of(f: Run, t: Table) -> bool:
     column = f.record.column
     of_protocol = (column.protocol, column.protocol_version) == (t.protocol, t.version)
     return of_protocol and column_key(f.record) in {c.key for c in t.columns}
-
-
-def _rows(t: Table, numbers: Mapping[RunKey, int]) -> list[RowView]:
-    rows = []
-    for row in scores(t).rows:
-        cells = [_cell(cell, row.origin, numbers) for cell in row.cells]
-        rows.append(RowView(row.name, row.changes, row.origin, tuple(cells), row.origin == BASELINE))
-    return rows
-
-
-def _cell(formatted: FormattedCell, origin: str, numbers: Mapping[RunKey, int]) -> CellView:
-    cell = formatted.cell
-    if cell is None:
-        return CellView(formatted.text, formatted.value)
-    seeds = zip((*cell.seeds, *cell.diverged), cell.records, strict=True)
-    links = tuple((seed, numbers[origin, run]) for seed, run in seeds)
-    difference = difference_text(cell.comparison.difference)
-    return CellView(formatted.text, formatted.value, interval_text(cell.interval), links, difference)
-
-
-def _intervals(t: Table, n: int, styles: Mapping[str, int]) -> Intervals | None:
-    """Return one column's rows with their intervals, highest first, and the best trivial baseline as a line."""
-    known = [
-        (r, c, c.mean, c.interval)
-        for r in t.rows
-        if (c := r.cells[n]) is not None and c.mean is not None and c.interval
-    ]
-    if not known:
-        return None
-    baseline, name = max(((b.accuracies[n] or 0.0, b.name) for b in t.baselines), default=(0.0, ""))
-    ends = [end for *_, interval in known for end in interval] + [baseline]
-    low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
-
-    def position(value: float) -> float:
-        return 100 * (value - low) / (high - low)
-
-    marks = []
-    for r, c, mean, interval in sorted(known, key=lambda row: -row[2]):
-        tooltip = f"{clean(r.label)}: {cell(c).text}, {interval_text(interval)}"
-        starred = clean(r.label) + (" *" if r.changes else "")
-        left, right = map(position, interval)
-        marks.append(Mark(starred, styles[r.label], position(mean), left, right, tooltip))
-    text = f"{clean(name)} {percent(baseline)}"
-    return Intervals(heading(t.columns[n], t.beside)[0], low, high, position(baseline), text, tuple(marks))
-
-
-def _bubbles(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> tuple[Bubbles | None, str]:
-    """Draw the mixers that have every column, against softmax on the same hardware.
-
-    Speeds are geometric means of ratios. Runs whose memory was measured in another way are not mixed.
-
-    Returns:
-      The chart, and what its areas are.
-    """
-    finished = [r for r in (f.record for f in runs) if r.status == "complete" and r.peak_bytes is not None]
-    finished = [r for r in finished if r.steps_per_second]
-    of_steps = [r for r in finished if not r.has_process_memory]
-    points = []
-    for r in t.rows:
-        means = [c.mean for c in r.cells if c is not None and c.mean is not None]
-        if len(means) < len(t.columns) or r.changes:
-            continue
-        ratios, peaks = [], []
-        for column in t.columns:
-            speeds: dict[str, dict[str, list[float]]] = {r.label: {}, REFERENCE: {}}
-            for run in of_steps or finished:
-                label = run.mixer.label
-                if column_key(run) == column.key and label in speeds:
-                    speeds[label].setdefault(run.environment.hardware, []).append(run.steps_per_second or 0.0)
-                    peaks += [run.peak_bytes or 0] if label == r.label else []
-            both = sorted(speeds[r.label].keys() & speeds[REFERENCE].keys())
-            ratios += [statistics.fmean(speeds[r.label][m]) / statistics.fmean(speeds[REFERENCE][m]) for m in both][:1]
-        if len(ratios) == len(t.columns):
-            speed, mean = statistics.geometric_mean(ratios), 100 * statistics.fmean(means)
-            text = f"{clean(r.label)}: {mean:.1f} %, {speed:.2g} times softmax's speed, {max(peaks) / 2**20:,.0f} MiB"
-            points.append((clean(r.label), styles[r.label], speed, mean, float(max(peaks)), text))
-    areas = (
-        "the peak memory of training steps, without the interpreter and the compiler"
-        if of_steps
-        else "the peak memory of the whole process, interpreter and compiler included"
-    )
-    return bubbles(points, f"training speed, times {REFERENCE}'s", "mean accuracy, %"), areas
-
-
-def _curves(t: Table, runs: Sequence[Run], styles: Mapping[str, int]) -> list[Curves]:
-    """For each column the validation accuracy of every run, the training accuracy where the task has no validation."""
-    charts = []
-    for column in dict.fromkeys((*t.columns, *(s.column for s in t.truncated))):
-        records = [f.record for f in runs if column_key(f.record) == column.key]
-        split = "validation" if any(r.validation for r in records) else "training"
-        series = [
-            (
-                f"{clean(r.mixer.label)}, seed {r.seed}",
-                styles[r.mixer.label],
-                [(p[0], 100 * p[2]) for p in (r.curve if split == "training" else r.validation)],
-            )
-            for r in records
-        ]
-        if chart := curves(heading(column)[0], series, f"{split} accuracy, %"):
-            charts.append(chart)
-    return charts

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import html
 import io
+import itertools
 import json
 import re
 import shlex
@@ -25,7 +26,7 @@ from lra import config as cfg
 from lra.config import RunConfig
 from lra.leaderboard import build as leaderboard
 from lra.leaderboard.html import as_html
-from lra.leaderboard.html.charts import curves
+from lra.leaderboard.html.charts import Curves, curves
 from lra.leaderboard.html.rerun_command import command
 from lra.paths import results_directory
 from lra.record import files as record
@@ -74,7 +75,7 @@ def test_a_number_of_the_board_stands_on_the_page_with_its_interval_and_run() ->
     runs = re.findall(r'href="#(run-\d+)">s(\d)', row[0])
     assert [seed for _, seed in runs] == ["0", "1"]
     for place, seed in runs:
-        section = re.search(rf'<details class="run" id="{place}".*?</summary>', text, re.S)
+        section = re.search(rf'<div class="detail" id="{place}">.*?</p>', text, re.S)
         assert section is not None
         assert f"seed {seed}" in section[0]
 
@@ -82,7 +83,7 @@ def test_a_number_of_the_board_stands_on_the_page_with_its_interval_and_run() ->
 def test_a_cell_has_its_difference_from_the_best_row() -> None:
     text = as_html(leaderboard.board([run(0.4), run(0.3, mixer="softmax")]))
     low, high = -0.1 - 1.96 * 0.3 / 1000**0.5, -0.1 + 1.96 * 0.3 / 1000**0.5  # one in ten is right in the best alone
-    (found,) = re.findall(r"<small>−(\d+\.\d) \(−(\d+\.\d) to −(\d+\.\d)\)</small>", text)
+    (found,) = re.findall(r'<small class="difference">−(\d+\.\d) \(−(\d+\.\d) to −(\d+\.\d)\)</small>', text)
     assert [float(x) for x in found] == pytest.approx([10.0, -100 * low, -100 * high], abs=0.15)
 
 
@@ -93,18 +94,19 @@ def test_memory_of_other_measures_is_not_mixed() -> None:
         return run(0.4, mixer=mixer, peak_bytes=mib * 2**20, **other)
 
     new = {"chance": 0.2}
-    earlier = [of("softmax", 600), of("cosformer", 550)]
-    later = [of("softmax", 80, seed=1, **new), of("cosformer", 20, seed=1, **new)]
+    earlier = [of("softmax", 600), of("cosformer", 550), of("linear", 500)]
+    later = [of("softmax", 80, seed=1, **new), of("cosformer", 20, seed=1, **new), of("linear", 10, seed=1, **new)]
     unknown = [run(0.4, mixer="lru", peak_bytes=None, chance=0.2)]
     text = as_html(leaderboard.board(earlier))
-    assert "the area is the peak memory of the whole process, interpreter and compiler included." in text
-    assert text.count("<small>process</small>") == 2
+    assert "The area is the peak memory of the whole process, interpreter and compiler included." in text
+    assert text.count("<small>process</small>") == 3
     mixed = leaderboard.board([*earlier, *later, *unknown])
     rows = csv.DictReader(io.StringIO(str(leaderboard.render(mixed, "csv"))))
-    assert [row["peak_of_process"] for row in rows if row["origin"] == "yours"] == ["True"] * 2 + ["False"] * 3
+    assert [row["peak_of_process"] for row in rows if row["origin"] == "yours"] == ["True"] * 3 + ["False"] * 4
     text = as_html(mixed)
-    assert "the area is the peak memory of training steps, without the interpreter and the compiler." in text
-    assert re.findall(r"speed, (\d+) MiB", text) == ["80", "20"]
+    assert "The area is the peak memory of training steps, without the interpreter and the compiler." in text
+    assert re.findall(r"steps/s, (\d+) MiB", text) == ["80", "20", "10"]
+    assert "Not every task was run there by lru." in text
     assert len(re.findall(r'<td class="number">–</td><td>A Processor', text)) == 1
 
 
@@ -251,14 +253,122 @@ def test_the_command_names_a_source_that_is_not_the_default(task: str, source: s
     assert (words[words.index("--source") + 1] if "--source" in words else None) == flag
 
 
+def drawn(made: Curves) -> list[tuple[int, int]]:
+    """The points of the first curve: its path has steps."""
+    numbers = list(map(int, re.findall(r"-?\d+", made.lines[0].path)))
+    return list(zip(itertools.accumulate(numbers[::2]), itertools.accumulate(numbers[1::2]), strict=True))
+
+
 def test_curves_end_where_their_values_are_and_leave_out_what_is_no_number() -> None:
-    made = curves("", [("a", 0, [(0, 10.0), (50, float("nan")), (100, 20.0)])], "%")
+    made = curves("", [("a", "other", "", [(0, 10.0), (50, float("nan")), (100, 20.0)])], "%")
     assert made is not None
-    first, last = ([float(x) for x in p.split(",")] for p in made.lines[0].points.split())
+    first, last = drawn(made)
     a = made.axes
-    assert (first, last) == ([a.left, a.bottom], [a.right, a.top])
-    assert {t.text: round(t.at) for t in a.x_ticks}["100"] == a.right
-    assert curves("", [("a", 0, [])], "%") is None
+    assert (first, last) == ((a.left, a.bottom), (a.right, a.top))
+    assert {t.text: t.at for t in a.x_ticks}["100"] == a.right
+    assert curves("", [("a", "other", "", [])], "%") is None
+
+
+def test_a_long_curve_is_averaged_to_at_most_seventy_points() -> None:
+    made = curves("", [("a", "other", "", [(i + 1, float(i % 3)) for i in range(198)])], "%")
+    assert made is not None
+    points = drawn(made)
+    assert len(points) == 66
+    assert len({y for _, y in points}) == 1
+    assert points[-1][0] == made.axes.right
+
+
+# ---- what a reader sees first, and how much there is
+
+
+@pytest.fixture(scope="module")
+def committed() -> str:
+    """The page of all committed records, also those of earlier versions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaderboard, "retired", lambda _: [])
+        return as_html(leaderboard.board(record.find([(results_directory(), "committed")])))
+
+
+def test_the_page_of_all_committed_records_is_below_one_megabyte(committed: str) -> None:
+    assert len(committed.encode()) < 1_000_000
+
+
+def test_headings_are_unique(committed: str) -> None:
+    data = [run(0.4), run(0.3, seed=1, data="f" * 64), run(0.2, seed=2, data="e" * 64)]  # of equal sources
+    for text in (committed, as_html(leaderboard.board(data))):
+        headings = [" ".join(re.sub("<[^>]+>", " ", h).split()) for h in re.findall(r"<h\d>(.*?)</h\d>", text, re.S)]
+        assert len(headings) > 3
+        assert len(set(headings)) == len(headings)
+
+
+def test_the_strongest_table_is_first_and_quick_is_last_and_folded(committed: str) -> None:
+    labels = re.findall(r'data-protocol="([^"]+)"', committed)
+    assert labels[0].startswith("laptop@")
+    quick = committed.index('<details class="quick">')
+    assert committed.rindex("<h2>") == committed.index("<h2>", quick)
+    above = set(re.findall(r'data-protocol="([^"]+)"', committed[:quick]))
+    assert above == {label for label in labels if not label.startswith("quick@")} < set(labels)
+    several = [run(0.4, mixer=name, protocol=p) for name in ("softmax", "lru") for p in ("laptop", "small", "quick")]
+    text = as_html(leaderboard.board([*several, run(0.4, protocol="lra")]))
+    assert [label.split("@")[0] for label in re.findall(r'data-protocol="([^"]+)"', text)] == [
+        *("small", "laptop", "lra", "quick")  # one mixer under lra is no comparison
+    ]
+    assert '<details class="quick" open>' in as_html(leaderboard.board([run(0.4)]))
+
+
+def scores_of(text: str) -> list[tuple[str, str]]:
+    """The numbers of each table of scores as one text, and its legend."""
+    found = []
+    for table, legend in re.findall(
+        r'<table>((?:(?!<table>).)*?)</table>\s*</div>\s*<p class="legend">(.*?)</p>', text, re.S
+    ):
+        cells = re.findall(r'<td class="number"[^>]*>(.*?)(?:<small|</td>)', table, re.S)
+        found.append(("\n".join(html.unescape(re.sub("<[^>]+>", "", cell)) for cell in cells), html.unescape(legend)))
+    return found
+
+
+def test_a_number_has_at_most_two_marks_and_the_legend_explains_those_that_occur(committed: str) -> None:
+    marks = "≈≡▽=<?†"
+    mixed = [run(0.2, seed=s, mixer=m, cores=s + 1) for m in ("lru", "softmax") for s in range(3)]
+    mixed += [run(0.5, seed=s, mixer="fnet") for s in range(3)]
+    tables = [*scores_of(committed), *scores_of(as_html(leaderboard.board([*mixed, trivial(0.3)])))]
+    assert len(tables) >= 4
+    for numbers, legend in tables:
+        assert max(sum(c in marks for c in number) for number in numbers.splitlines()) <= 2
+        explained = {mark for mark in marks if re.search(rf"(?:^|[ ;]){re.escape(mark)}:? ", legend)}
+        assert {c for c in numbers if c in marks} <= explained
+        runs_have = {"≈", "≡"}  # the list of runs has these two of its own
+        assert explained - runs_have <= set(numbers)
+    assert {"≈", "<"} <= set(tables[-1][0])
+    assert "▽" not in tables[-1][0]
+
+
+def test_the_best_of_each_column_is_bold_and_the_sorted_column_is_marked() -> None:
+    made = [("cosformer", "listops", 0.4), ("softmax", "listops", 0.3), ("lru", "text", 0.9)]
+    runs = [run(accuracy, mixer=mixer, task=task, protocol="laptop") for mixer, task, accuracy in made]
+    text = as_html(leaderboard.board(runs))
+    assert re.findall("<b>([^<]*)</b>", text.split("</table>")[0]) == ["40.0"]  # a single number is not the best of any
+    assert re.findall(r'aria-sort="(\w+)"><button[^>]*>(\w+)', text) == [("descending", "ListOps")]
+    assert re.findall(r'<tr data-mixer="(\w+)" data-origin="yours">\s*<th', text)[:2] == ["cosformer", "softmax"]
+
+
+def test_published_rows_stand_in_the_table_of_their_mixers() -> None:
+    runs = [run(0.4, protocol="laptop", mixer=name) for name in ("cosformer", "softmax")]
+    text = as_html(leaderboard.board(runs)).split("</table>")[0]
+    rows = re.findall(r'<tr data-mixer="([^"]+)">\s*<th[^>]*>.*?</th>\s*<td[^>]*>([^<]*)<', text, re.S)
+    assert ("cosFormer", "37.90") in rows
+    assert ("Transformer", "36.37") in rows
+    assert "Linformer" not in dict(rows)
+    small = as_html(leaderboard.board([run(0.4, protocol="small", mixer="softmax")])).split("</table>")[0]
+    assert "Skyformer (Chen et al., 2021)" in small  # the source that this protocol follows
+    assert "cosFormer" not in small
+
+
+def test_a_chart_of_speed_that_lacks_records_is_a_sentence(committed: str) -> None:
+    text = as_html(leaderboard.board([run(0.4), run(0.3, mixer="softmax")]))
+    assert 'class="bubble"' not in text
+    assert "needs 3 mixers that ran every task on the same hardware, and there are 2." in text
+    assert committed.count("records have no accuracy by length") == committed.count('class="speed"') > 1
 
 
 # ---- in a browser
@@ -305,8 +415,8 @@ def page(chromium: Browser, board_path: Path) -> Iterator[Page]:
     opened.close()
 
 
-def row_names(page: Page, section: str) -> list[str]:
-    rows = page.locator(f"{section} > .scroll tbody tr").filter(visible=True)
+def row_names(page: Page, section: str, group: str = "") -> list[str]:
+    rows = page.locator(f"{section} > .scroll tbody{group} tr[data-mixer]").filter(visible=True)
     return list(rows.evaluate_all("rows => rows.map(row => row.dataset.mixer)"))
 
 
@@ -329,57 +439,122 @@ def test_the_events_of_a_page_would_show_an_error_and_a_request(chromium: Browse
     assert "file:///no.png" in opened.events
 
 
-def test_a_heading_sorts_by_number_and_by_name(page: Page) -> None:
+def test_a_heading_sorts_each_group_by_number_and_by_name(page: Page) -> None:
     head = page.locator("#table-1 thead .sort")
-    cells = page.locator("#table-1 > .scroll tbody tr > :nth-child(3)")
+    cells = page.locator("#table-1 .committed tr > td:nth-child(2)")
 
     def values() -> list[float]:
         numbers = cells.evaluate_all("cells => cells.map(cell => cell.dataset.sort)")
         return [float(number) for number in numbers if number is not None]
 
-    head.nth(2).click()
-    assert values() == sorted(values(), reverse=True)
-    assert page.locator("#table-1 thead th").nth(2).get_attribute("aria-sort") == "descending"
-    head.nth(2).click()
+    assert values() == sorted(values(), reverse=True)  # as the page says before anything is clicked
+    assert page.locator("#table-1 thead th").nth(1).get_attribute("aria-sort") == "descending"
+    head.nth(1).click()
     assert values() == sorted(values())
+    assert page.locator("#table-1 thead th").nth(1).get_attribute("aria-sort") == "ascending"
     assert len(set(values())) > 2
     head.nth(0).click()
-    assert row_names(page, "#table-1") == sorted(row_names(page, "#table-1"))
+    assert page.locator("#table-1 thead [aria-sort]").count() == 1
+    for group in (".committed", ".baseline"):
+        assert row_names(page, "#table-1", group) == sorted(row_names(page, "#table-1", group))
+    assert page.locator("#table-1 tbody tr:first-child.group").count() == 3
 
 
 def test_rows_runs_and_protocols_are_filtered(page: Page) -> None:
     before = row_names(page, "#table-1")
     assert {"cosformer", "linear", "majority class"} <= set(before)
-    page.fill("#filter", "COSf")
-    page.uncheck("#baselines")
-    assert set(row_names(page, "#table-1")) == {"cosformer"}
-    faded = page.locator(".faded").evaluate_all("shapes => shapes.map(shape => shape.dataset.name)")
-    assert any("linear" in name for name in faded)
-    assert not any("cosformer" in name or name in ("training", "validation") for name in faded)
-    runs = page.locator(".run:not([hidden])").evaluate_all("runs => runs.map(run => run.dataset.mixer)")
+    page.fill("[name=mixer]", "COSf")
+    page.uncheck("[name=baselines]")
+    assert row_names(page, "#table-1", ".committed") == ["cosformer"]
+    assert "majority class" not in row_names(page, "#table-1")
+    runs = page.locator("#table-1 .run:not([hidden])").evaluate_all("runs => runs.map(run => run.dataset.mixer)")
     assert set(runs) == {"cosformer"}
-    page.fill("#filter", "")
-    page.check("#baselines")
+    page.fill("[name=mixer]", "")
+    page.check("[name=baselines]")
     assert row_names(page, "#table-1") == before
-    page.select_option("#protocol", index=1)
-    assert page.locator("#table-1").is_visible()
+    page.check("[name=differences]")
+    assert page.locator("#table-1 .difference").first.is_visible()
 
 
-def test_a_picked_mixer_stands_out_in_the_charts(page: Page) -> None:
+def test_a_protocol_is_selected(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "two.html"
+    path.write_text(as_html(leaderboard.board([run(0.4), run(0.4, protocol="laptop")])))
+    page = open_page(chromium, path).page
+    assert not page.locator("#quick-1").is_visible()
+    page.select_option("[name=protocol]", f"quick@{cfg.protocol('listops', 'quick').version}")
+    assert page.locator("#quick-1").is_visible()
+    assert not page.locator("#table-1").is_visible()
+
+
+def test_a_selected_mixer_stands_out_in_the_charts(page: Page) -> None:
+    for name in ("lru", "linear"):
+        page.locator(f'#table-1 .pick[data-name="{name}"]').click()
+        picked = page.locator("#table-1 svg .picked").evaluate_all("shapes => shapes.map(shape => shape.dataset.name)")
+        assert set(picked) == {name}
     page.locator('#table-1 .pick[data-name="linear"]').click()
-    faded = page.locator("#table-1 .faded").evaluate_all("shapes => shapes.map(shape => shape.dataset.name)")
-    assert any(name.startswith("cosformer") for name in faded)
-    assert not any(name.startswith("linear") for name in faded)
+    assert page.locator("#table-1 svg .picked").count() == 0
 
 
-def test_a_link_opens_its_run_and_the_theme_changes(page: Page) -> None:
-    page.locator("#table-1 tbody a").first.click()
-    run_id = page.evaluate("location.hash.slice(1)")
-    page.wait_for_function(f"document.getElementById('{run_id}').open")
+def test_a_run_opens_below_its_row_and_closes_again(page: Page) -> None:
+    link = page.locator("#table-1 .committed a").first
+    row = page.locator("#table-1 .committed tr[data-mixer]").first
+    link.click()
+    opened = page.locator("#table-1 .committed tr.opened")
+    assert opened.locator("code").first.is_visible()
+    assert row.evaluate("row => row.nextElementSibling.className") == "opened"
+    link.click()
+    assert opened.count() == 0
+
+
+def test_an_address_with_a_run_reveals_its_section_and_the_theme_changes(chromium: Browser, board_path: Path) -> None:
+    page = open_page(chromium, board_path).page
+    assert not page.locator("#run-3").is_visible()
+    page.evaluate("location.hash = 'run-3'")
+    page.wait_for_selector("#run-3", state="visible")
     colour = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(colour)
     page.click("#theme")
     assert page.evaluate(colour) != before
+
+
+def test_heads_and_names_stay_in_view_on_a_phone(chromium: Browser, committed: str, tmp_path: Path) -> None:
+    path = tmp_path / "committed.html"
+    path.write_text(committed)
+    page = open_page(chromium, path, (400, 800)).page
+    number = page.locator("td.number").first.bounding_box()
+    assert number is not None
+    assert number["y"] + number["height"] < 800
+    page.evaluate("location.hash = 'quick'")
+    page.wait_for_selector("#quick-1", state="visible")
+    box = page.locator("#quick-1 > .scroll")
+    box.evaluate("box => box.scrollTo(150, 300)")
+    seen = box.evaluate("""box => {
+      const rectangle = e => { const r = e.getBoundingClientRect(); return [r.left, r.top] };
+      const corner = box.querySelector("thead th"), other = box.querySelector("thead th:nth-child(3)");
+      const middle = box.getBoundingClientRect().top + 300;
+      const names = [...box.querySelectorAll("tbody th[scope=row]")];
+      const name = names.find(e => e.getBoundingClientRect().top > middle);
+      const at = e => {
+        const r = e.getBoundingClientRect();
+        return e.contains(document.elementFromPoint(r.right - 4, r.top + 4));
+      };
+      return {box: rectangle(box), scrolled: [box.scrollLeft, box.scrollTop], corner: rectangle(corner),
+        other: rectangle(other), name: rectangle(name), front: [at(corner), at(name)],
+        colours: [corner, name].map(e => getComputedStyle(e).backgroundColor)};
+    }""")
+    left, top = seen["box"][0] + 1, seen["box"][1] + 1  # inside the border
+    assert seen["scrolled"] == [150, 300]
+    assert seen["corner"] == pytest.approx([left, top], abs=1)
+    assert seen["other"][1] == pytest.approx(top, abs=1)
+    assert seen["name"][0] == pytest.approx(left, abs=1)
+    assert seen["front"] == [True, True]
+    assert all("rgba" not in colour for colour in seen["colours"])
+
+
+def test_the_tables_are_read_without_scripts(chromium: Browser, board_path: Path) -> None:
+    page = chromium.new_context(java_script_enabled=False).new_page()
+    page.goto(board_path.as_uri())
+    assert page.locator("#table-1 > .scroll td.number").first.is_visible()
 
 
 def test_hostile_records_stay_text(chromium: Browser, tmp_path: Path) -> None:
