@@ -575,7 +575,15 @@ def main(argv: list[str] | None = None) -> int:
         return getattr(error, "exit_status", 1)
 
 
-if __name__ == "__main__":
+def command_line() -> int:
+    """Run `main` in a process of its own; the entry point of the command `lra`."""
     gc.set_threshold(50_000)  # objects made by imports and tracing stay, so collecting often only costs time
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # so that `main` sees a closed pipe
-    sys.exit(main())
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of another encoding shows "?" for a character that it lacks. Files are UTF-8 everywhere.
+        encoding = {} if stream.isatty() else {"encoding": "utf-8"}
+        stream.reconfigure(errors="replace", line_buffering=True, **encoding)  # type: ignore[union-attr]
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(command_line())

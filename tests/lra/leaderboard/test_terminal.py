@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from rich.console import Console
 
 from lra.leaderboard.build import board, render
 from lra.leaderboard.summary import summary
+from lra.paths import ROOT
 from lra.record.files import RecordFile
 from tests.lra.leaderboard.test_leaderboard import run, trivial
 
@@ -74,3 +79,11 @@ def test_a_suite_of_stopped_runs_ends_with_their_steps() -> None:
     text = printed(summary(board(files, "quick"), {"cosformer"}), 80)
     assert "120 of 500" in text
     assert "softmax" not in text
+
+
+@pytest.mark.parametrize("command", [["leaderboard"], ["leaderboard", "--format", "html"], ["list"], ["status"]])
+def test_output_into_a_file_is_utf8_whatever_the_encoding_of_the_shell(command: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LRA_RUNS": str(tmp_path)}
+    done = subprocess.run([sys.executable, "run_lra.py", *command], cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode("utf-8")
