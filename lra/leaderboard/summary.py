@@ -8,6 +8,7 @@ from collections.abc import Collection
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from lra.leaderboard.build import five_task_mean
 from lra.leaderboard.table import BASELINE, COST, FormattedRow, accuracy, machines, scores, tables
 from lra.leaderboard.terminal import Grid
 from lra.leaderboard.types import Board, Table
@@ -34,14 +35,14 @@ def summary(board: Board, labels: Collection[str]) -> RenderableType:
 
 def _baselines(t: Table) -> list[FormattedRow]:
     """Return the best trivial baseline of each column, and the majority class."""
-    columns = zip(*([*b.accuracies, b.mean] for b in t.baselines), strict=True)
+    columns = zip(*(b.accuracies for b in t.baselines), strict=True)
     best = [max((a for a in column if a is not None), default=None) for column in columns]
-    (majority,) = ([*b.accuracies, b.mean] for b in t.baselines if b.name == MAJORITY)
-    count = len(scores(t).heads)
-    return [
-        FormattedRow(BASELINE, name, (), tuple(map(accuracy, values[:count])))
-        for name, values in (("best of each task", best), (MAJORITY, majority))
-    ]
+    (majority,) = (b.accuracies for b in t.baselines if b.name == MAJORITY)
+    rows = []
+    for name, values in (("best of each task", best), (MAJORITY, majority)):
+        cells = [*values, five_task_mean(t.columns, values)][: len(scores(t).heads)]
+        rows.append(FormattedRow(BASELINE, name, (), tuple(map(accuracy, cells))))
+    return rows
 
 
 def _without_marks(row: FormattedRow) -> FormattedRow:
