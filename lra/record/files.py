@@ -145,7 +145,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{short_repr(repeated)} stands twice in one object")
+        raise ValueError(f"{short_repr(repeated)} occurs twice in one object")
     return fields
 
 

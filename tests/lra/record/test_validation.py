@@ -393,7 +393,7 @@ def test_a_bomb_is_not_unpacked(data: Prepared, tmp_path: Path) -> None:
     [
         (lambda text: "[" * 100_000, "nested deeper"),
         (lambda text: text[:-1] + ', "extra": ' + "[" * 50 + "]" * 50 + "}", "nested deeper than"),
-        (lambda text: text[:-1] + ', "seed": 0}', "'seed' stands twice"),
+        (lambda text: text[:-1] + ', "seed": 0}', "'seed' occurs twice"),
         (lambda text: text.replace('"seconds": 1.0', '"seconds": 1e999'), "seconds is inf"),
         (lambda text: text.replace('"seconds": 1.0', f'"seconds": {"9" * 5000}'), "not readable as JSON"),
         (lambda text: text.replace('"seconds": 1.0', f'"seconds": {"9" * 4000}'), "not a finite number"),
