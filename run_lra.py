@@ -100,7 +100,7 @@ class Train:
     tensorboard: bool = False
     """Also write event files for TensorBoard, into runs/RUN/tensorboard. Every run writes runs/RUN/metrics.csv."""
     distributed: bool = False
-    """This process is one of several that train the run: see docs/scale.md."""
+    """This process is one of several that train the run: see docs/clusters.md."""
 
     def run(self) -> int:
         from lra import api

@@ -1,0 +1,139 @@
+"""The tables of docs/results.md and docs/tasks.md, from committed records and published figures.
+
+`python -m tests.doc_tables` rewrites them between their markers.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from scipy.stats import t as student
+
+from lra.config import PROTOCOLS, TASKS
+from lra.leaderboard.build import board
+from lra.leaderboard.comparison import LEVEL, interval
+from lra.leaderboard.published import accuracy
+from lra.leaderboard.text import percent
+from lra.leaderboard.types import LeaderboardCell, Table
+from lra.paths import ROOT, results_directory
+from lra.record import files
+from lra.record.baseline_models import MAJORITY
+from lra.record.facts import retired
+from lra.record.files import of_kind
+from lra.record.schema import BaselineRecord, RunRecord
+from tasks import load_task
+from tasks.core import base_variant
+
+RESULTS, TASKS_PAGE = ROOT / "docs" / "results.md", ROOT / "docs" / "tasks.md"
+# Rows of the table in cosFormer's paper that are shown beside results, by mixer.
+PAPER_ROWS = {"cosformer": "cosFormer", "softmax": "Transformer", "linear": "Linear Trans."}
+RESULTS_HEAD = ("task", "mixer", "seeds", "accuracy (95 % interval)", "published", "difference", "hardware", "minutes")
+TABLES = accuracy()
+COMMITTED = [f for f in files.find([(results_directory(), "committed")]) if not retired(f.record)]
+
+
+def grid(head: Sequence[str], align: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, align, *rows))
+
+
+def confidence(cell: LeaderboardCell) -> tuple[float, float]:
+    """Return the 95 % interval of a cell: over test examples for one seed (Wilson), over seeds for several (t)."""
+    if len(cell.accuracies) == 1:
+        return interval(cell.accuracies[0], cell.examples)
+    mean, seeds = statistics.fmean(cell.accuracies), len(cell.accuracies)
+    half = student.ppf((1 + LEVEL) / 2, seeds - 1) * statistics.stdev(cell.accuracies) / math.sqrt(seeds)
+    return mean - half, mean + half
+
+
+def results_tables() -> dict[str, str]:
+    """Return by protocol, except `quick`, a table with one line per task and mixer of the committed records."""
+    records = {f.record.id: f.record for f in of_kind(COMMITTED, RunRecord) if f.record.status == "complete"}
+    lines: dict[str, list[list[str]]] = {}
+    for table in board(COMMITTED).tables:
+        if table.protocol != "quick":
+            lines.setdefault(_title(table), []).extend(_results(table, records))
+    align = (":--", ":--", "--:", "--:", "--:", "--:", ":--", "--:")
+    return {title: grid(RESULTS_HEAD, align, rows) for title, rows in lines.items() if rows}
+
+
+def _title(table: Table) -> str:
+    return table.label + ("" if table.track == "matched" else f" ({table.track})")
+
+
+def _results(table: Table, records: Mapping[str, RunRecord]) -> Iterator[list[str]]:
+    (paper,) = (t for t in TABLES if t.protocol == "lra")
+    figures = {row.name: row.figures for row in paper.rows}
+    for i, column in enumerate(table.columns):
+        title = load_task(column.task).CARD.title + (", copy" if column.copy else "")
+        for row in sorted(table.rows, key=lambda row: row.label):
+            cell = row.cells[i]
+            if cell is None or not cell.accuracies:
+                continue
+            runs = [records[name] for name in cell.records if name in records]
+            mean = statistics.fmean(cell.accuracies)
+            low, high = confidence(cell)
+            published = figures.get(PAPER_ROWS.get(row.label, ""), {}).get(column.task)
+            is_number = isinstance(published, Decimal)
+            yield [
+                title,
+                f"`{row.label}`" + "".join(f" {change}" for change in row.changes),
+                str(len(cell.accuracies)),
+                f"{percent(mean)} ({percent(low)} to {percent(high)})" + (" at chance" if all(cell.at_chance) else ""),
+                f"{published:.1f}" if is_number else "–",
+                f"{100 * mean - float(published):+.1f}" if is_number else "–",
+                "; ".join(dict.fromkeys(run.environment.hardware for run in runs)),
+                f"{statistics.fmean(run.seconds for run in runs) / 60:.0f}",
+            ]
+
+
+def task_tables(task: str) -> str:
+    """Return the accuracies of a task's trivial baselines on the full variant, and the ranges of published figures."""
+    floors = [f.record for f in of_kind(COMMITTED, BaselineRecord) if f.record.column.task == task]
+    full = [r for r in floors if base_variant(r.column.variant) in ("full", "copy") and r.test]
+    order = (MAJORITY, *load_task(task).CARD.baselines)
+    full.sort(key=lambda r: order.index(r.mixer.label))
+    baselines = [[r.mixer.label, r.column.source, percent(r.test.accuracy)] for r in full if r.test]
+    ranges = []
+    for name, protocol in (("table followed by `lra`", "lra"), ("table followed by `small`", "small"), ("all", "")):
+        values = [
+            figure
+            for table in TABLES
+            if protocol in ("", table.protocol)
+            for row in table.rows
+            if isinstance(figure := row.figures.get(task), Decimal)
+        ]
+        ranges.append([name if protocol else "all sources", str(min(values)), str(max(values))])
+    first = grid(("trivial baseline", "data", "test accuracy, %"), (":--", ":--", "--:"), baselines)
+    return f"{first}\n\n{grid(('published', 'lowest, %', 'highest, %'), (':--', '--:', '--:'), ranges)}"
+
+
+def rewritten(page: str, tables: Mapping[str, str]) -> str:
+    """Return a page with the tables between `<!-- NAME -->` and `<!-- /NAME -->` replaced."""
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, rest = page.split(start)
+        page = f"{before}{start}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+    return page
+
+
+def pages() -> dict[str, tuple[str, str]]:
+    """Return by page its text and the text with current tables."""
+    results, tasks = RESULTS.read_text("utf-8"), TASKS_PAGE.read_text("utf-8")
+    current = "\n\n".join(
+        f"## {title}\n\n{table}"
+        for title, table in sorted(
+            results_tables().items(), key=lambda item: (PROTOCOLS.index(item[0].partition("@")[0]), item[0])
+        )
+    )
+    return {
+        RESULTS.name: (results, rewritten(results, {"results": current})),
+        TASKS_PAGE.name: (tasks, rewritten(tasks, {task: task_tables(task) for task in TASKS})),
+    }
+
+
+if __name__ == "__main__":
+    for name, (_, text) in pages().items():
+        (ROOT / "docs" / name).write_text(text, "utf-8")

@@ -1,0 +1,81 @@
+"""The pages of docs/: links lead somewhere, commands have valid arguments, and tables are those of the records."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import run_lra
+from tests import doc_tables
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *DOCS]
+COMMAND = re.compile(r"^(?:    |\$ )(?:\w+=\S+ )*python run_lra\.py (.*)$", re.MULTILINE)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_relative_links_lead_to_files_and_headings(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), f"{target} does not exist"
+        assert linked.is_relative_to(ROOT), f"{target} is outside of the project"
+        assert not anchor or anchor in anchors(linked.read_text("utf-8")), f"{target} has no such heading"
+
+
+def test_pages_that_other_files_name_exist() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for file in files:
+        if Path(file).suffix in (".py", ".toml", ".md", ".html", ".sh", "") and (ROOT / file).is_file():
+            for page in re.findall(r"\bdocs/[\w-]+\.(?:md|png)", (ROOT / file).read_text("utf-8")):
+                assert (ROOT / page).exists(), f"{file} names {page}"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    assert {f.name for f in DOCS} - {"README.md"} <= set(re.findall(r"\(([\w-]+\.md)\)", index))
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if COMMAND.search(path.read_text("utf-8"))], ids=name)
+def test_commands_have_valid_arguments(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    for command in vars(run_lra).values():
+        if isinstance(command, type) and command.__module__ == run_lra.__name__ and hasattr(command, "run"):
+            monkeypatch.setattr(command, "run", lambda self: ran.append(self) or 0)
+    lines = COMMAND.findall(path.read_text("utf-8"))
+    for line in lines:
+        for words in alternatives(shlex.split(line, comments=True)):
+            assert run_lra.main(words) == 0, line
+    assert len(ran) >= len(lines)
+
+
+def alternatives(words: list[str]) -> list[list[str]]:
+    """Return the commands that a line shows, as two for `data prepare | verify`; `> file` ends a command."""
+    words = words[: words.index(">")] if ">" in words else words
+    if "|" not in words:
+        return [words]
+    i = words.index("|")
+    return [words[:i], *([*words[: i - 1], word] for word in words[i + 1 :] if word == "verify")]
+
+
+@pytest.mark.parametrize("page", ["results.md", "tasks.md"])
+def test_tables_are_those_of_the_records(page: str) -> None:
+    text, current = doc_tables.pages()[page]
+    assert text == current, "run `python -m tests.doc_tables` and review the page"
