@@ -60,9 +60,7 @@ def execute(cells: list[Cell], dpi: int = 60) -> None:
             outputs.insert(0, {"output_type": "stream", "name": "stdout", "text": lines(text)})
         if result is not None:
             data = {"text/plain": lines(repr(result))}
-            outputs.append(
-                {"output_type": "execute_result", "execution_count": number, "metadata": {}, "data": data}
-            )
+            outputs.append({"output_type": "execute_result", "execution_count": number, "metadata": {}, "data": data})
         cell["outputs"], cell["execution_count"] = outputs, number
 
 

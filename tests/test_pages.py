@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,11 +40,13 @@ def test_relative_links_lead_to_files_and_headings(path: Path) -> None:
 
 
 def test_pages_that_other_files_name_exist() -> None:
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for file in files:
-        if Path(file).suffix in (".py", ".toml", ".md", ".html", ".sh", "") and (ROOT / file).is_file():
-            for page in re.findall(r"\bdocs/[\w-]+\.(?:md|png)", (ROOT / file).read_text("utf-8")):
-                assert (ROOT / page).exists(), f"{file} names {page}"
+    folders = ("lra", "models", "tasks", "configs", "tests", "benchmarks", "examples", ".github")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    paths += [*ROOT.glob("*.py"), *ROOT.glob("*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]
+    for path in paths:
+        if path.suffix in (".py", ".toml", ".md", ".html", ".sh", ".yml", "") and path.is_file():
+            for page in re.findall(r"\bdocs/[\w-]+\.(?:md|png)", path.read_text("utf-8", errors="replace")):
+                assert (ROOT / page).exists(), f"{path} names {page}"
 
 
 def test_the_index_lists_every_page() -> None:
