@@ -65,7 +65,10 @@ def test_a_forgotten_mask_fails_the_check(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["aft.py", "--mixer-options", "temprature=2"], "AFT has no option 'temprature'; its options: temperature=1.0"),
+        (
+            ["aft.py", "--mixer-options", "temprature=2"],
+            "AFT has no option 'temprature' (did you mean 'temperature'?); its options: temperature=1.0",
+        ),
         (["aft.py:ATF"], "aft.py has no mixer ATF; it has AFT"),
         (["atf.py"], "there is no file"),
     ],

@@ -1,6 +1,7 @@
 """The L x L weights of a trained mixer, drawn as in the cosFormer paper (Qin et al., 2022, figure 5).
 
-A mixer that is linear in v computes y = A v, with a matrix A [L, L] for each head. For v = I its output is A.
+A mixer that is linear in v, with the same weights for all features of a head, computes y = A v with a matrix A [L, L]
+for each head. For v = I its output is A.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def weights(model: Classifier, ids: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the weights of each layer, float32 [H, L, L], for one document of token ids int [L] without padding.
 
     Raises:
-      RunError: a mixer has no q, k and v (`models.core.QKVAttention`), or is not linear in v.
+      RunError: a mixer has no q, k and v (`models.core.QKVAttention`), or is not y = A v.
     """
     x, mask = model.embed(jnp.asarray(ids)[None], jnp.ones((1, len(ids)), bool))
     layers = []
@@ -64,7 +65,10 @@ def _implied(mixer: QKVAttention, x: jax.Array, mask: jax.Array) -> np.ndarray:
     a = jnp.concatenate(parts, -1)[0, :, :, :length].swapaxes(0, 1)
     error = jnp.abs(jnp.einsum("hij,jhk->ihk", a, v[0]) - attend(v)[0]).max() / jnp.abs(attend(v)).max()
     if not error <= 1e-3:
-        raise RunError(f"{type(mixer).__name__} is not linear in v (error {error:.1e}), so it has no weights to draw")
+        raise RunError(
+            f"{type(mixer).__name__} has no weights to draw: it is not linear in v, or its weights differ between the "
+            f"features of a head (relative error {error:.1e})"
+        )
     return np.asarray(a, np.float32)
 
 
