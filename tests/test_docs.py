@@ -14,7 +14,7 @@ from lra.record import files as record
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "add-a-mixer.md").read_text()
-ADD_A_MIXER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+ADD_A_MIXER, COMPARE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SMALL = ["--model.layers", "1", "--model.d-model", "16", "--model.qkv-dim", "16", "--model.mlp-dim", "16"]
 
 
@@ -41,9 +41,24 @@ def test_a_mixer_from_an_empty_file_to_a_row_of_the_board(tmp_path: Path) -> Non
     words = ["train", "--task", "listops", "--protocol", "quick", "--mixer", "aft.py", "--source", "sample", *SMALL]
     trained = command(*words, "--mixer-options", "temperature=2", "--train.steps", "4", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    (path,) = (tmp_path / "runs").glob("*/records/*.json")
+    (path,) = (tmp_path / "runs").glob("listops*/records/*.json")
     assert record.read(path).mixer.label == f"{label.group()}(temperature=2.0)"
     assert f"{label.group()}(temperature=2.0)" in command("leaderboard", "--format", "csv", cwd=tmp_path).stdout
+
+    drawn = command("attention", str(path.parent.parent), cwd=tmp_path)
+    assert drawn.returncode == 1
+    reason = "AFT has no weights to draw: it is not linear in v, or its weights differ between the features of a head"
+    assert reason in drawn.stderr
+    assert reason in PAGE
+
+    words[words.index("aft.py")] = "softmax"
+    assert command(*words, "--train.steps", "4", cwd=tmp_path).returncode == 0
+    environment = {**os.environ, "LRA_RUNS": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT)}
+    compared = subprocess.run([sys.executable, "-c", COMPARE], capture_output=True, text=True, env=environment)
+    assert compared.returncode == 0, compared.stderr
+    line = r"minus the best row: [+-]\d+\.\d points \([+-]\d+\.\d to [+-]\d+\.\d\)\n"
+    assert re.fullmatch(rf"(softmax|{re.escape(label.group())}\S+) {line}", compared.stdout)
+    assert re.search(rf"^softmax {line}", PAGE, re.MULTILINE)
 
 
 def test_a_forgotten_mask_fails_the_check(tmp_path: Path) -> None:
