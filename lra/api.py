@@ -87,7 +87,7 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
     """Return a mixer by name, and its options with their types.
 
     Raises:
-      ConfigError: there is no such mixer or option; the message lists what there is.
+      ConfigError: there is no such mixer or option; the message lists the valid ones
     """
     pin()  # before the mixer's module is imported, which may make arrays
     try:
@@ -125,7 +125,7 @@ def run(
       seed: of parameters, batches and dropout; never of the data
       options: of the mixer, {"window": 64} or ["window=64"]; None: those with which the protocol's source ran
         the mixer (docs/protocols.md), else the mixer's defaults
-      source: of the data; None: the first that is at hand
+      source: of the data; None: the first that is available
       limit: evaluate on only so many examples (marks the protocol as modified)
       max_minutes: stop before, and record what was reached as truncated
       tensorboard: write event files for TensorBoard into the run's directory

@@ -1,4 +1,4 @@
-"""What there is: tasks with their cards, mixers with their options, protocols. For rich's `Console.print`."""
+"""Tables of tasks with their cards, mixers with their options, and protocols, for rich's `Console.print`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def card_table(card: Card) -> RenderableType:
         "classes": f"{len(card.classes)}: {', '.join(card.classes)}",
         "tokenizer": read,
         "variants": "\n".join(f"{name}: {variant_text(v)}" for name, v in card.variants.items()),
-        "sources": f"{', '.join(card.sources)} (the first that is at hand)",
+        "sources": f"{', '.join(card.sources)} (the first that is available)",
         "selection": rule[card.selection],
         "obtain": card.obtain,
         "licence": card.licence,

@@ -38,7 +38,7 @@ def as_latex(board: Board) -> str:
 
 
 def latex(value: object) -> str:
-    """Return text that LaTeX prints as it stands."""
+    """Return text with the special characters of LaTeX escaped."""
     return "".join(SPECIAL.get(c, c) for c in clean(value))
 
 

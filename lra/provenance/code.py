@@ -202,7 +202,7 @@ def _syntax(path: Path, definition: str = "", *, again: bool = False) -> Syntax:
     """Return the syntax of a file as this process read it first.
 
     Args:
-      again: the process reads the file anew when its content changes, as `models.mixers` does with a user's file
+      again: the process reads the file again when its content changes, as `models.mixers` does with a user's file
     """
     content = path.read_bytes()
     if again:

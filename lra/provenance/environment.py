@@ -121,7 +121,7 @@ def code_state() -> dict[str, Any]:
     """Return the SHA-256 of the suite's source files, the git commit, and whether the work tree equals it.
 
     It is asked once in a process, at the start of a run: what is committed or edited later is not what runs. A source
-    file that git does not know, or is told to ignore, is a difference too.
+    file that git does not track is a difference too.
     """
     digest = hashlib.sha256()
     for folder in CODE:

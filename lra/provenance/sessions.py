@@ -33,7 +33,7 @@ class Session:
 
 
 def continued(sessions: Sequence[Session], step: int) -> tuple[Session, ...]:
-    """Return the sessions so far and that of this process, which goes on from `step`, if it is in anything another."""
+    """Return the sessions so far, and that of this process, which resumes at `step`, if it differs from the last."""
     this = Session(step, now(), environment(), code_state())
     if sessions and (sessions[-1].environment, sessions[-1].code) == (this.environment, this.code):
         return tuple(sessions)

@@ -32,7 +32,7 @@ State = Literal["running", "died", "failed", "stopped", "waiting", "diverged", "
 STATES: tuple[State, ...] = get_args(State)
 COLOURS = {"running": "green", "died": "red", "failed": "red", "diverged": "magenta", "finished": "blue"}
 MEANING = {
-    "died": "its process ended without a word; the same command goes on from the last checkpoint",
+    "died": "its process ended without a message; the same command resumes from the last checkpoint",
     "diverged": "a loss or gradient was not a number",
 }
 

@@ -30,7 +30,7 @@ class Peak:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the growth so far, as after compiling. A device's count goes on."""
+        """Forget the growth so far, as after compiling. A device's count continues."""
         if jax.default_backend() != "cpu":
             return
         try:

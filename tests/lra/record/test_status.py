@@ -108,14 +108,14 @@ def test_the_state_of_every_kind_of_run(runs: Path, process: Any) -> None:
     accuracies = [of_seed[seed].validation_accuracy for seed in range(8)]
     assert accuracies == [0.25, 0.25, None, None, None, 0.4, 0.4, 0.3]
     assert of_seed[2].message == "ValueError: a cause"
-    assert "without a word" in of_seed[1].message
+    assert "without a message" in of_seed[1].message
     assert all(0 <= of_seed[seed].sign_age_s < 30 for seed in (0, 1, 2, 3))  # type: ignore[operator]
     assert of_seed[4].sign_age_s is None
 
     expected = shown()
     head = "1 running, 1 died, 1 failed, 2 stopped, 1 waiting, 1 diverged, 1 finished"
     assert expected.splitlines()[0] == f"{runs}: {head}"
-    assert f"{places[1].name}: died: its process ended without a word" in expected
+    assert f"{places[1].name}: died: its process ended without a message" in expected
     row = next(line for line in expected.splitlines() if " running " in line).split()
     assert row[:6] == ["listops", "cosformer", "quick", "running", "0", "300/500"]
     assert row[-2] == "25.00%"
