@@ -38,6 +38,9 @@ def test_a_mixer_from_an_empty_file_to_a_row_of_the_board(tmp_path: Path) -> Non
     label = re.search(r"aft.py:AFT@[0-9a-f]{8}", checked.stdout)
     assert label
     assert label.group() in PAGE  # the text shows the hash of its own example
+    checks = re.findall(r"^(\S.*?) +pass ", checked.stdout, re.MULTILINE)
+    assert len(checks) > 10
+    assert all(re.search(rf"^{re.escape(check)} +pass ", PAGE, re.MULTILINE) for check in checks)
     words = ["train", "--task", "listops", "--protocol", "quick", "--mixer", "aft.py", "--source", "sample", *SMALL]
     trained = command(*words, "--mixer-options", "temperature=2", "--train.steps", "4", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr

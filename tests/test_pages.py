@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 import run_lra
+from lra import config as cfg
+from lra.record.status import STATES
+from tasks import LRA_TASKS, load_task
+from tasks.core import SPLITS
+from tasks.listops.grammar import encode, evaluate
 from tests import doc_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,3 +86,38 @@ def alternatives(words: list[str]) -> list[list[str]]:
 def test_tables_are_those_of_the_records(page: str) -> None:
     text, current = doc_tables.pages()[page]
     assert text == current, "run `python -m tests.doc_tables` and review the page"
+
+
+def test_the_overview_of_tasks_has_the_sizes_of_the_cards() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+    for task in cfg.TASKS[: len(LRA_TASKS)]:
+        card = load_task(task).CARD
+        sizes = card.variants["full"].sizes
+        counts = " / ".join(f"{sizes[split]:,}" if split in sizes else "–" for split in SPLITS)
+        (row,) = re.findall(rf"^\| \[\w+\]\(#{task}\) .*$", page, re.MULTILINE)
+        assert row.endswith(f"| {len(card.classes)} | {counts} |")
+        if task != "listops":
+            assert f"{cfg.protocol(task, 'small').max_len:,} |" in row
+
+
+def test_the_expression_on_the_page_of_tasks_has_the_value_and_the_length_that_the_page_gives() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+    (expression,) = re.findall(r"^    (\[M.*\])$", page, re.MULTILINE)
+    length, value = re.search(r"An example of (\d+) tokens.*?with value (\d)", page, re.DOTALL).groups()
+    assert (evaluate(expression), len(encode(expression))) == (int(value), int(length))
+
+
+def test_the_page_of_clusters_has_the_options_of_slurm_and_the_states_of_runs() -> None:
+    page = (ROOT / "docs" / "clusters.md").read_text("utf-8")
+    slurm = cfg.Slurm()
+    assert {f.name.replace("_", "-") for f in dataclasses.fields(slurm)} == set(
+        re.findall(r"`--slurm\.([\w-]+)`", page)
+    )
+    for row in (
+        f"| `--slurm.minutes` | {slurm.minutes} |",
+        f"| `--slurm.gpus` | {slurm.gpus} |",
+        f"| `--slurm.cpus`, `--slurm.memory-gb` | {slurm.cpus}, {slurm.memory_gb} |",
+        f"| `--slurm.at-once` | {slurm.at_once} |",
+    ):
+        assert row in page
+    assert re.findall(r"^\| (\w+) \|", page.partition("| state |")[2], re.MULTILINE) == list(STATES)
