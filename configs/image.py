@@ -11,7 +11,7 @@ SAMPLE = "5ff2aeee93650bc8925c9dd5659c0b1fa37e555d8416c1deb740f44379a93629"  # S
 
 PROTOCOLS = {
     "quick": quick(
-        "image", "16", steps=300, source="sample", minutes=f"1 {TWO_CORES}", expected=measured(43.9, SAMPLE)
+        "image", "16", steps=200, source="sample", minutes=f"1 {TWO_CORES}", expected=measured(43.9, SAMPLE)
     ),
     "laptop": laptop("image", max_len=1_024, steps=5_000, batch_size=64, warmup=200, eval_every=500),
     "small": small(

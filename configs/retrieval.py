@@ -16,9 +16,8 @@ PROTOCOLS = {
     "quick": quick(
         "retrieval",
         "cut",
-        steps=250,
+        steps=200,
         batch_size=16,
-        eval_every=50,
         source="sample",
         minutes=f"1 {TWO_CORES}",
         expected=measured(76.0, SAMPLE),

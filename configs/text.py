@@ -14,7 +14,7 @@ COPY = "1e15d283137b1ebea2bd0d9464a1b0c12dfe511b69a11db1b68d07a587b8cc11"  # of 
 
 PROTOCOLS = {
     "quick": quick(
-        "text", "cut", steps=300, source="sample", minutes=f"1 {TWO_CORES}", expected=measured(72.9, SAMPLE)
+        "text", "cut", steps=200, source="sample", minutes=f"1 {TWO_CORES}", expected=measured(72.9, SAMPLE)
     ),
     "laptop": laptop(
         "text",

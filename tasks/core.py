@@ -64,6 +64,7 @@ class Card:
     to_text:        decodes a document into text that a person can read; None: the bytes are text themselves
     write_official: writes splits of a variant into a directory in LRA's layout; None: the task has no such layout
     baselines:      names of trivial baselines in `lra.record.baseline_models`, besides the majority class
+    former_variants: variants of earlier versions of the suite; their records are retired
     """
 
     name: str
@@ -87,6 +88,7 @@ class Card:
     to_text: Callable[[bytes], str] | None = None
     write_official: Callable[[Mapping[str, Split], Path, str], object] | None = None
     baselines: tuple[str, ...] = ()
+    former_variants: tuple[str, ...] = ()
 
 
 def check_request(card: Card, variant: str, source: str) -> None:

@@ -60,7 +60,7 @@ def check_record(record: Record, lookup: Lookup, known: Sequence[Record]) -> tup
     if mixer.sha256 is not None:
         unverified.append("mixer: from a file of its author; the record has only its hash")
     unverified += [f"retired: {reason}" for reason in retired(record)]
-    current = column.task_version == card.version
+    current = column.task_version == card.version and base_variant(column.variant) not in card.former_variants
     if current and base_variant(column.variant) not in card.variants:
         return [f"column.variant: {card.name} has {', '.join(card.variants)}"], unverified
     limit = None

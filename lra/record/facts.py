@@ -11,7 +11,7 @@ from lra.record.baseline_models import version_of as rule_version
 from lra.record.schema import BaselineRecord, Column, Record, RunRecord, TuningRecord
 from models.mixer_files import available, version_of
 from tasks import load_task
-from tasks.core import copy_name, has_other_sizes
+from tasks.core import base_variant, copy_name, has_other_sizes
 
 Key = tuple[str, str, int, str]  # task, variant, task version, data hash
 
@@ -85,9 +85,10 @@ def retired(record: Record) -> list[str]:
             versions.append((f"mixer {mixer.name}", mixer.version, declared))
     else:
         versions.append((f"trivial baseline {mixer.name}", mixer.version, rule_version(mixer.name)))
-    return [
-        f"{name} version {version}, today's is {current}" for name, version, current in versions if version != current
-    ]
+    reasons = [f"{name} version {old}, today's is {current}" for name, old, current in versions if old != current]
+    if base_variant(column.variant) in load_task(column.task).CARD.former_variants:
+        reasons.append(f"variant {column.variant} of an earlier version of the suite")
+    return reasons
 
 
 @cache

@@ -79,6 +79,7 @@ CARD = Card(
     ),
     write_official=write_official,
     baselines=("pixels",),
+    former_variants=("16",),
 )
 
 

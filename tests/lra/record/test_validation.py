@@ -21,11 +21,14 @@ from rich.console import Console
 from lra import config as cfg
 from lra.config import RunConfig
 from lra.errors import RecordError
+from lra.leaderboard.build import board
+from lra.paths import results_directory
 from lra.record import files as rec
 from lra.record.baseline_models import rules
 from lra.record.baselines import baseline_record
 from lra.record.build import result_of
-from lra.record.files import MAX_BYTES
+from lra.record.facts import retired
+from lra.record.files import MAX_BYTES, RecordFile
 from lra.record.schema import at_chance
 from lra.record.validate import ValidationReport, validate, validation_table
 from lra.typed_json import short_repr
@@ -279,6 +282,13 @@ def test_versions_of_before_are_said_and_no_fault(data: Prepared, tmp_path: Path
     assert (report.verdict, report.unverified) == ("not verified", ("retired: protocol quick version 7, today's is 2",))
     report = judged(set_at(made(data), "code.git_clean", False), tmp_path)
     assert report.verdict == "not verified"
+
+
+def test_records_of_a_former_variant_are_retired() -> None:
+    (path,) = (results_directory() / "floors").glob("pathfinder-16-majority_class-v2-*.json")
+    record = rec.read(path)
+    assert retired(record) == ["variant 16 of an earlier version of the suite"]
+    assert board([RecordFile(record, "committed", path)]).retired
 
 
 def test_earlier_mixers_are_retired(data: Prepared, tmp_path: Path) -> None:
