@@ -3,20 +3,33 @@ VENV := .venv
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 RUN := $(VENV)/bin/python
 
-.PHONY: lra test check install board clean
+.PHONY: lra test test-all lint check install board clean
 
 # Every task with cosFormer and softmax under the protocol `quick`, one run per core, then the results.
 lra: install
 	$(RUN) run_lra.py suite --protocol quick --parallel $(CORES)
 
-# Tests, linter, type checker: all that must pass.
-test: install
+PYTEST := $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder  # on 2 cores: some tests wait for processes
+
+# Linter, types, and the tests of every part; those marked `slow` are left to `test-all`.
+test: lint
+	$(PYTEST) -m "not slow"
+
+# Everything that must pass. Tests compile without optimisations, so training, resume and evaluation run once more with
+# the compiler settings of a user. The contract of every mixer: long inputs, a new process, scaling with the length.
+test-all: lint
+	$(PYTEST)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/xla-optimised \
+		$(PYTEST) tests/lra/training/test_train.py tests/lra/training/test_checkpoint.py tests/test_cli.py
+	XLA_FLAGS="$$($(RUN) -c 'import os, tests.conftest; print(os.environ.get("XLA_FLAGS", ""))')" \
+		$(RUN) run_lra.py check
+
+lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder  # on 2 cores: some tests wait for their processes
 
-# Every mixer against the whole contract: long inputs, a new process, scaling with the length.
+# The contract of every mixer alone.
 check: install
 	$(RUN) run_lra.py check
 

@@ -15,10 +15,12 @@ import pytest
 
 import lra
 import run_lra
+from lra import config as cfg
 from lra.errors import Interrupted, RunError
 from lra.record import files as record
 from lra.training import trainer as train
 from models.mixers import available
+from tasks import load_task
 from tests.soak import COMPARED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +75,32 @@ def test_a_reader_that_has_seen_enough_is_not_told_of_a_traceback(words):
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("task", cfg.TASKS)
+def test_a_run_of_each_task_from_data_to_leaderboard(runs, task):
+    tiny = [
+        "--source",
+        "sample",
+        "--model.layers",
+        "1",
+        "--limit",
+        "100",
+        "--train.steps",
+        "4",
+        "--train.eval-every",
+        "2",
+    ]
+    done = command("train", "--task", task, "--mixer", "cosformer", *tiny)
+    assert done.returncode == 0, done.stderr
+    record = only_record(runs)
+    assert record["status"] == "complete"
+    assert record["test"]["count"] == 100
+    assert f"test accuracy {record['test']['accuracy']:.2%}" in done.stdout
+    board = command("leaderboard", "--protocol", "quick")
+    assert "quick@2 (modified)" in board.stdout
+    assert load_task(task).CARD.title.split()[0] in board.stdout
+
+
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_evaluates_to_its_number(runs):
     words = ["train", *TINY, "--mixer", "cosformer", "--train.steps", "40", "--train.eval-every", "10"]
     running = subprocess.Popen(
@@ -103,6 +131,7 @@ def test_killed_at_any_moment_it_goes_on_and_evaluates_to_its_number(runs):
     assert only_record(runs) == result
 
 
+@pytest.mark.slow
 def test_a_mixer_of_ones_own_from_any_directory(runs, tmp_path):
     (tmp_path / "mine.py").write_text(f"{MIXER}\nVERSION = 3\n")
     few = ["--train.steps", "3", "--limit", "20", "--mixer-options", "scale=0.5"]
@@ -128,6 +157,7 @@ def test_from_python(runs):
     assert [f.record.id for f in lra.records() if f.origin == "yours"] == [result.id]
 
 
+@pytest.mark.slow
 def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path / "prepared"))
     small = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 6, "train.batch_size": 4}
@@ -153,6 +183,7 @@ def test_data_that_vanish_under_a_run_are_prepared_again(runs, tmp_path, monkeyp
     assert [getattr(parts, key) for key in COMPARED] == [getattr(whole, key) for key in COMPARED]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_says_so_again(runs):
     wild = {"model.layers": 1, "model.d_model": 16, "model.qkv_dim": 16, "train.steps": 4, "train.learning_rate": 1e30}
     for _ in range(2):

@@ -29,6 +29,7 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=cwd)
 
 
+@pytest.mark.slow
 def test_a_mixer_from_an_empty_file_to_a_row_of_the_board(tmp_path: Path) -> None:
     (tmp_path / "aft.py").write_text(ADD_A_MIXER)
     assert (ROOT / "examples" / "aft.py").read_text() == ADD_A_MIXER

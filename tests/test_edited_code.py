@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
     *("train", "--task", "listops", "--mixer", "cosformer", "--protocol", "quick", "--source", "sample"),

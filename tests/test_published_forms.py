@@ -15,6 +15,8 @@ from models import mixers
 from tasks import load_task
 from tests.labels import parsed
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "mixers.md").read_text()
 COMPARED = {table.protocol: table for table in accuracy() if table.protocol}
 TITLES = {load_task(task).CARD.title.partition(" ")[0]: task for task in FIVE}

@@ -67,6 +67,7 @@ def assert_close(got: Any, want: Any) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * max(1.0, float(jnp.abs(jnp.asarray(want)).max())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pooling", "pair"), [("cls", None), ("mean", None), ("first", None), ("mean", "nli"), ("first", "concat")]
 )
@@ -106,6 +107,7 @@ def test_padding_has_zero_gradient() -> None:
     assert all((jnp.abs(g) > 0).any() for g in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", ["cosformer", "softmax"])
 def test_remat_does_not_change_the_gradient(mixer: str) -> None:
     _, params, apply = make(CONFIG, mixer)

@@ -103,6 +103,7 @@ def test_every_public_function_with_a_mask_is_tested() -> None:
     assert set(CALLS) == set(PUBLIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_integer_masks_equal_boolean_masks_and_other_masks_are_refused(name: str) -> None:
     call = CALLS[name]

@@ -109,7 +109,10 @@ def test_importable_classes_are_found() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("cosfromer", "unknown mixer 'cosfromer'; a mixer is one of .*cosformer, .*, or package.module:Class, or path"),
+        (
+            "cosfromer",
+            r"unknown mixer 'cosfromer' \(did you mean 'cosformer'\?\); a mixer is one of .*, or package.module:",
+        ),
         ("nowhere.py:Mine", "there is no file .*nowhere.py; a mixer is one of"),
         ("no_such_package.sub:Mine", "there is no module no_such_package.sub; a mixer is one of"),
         ("models.mixers.linear:Quadratic", "linear.py has no mixer Quadratic; it has Linear"),

@@ -33,6 +33,7 @@ FIRST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "variant", "source"), FIRST)
 def test_the_first_examples_are_as_recorded(
     task: str, variant: str, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

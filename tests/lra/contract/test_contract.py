@@ -25,7 +25,13 @@ from models.mixers.linear import linear_attention
 SUBJECTS = [(name, form) for name in mixers.available() for form in ({}, *contract.FORMS.get(name, ()))]
 
 
-@pytest.mark.parametrize(("name", "form"), SUBJECTS, ids=[mixers.label(*subject) for subject in SUBJECTS])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        pytest.param(name, form, id=mixers.label(name, form), marks=[pytest.mark.slow] * bool(form))
+        for name, form in SUBJECTS
+    ],
+)
 def test_every_mixer_satisfies_the_contract(name: str, form: dict[str, Any]) -> None:
     findings = list(check.check(mixers.resolve(name), form, quick=True))
     assert [f.check for f in findings] == list(contract.QUICK)
@@ -137,6 +143,7 @@ def test_a_correct_mixer_passes(cls: type) -> None:
     assert ("not random" in results["rng determinism"].detail) == (cls is Attention)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cls", "name", "message"),
     [
@@ -188,6 +195,7 @@ def test_zeroed_keys_pass_for_the_content_but_not_for_the_amount_of_padding() ->
     assert [f.status for f in results.values()] == ["pass", "FAIL"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("complexity", "status", "message"),
     [

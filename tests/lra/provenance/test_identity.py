@@ -33,6 +33,8 @@ from tests.lra.conftest import tiny_config
 from tests.lra.edited import edited as edited_record
 from tests.lra.leaderboard.test_leaderboard import run as recorded
 
+pytestmark = pytest.mark.slow
+
 FILE = "models/mixers/cosformer.py"
 Edit = Callable[[str], None]
 

@@ -209,6 +209,7 @@ def test_no_committed_mean_counts_a_copy() -> None:
         assert not (with_copy and any(row.mean is not None for row in (*table.rows, *table.baselines)))
 
 
+@pytest.mark.slow
 def test_real_copies(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
     found: dict[str, Prepared] = {task: prepare(task, "full") for task in ("text", "retrieval", "image")}

@@ -428,6 +428,7 @@ def test_hostile_files_fail_without_a_traceback(
     assert "FAIL" in console.export_text()
 
 
+@pytest.mark.slow
 def test_any_field_may_be_anything(data: Prepared, tmp_path: Path) -> None:
     """Every value of a record replaced by every kind of value: a report, never a traceback."""
 

@@ -17,6 +17,8 @@ from lra.paths import ROOT
 from lra.record import files as record
 from lra.record.files import unpack
 
+pytestmark = pytest.mark.slow
+
 RUN = [
     *("train", "--task", "listops", "--mixer", "cosformer", "--protocol", "quick", "--source", "sample"),
     *("--limit", "50", "--train.batch-size", "8", "--train.eval-every", "10", "--train.steps", "30"),

@@ -15,6 +15,8 @@ from lra.errors import RunError
 from lra.paths import ROOT
 from lra.runtime.numerics import PINNED, pin
 
+pytestmark = pytest.mark.slow
+
 OTHER = {
     "JAX_ALLOW_F16_REDUCTIONS": "0",
     "JAX_DEBUG_INFS": "1",

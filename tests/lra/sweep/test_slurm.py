@@ -25,6 +25,7 @@ from lra.errors import RunError
 from lra.paths import write_atomically
 from lra.record import files as record
 from lra.record import status
+from lra.runtime.devices import Slot
 from lra.sweep import job as jobs_module
 from lra.sweep import plan as sweep
 from lra.sweep import slurm
@@ -32,6 +33,8 @@ from lra.sweep.job import Job
 from lra.sweep.local import run_jobs
 from lra.sweep.plan import Sweep
 from lra.sweep.slurm import ArrayElement
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--task", "listops", "--protocol", "quick", "--source", "sample", "--limit", "20", "--mixer", "linear"]
@@ -81,7 +84,7 @@ def test_jobs_write_the_records_that_the_local_launcher_writes(
     runs: Path, local_executor: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [tiny(seed, steps=20) for seed in (0, 1)]
-    assert run_jobs(wanted, [{}, {}]) == []
+    assert run_jobs(wanted, [Slot(), Slot()]) == []
     here = records(runs)
     monkeypatch.setenv("LRA_RUNS", str(runs.parent / "of jobs"))
     jobs = slurm.submit(wanted, Slurm())

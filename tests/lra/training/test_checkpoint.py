@@ -174,6 +174,7 @@ print(latest)
 """
 
 
+@pytest.mark.slow
 def test_after_each_of_50_kills_the_newest_checkpoint_is_complete(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLS, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

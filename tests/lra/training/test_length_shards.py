@@ -14,6 +14,8 @@ from lra.training.step_functions import StepFunctions
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys
 import jax

@@ -24,6 +24,8 @@ from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 

@@ -28,6 +28,8 @@ from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
 
+pytestmark = pytest.mark.slow
+
 HIGHEST = jax.lax.Precision.HIGHEST
 PRECISIONS = {"default": jax.lax.Precision.DEFAULT, "high": jax.lax.Precision.HIGH, "highest": HIGHEST}
 # Products that ask for full precision themselves, whatever the protocol says: inverses, distances, sums of exponentials

@@ -14,6 +14,8 @@ import pytest
 from benchmarks.step_costs import LENGTHS, RECORDED, compiler, operations, temporary_bytes
 from models import mixers
 
+pytestmark = pytest.mark.slow
+
 SAID = json.loads(RECORDED.read_text())
 LINEAR = [name for name in mixers.available() if (mixers.resolve(name).complexity or ("", ""))[1] == "L"]
 

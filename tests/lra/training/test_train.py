@@ -131,6 +131,7 @@ def test_a_time_limit_truncates_and_is_taken_up(tiny, tmp_path):
     assert train(config, CARD, tiny, tmp_path).status == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [3, -3])
 def test_a_clock_that_jumps_changes_nothing(tiny, tmp_path, monkeypatch, days):
     """As when a machine wakes, or asks for the time: no limit is reached, no time is gained or lost."""
@@ -255,6 +256,7 @@ assert not np.allclose(curves[1][0], curves[1][-1], rtol=1e-2)
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one():
     """The examples of a micro-batch are dealt to devices; the curve is that of one device, with dropout on."""
     done = subprocess.run([sys.executable, "-c", EIGHT_DEVICES], cwd=ROOT, capture_output=True, text=True, timeout=300)

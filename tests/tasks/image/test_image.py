@@ -87,6 +87,7 @@ def test_halve_is_the_nearest_mean() -> None:
         assert got[n, i, j] == int(total / 4 + 0.5)
 
 
+@pytest.mark.slow
 def test_archive_and_directory_and_split(
     tmp_path: Path, contents: dict[str, bytes], packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
