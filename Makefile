@@ -19,7 +19,7 @@ test: lint
 # the compiler settings of a user. The contract of every mixer: long inputs, a new process, scaling with the length.
 test-all: lint
 	$(PYTEST)
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/xla-optimised \
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= \
 		$(PYTEST) tests/lra/training/test_train.py tests/lra/training/test_checkpoint.py tests/test_cli.py
 	XLA_FLAGS="$$($(RUN) -c 'import os, tests.conftest; print(os.environ.get("XLA_FLAGS", ""))')" \
 		$(RUN) run_lra.py check
