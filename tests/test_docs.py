@@ -65,6 +65,7 @@ def test_a_mixer_from_an_empty_file_to_a_row_of_the_board(tmp_path: Path) -> Non
     assert re.search(rf"^softmax {line}", PAGE, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_forgotten_mask_fails_the_check(tmp_path: Path) -> None:
     right, wrong = (
         "masked_softmax(k / self.temperature, mask[:, :, None, None], axis=1)",
@@ -81,6 +82,7 @@ def test_a_forgotten_mask_fails_the_check(tmp_path: Path) -> None:
     assert "Mask x, k, v or the weights" in " ".join(checked.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

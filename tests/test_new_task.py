@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from lra.paths import ROOT
@@ -86,6 +87,8 @@ COMMANDS = """
 import sys
 from pathlib import Path
 
+import pytest
+
 import configs
 import tasks
 
@@ -116,6 +119,7 @@ command("list")
 """
 
 
+@pytest.mark.slow
 def test_a_new_task_and_protocol_run_end_to_end(tmp_path: Path) -> None:
     for folder, content in (("tasks", TASK), ("configs", PROTOCOL)):
         (tmp_path / folder).mkdir()

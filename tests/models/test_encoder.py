@@ -89,6 +89,7 @@ def test_logits_and_gradients_are_independent_of_padding_and_batch(pooling: Any,
     assert (jnp.abs(changed - logits).max(1) > 1e-3).all()
 
 
+@pytest.mark.slow
 @poolings
 @pytest.mark.parametrize("mixer", ["cosformer", "softmax"])
 def test_an_empty_example_gives_finite_logits_and_gradients(pooling: Any, mixer: str) -> None:
@@ -116,6 +117,7 @@ def test_remat_does_not_change_the_gradient(mixer: str) -> None:
     jax.tree.map(assert_close, loss_and_gradient(apply_remat, *arguments), loss_and_gradient(apply, *arguments))
 
 
+@pytest.mark.slow
 def test_eager_and_bfloat16_are_close_to_jit_and_float32() -> None:
     model, params, apply = make(CONFIG)
     ids, rng_keys = tokens(None), example_keys()

@@ -40,6 +40,7 @@ def no_example_is_twice(splits: dict[str, Split]) -> None:
     assert len(set().union(*hashes_of.values())) == sum(map(len, hashes_of.values())), "an example is in two splits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "variant"), SAMPLES)
 def test_samples_have_no_duplicates(task: str, variant: str) -> None:
     splits = splits_of(task, variant, SAMPLE)

@@ -174,6 +174,7 @@ def test_the_first_step_is_not_counted_unless_it_is_the_only_one() -> None:
 # ---- many results
 
 
+@pytest.mark.slow
 def test_a_mixer_that_raises_or_is_killed_gives_a_failed_result(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)
     cells = [bench.measure_in_subprocess(tiny(f"{tmp_path}/broken.py:{name}"), 1) for name in ("Raises", "Dies")]

@@ -85,6 +85,7 @@ def test_the_note_counts_training_examples_that_are_cut() -> None:
     assert "2 of 3" in note
 
 
+@pytest.mark.slow
 def test_a_run_prints_the_note_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CASES)
 @pytest.mark.filterwarnings("error")  # a glyph that the font does not have is a warning
 def test_equal_data_give_an_equal_picture(task: str, tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def test_the_table_fits_into_80_columns() -> None:
     assert rows[2][1:] == ["160,000", "0.0-14.3", "%", "16,384", "16,384", "16,384", "0", "160,000", million.sha256[:8]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["listops", "retrieval", "image", "pathfinder"])  # Text: the real reviews below
 def test_samples_have_no_problems(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
@@ -220,6 +221,7 @@ def test_samples_have_no_problems(task: str, tmp_path: Path, monkeypatch: pytest
     assert report.problems == ()
 
 
+@pytest.mark.slow
 def test_real_reviews(data_dir: Path) -> None:
     splits = {built.split: built.examples for built in text.build("full", "official", data_dir)}
     report = verify(prepared(text.CARD, splits, "official archive"), text.CARD)

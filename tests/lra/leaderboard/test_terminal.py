@@ -81,6 +81,7 @@ def test_a_suite_of_stopped_runs_ends_with_their_steps() -> None:
     assert "softmax" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["leaderboard"], ["leaderboard", "--format", "html"], ["list"], ["status"]])
 def test_output_into_a_file_is_utf8_whatever_the_encoding_of_the_shell(command: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LRA_RUNS": str(tmp_path)}

@@ -63,6 +63,7 @@ def most_frequent(keys: list[tuple[object, ...]], answers: list[int]) -> dict[tu
     return {key: min(a for a in c if c[a] == max(c.values())) for key, c in table.items()}
 
 
+@pytest.mark.slow
 def test_baselines_equal_a_count_over_expressions(drawn: tuple[list[str], list[int]], prepared: Prepared) -> None:
     """The reference counts whole expressions in Python, and knows no bytes."""
     (expressions, answers), right = drawn, {}

@@ -151,6 +151,7 @@ def test_time_left_is_counted_without_the_first_step(runs: Path, monkeypatch: py
     assert " 2m " in shown()
 
 
+@pytest.mark.slow
 def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.0)
     directory = begun(runs, 0)

@@ -213,6 +213,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         saved(tmp_path / "checkpoints", 3)
 
 
+@pytest.mark.slow
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_bit_equal(tiny, tmp_path: Path, monkeypatch) -> None:
     config = tiny_config()
     whole = train(config, CARD, tiny, tmp_path / "whole")

@@ -14,6 +14,7 @@ from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_writes_every_point_once(
     tiny: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

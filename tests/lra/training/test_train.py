@@ -111,6 +111,7 @@ def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_best_validation_is_tested(tiny, tmp_path):
     config = tiny_config()
     outcome = train(config, CARD, tiny, tmp_path)
@@ -122,6 +123,7 @@ def test_the_best_validation_is_tested(tiny, tmp_path):
     np.testing.assert_array_equal(again.predictions, outcome.test.predictions)
 
 
+@pytest.mark.slow
 def test_a_time_limit_truncates_and_is_taken_up(tiny, tmp_path):
     config = tiny_config()
     cut_short = train(config, CARD, tiny, tmp_path, max_minutes=0.01)

@@ -136,6 +136,7 @@ def test_global_tokens_add_three_projections() -> None:
     assert count(Longformer(DIMS, rngs=nnx.Rngs(0))) == plain + extra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_does_not_change_outputs_of_blocks(training: bool) -> None:
     """The checks of the mixer contract use sizes within the default window, which this test does not."""

@@ -152,6 +152,7 @@ def test_closed_update_gates_give_the_identity() -> None:
     np.testing.assert_allclose(jax.jit(lambda x: layer.gated(x, x, mask, None))(x), x, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_padding_does_not_change_outputs_of_chunks_with_dropout() -> None:
     dims = dataclasses.replace(DIMS, dropout=0.4, hidden_dropout=0.3)
     layer = Mega(dims, attention="laplace", norm="post", chunk=6, ema="code", taps=5, rngs=nnx.Rngs(0))

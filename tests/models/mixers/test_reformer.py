@@ -143,6 +143,7 @@ def test_more_rounds_approximate_dense_attention_better() -> None:
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "training"),
     [
@@ -212,6 +213,7 @@ def test_bfloat16_hashes_like_float32() -> None:
     np.testing.assert_allclose(half.astype(jnp.float32), full, atol=0.02 * float(jnp.abs(full).max()))
 
 
+@pytest.mark.slow
 def test_the_official_form_equals_a_loop() -> None:
     """Each head is computed as in the reference suite, except for padding, and [H, L, K] is read as [L, H K]."""
     mixer = Reformer(DIMS, official=True, rngs=nnx.Rngs(0))

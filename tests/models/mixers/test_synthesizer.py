@@ -83,6 +83,7 @@ def test_equals_its_definition(mode: str, dot_product: str) -> None:
         np.testing.assert_allclose(y[b, :n], by_definition(mixer, np.asarray(x[b, :n])), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "dot_product"), [("random", "none"), ("random", "sum"), *((mode, "weighted") for mode in MODES)]
 )

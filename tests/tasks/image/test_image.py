@@ -126,6 +126,7 @@ def edit(content: bytes, record: int, value: int) -> bytes:
     return content[:at] + bytes([value]) + content[at + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -225,6 +226,7 @@ def test_checksums_are_those_of_tensorflow_datasets() -> None:
         assert listed[task.ARCHIVE.name] == (task.ARCHIVE.size, task.ARCHIVE.sha256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["full", "16"])
 def test_sample_is_more_than_gray_levels(variant: str, tmp_path: Path) -> None:
     parts = {part.split: part.examples for part in image.build(variant, SAMPLE, tmp_path)}

@@ -244,6 +244,7 @@ def sample_reviews() -> dict[str, list[tuple[bytes, int]]]:
     return sample.reviews()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["full", "cut"])
 def test_sample_is_more_than_a_bag_of_bytes(
     variant: str,
@@ -268,6 +269,7 @@ def test_sample_is_fixed(sample_reviews: dict[str, list[tuple[bytes, int]]]) -> 
     assert max(len(review) for review, _ in sample_reviews["train"]) < text.CARD.variants["full"].max_bytes
 
 
+@pytest.mark.slow
 def test_real_reviews(data_dir: Path) -> None:
     """Counts, balance and lengths of the labelled part of the release; documents are not cut."""
     if text.locate(data_dir) is None:
