@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lra.leaderboard.legend import legend
 from lra.leaderboard.table import BASELINE, FormattedTable, machines, tables
-from lra.leaderboard.text import FIRST_RUN, card_of, clean, heading, nothing, percent, retired_line
+from lra.leaderboard.text import FIRST_RUN, card_of, clean, heading, nothing, percent, retired_line, table_headings
 from lra.leaderboard.types import Board, Column
 from tasks.core import base_variant
 
@@ -26,8 +26,8 @@ def as_markdown(board: Board) -> str:
     origins_found = {f.origin for f in board.runs}
     intro = [md(sentence) for sentence in legend(board)] + [origins[o] for o in origins if o in origins_found]
     lines = ["## Leaderboard", "", " ".join(intro), ""]
-    for t in board.tables:
-        lines += [f"### {md(t.label)}", ""]
+    for t, title in zip(board.tables, table_headings(board.tables), strict=True):
+        lines += [f"### {md(title)}", ""]
         if t.about:
             lines += [f"{t.about[0].upper()}{t.about[1:]}.", ""]
         lines += [line for table in tables(t, letters) for line in _table(table)]

@@ -21,7 +21,7 @@ from lra.leaderboard.table import (
     machines,
     tables,
 )
-from lra.leaderboard.text import FIRST_RUN, clean, nothing, retired_line
+from lra.leaderboard.text import FIRST_RUN, clean, nothing, retired_line, table_headings
 from lra.leaderboard.types import Board
 from lra.plain_table import plain_table
 
@@ -36,8 +36,8 @@ def as_table(board: Board) -> RenderableType:
         return Group(Text(nothing(board)), Text(f"  {FIRST_RUN}", "bold"), *last)
     letters = machines(board)
     parts: list[RenderableType] = []
-    for t in board.tables:
-        parts.append(Text.assemble((clean(t.label), "bold"), "  ", (clean(t.about), "dim")))
+    for t, title in zip(board.tables, table_headings(board.tables), strict=True):
+        parts.append(Text.assemble((title, "bold"), "  ", (clean(t.about), "dim")))
         for table in tables(t, letters):
             parts += [*[Text(table.title, "dim")] * bool(table.title), Grid(table), Text()]
     return Group(*parts, *(Text(sentence, "dim") for sentence in legend(board)), *last)

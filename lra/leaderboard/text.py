@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
-from lra.leaderboard.types import Board, Column
+from lra.leaderboard.types import Board, Column, Table
 from tasks import available, load_task
 from tasks.core import Card
 
@@ -39,6 +40,20 @@ def heading(column: Column, beside: Sequence[Column] = ()) -> tuple[str, str, st
     exact = f", data {column.data_sha256[:8]}" if len(same) > 1 else ""
     card = card_of(column)
     return clean(card.title if card else column.task), clean(column.variant), clean(column.source + exact)
+
+
+def table_headings(tables: Sequence[Table]) -> list[str]:
+    """Return a heading for each table: its label, and its data where several tables have the same label."""
+    headings: list[str] = []
+    for t in tables:
+        text = clean(t.label)
+        if sum(other.label == t.label for other in tables) > 1:
+            columns = (*t.columns, *(s.column for s in t.truncated))
+            sources = dict.fromkeys(re.sub(" [0-9a-f]{8}$", "", heading(c)[2]) for c in columns)
+            text += f", data: {' or '.join(sources)}"
+            text += f" ({columns[0].data_sha256[:8]})" if text in headings else ""
+        headings.append(text)
+    return headings
 
 
 def card_of(column: Column) -> Card | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from lra.leaderboard.legend import BLOCK_MARK, mark_sentences
 from lra.leaderboard.published import accuracy
 from lra.leaderboard.reported import INTRODUCTION, NO_PAIRS, reproduced
 from lra.leaderboard.table import CHANCE, MEAN, ONE_CLASS, FormattedCell, scores
-from lra.leaderboard.text import FIRST_RUN, clean, heading, nothing, retired_line
+from lra.leaderboard.text import FIRST_RUN, clean, nothing, retired_line, table_headings
 from lra.leaderboard.types import Board, Table
 from lra.record.facts import column_key
 from lra.record.files import RecordFile
@@ -61,7 +60,7 @@ def page_view(board: Board) -> dict[str, Any]:
     }
     shown: set[RunKey] = set()
     tables: dict[bool, list[TableView]] = {False: [], True: []}
-    for t, keys, title in zip(ordered, listed_in, _headings(ordered), strict=True):
+    for t, keys, title in zip(ordered, listed_in, table_headings(ordered), strict=True):
         below = [*keys, *(key for key in runs if key not in listed and _is_of(runs[key], t))]
         views = [
             run_view(runs[key], numbers[key], tuned.get(key, "none"), counted=key in listed)
@@ -92,20 +91,6 @@ def _place(t: Table) -> tuple[bool, bool, bool, int]:
     """Order tables: the strongest protocol that compares several mixers first, quick last."""
     strength = PROTOCOLS.index(t.protocol) if t.protocol in PROTOCOLS else -1
     return t.protocol == QUICK, t.track == "modified", len({r.label for r in t.rows}) < 2, -strength
-
-
-def _headings(tables: Sequence[Table]) -> list[str]:
-    """Return a heading for each table: its label, and its data where several tables have the same label."""
-    headings: list[str] = []
-    for t in tables:
-        text = clean(t.label)
-        if sum(other.label == t.label for other in tables) > 1:
-            columns = (*t.columns, *(s.column for s in t.truncated))
-            sources = dict.fromkeys(re.sub(" [0-9a-f]{8}$", "", heading(c)[2]) for c in columns)
-            text += f", data: {' or '.join(sources)}"
-            text += f" ({columns[0].data_sha256[:8]})" if text in headings else ""
-        headings.append(text)
-    return headings
 
 
 def _table_view(

@@ -88,3 +88,15 @@ def test_output_into_a_file_is_utf8_whatever_the_encoding_of_the_shell(command: 
     done = subprocess.run([sys.executable, "run_lra.py", *command], cwd=ROOT, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode("utf-8")
+
+
+def test_tables_of_one_protocol_have_different_titles() -> None:
+    files = [run(0.3), run(0.4, data="7" * 64, source="official"), run(0.4, mixer="fnet")]
+    for format in ("table", "md"):
+        text = render(board(files), format)  # type: ignore[arg-type]
+        text = text if isinstance(text, str) else printed(text, 120)
+        titles = [line.strip("# ") for line in text.splitlines() if line.startswith(("quick@2", "### quick@2"))]
+        assert [title.partition("  ")[0] for title in titles] == [
+            "quick@2, data: generated, seed 1806",
+            "quick@2, data: official",
+        ]
