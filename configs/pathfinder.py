@@ -7,7 +7,7 @@ Path-X is `--variant 128 --max-len 16384`.
 
 from __future__ import annotations
 
-from configs.shared import LRA_OPTIONS, TWO_CORES, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
+from configs.shared import LRA_OPTIONS, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
 
 PROTOCOLS = {
     "quick": quick(
@@ -18,8 +18,8 @@ PROTOCOLS = {
         batch_size=64,
         learning_rate=4e-3,
         embed_std=1.0,
-        minutes=f"1 {TWO_CORES}",
-        expected=measured(49.9),
+        minutes=f"1.1 {ONE_CORE}",
+        expected=measured(84.7),
     ),
     "laptop": laptop("pathfinder", max_len=1_024, steps=10_000, batch_size=64, warmup=300, eval_every=500),
     "small": small(

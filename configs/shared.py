@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lra.protocols import Expected, Form, Model, Protocol, Train
 
-TWO_CORES = "minutes with cosformer on two cores of an AMD EPYC"
+ONE_CORE = "minutes with cosformer on one core of an AMD EPYC"
 BUSY_CORE = "minutes with cosformer on one or two cores of an AMD EPYC that had other work too"
 LRA_PAPER = "README of google-research/long-range-arena (arXiv 2011.04006)"
 COSFORMER_PAPER = "cosFormer, arXiv 2202.08791; its hyper-parameters are not published"
