@@ -206,12 +206,12 @@ def test_status(result: Said, untrained: Callable[[float], None]) -> None:
 
 @pytest.mark.parametrize(
     ("accuracy", "other", "fails"),
-    [(0.361, {}, 0), (0.2, {}, 1), (0.361, {"status": "truncated"}, 1), (None, {}, 1)],
+    [(0.334, {}, 0), (0.2, {}, 1), (0.334, {"status": "truncated"}, 1), (None, {}, 1)],
 )
 def test_a_score_to_reproduce(
     result: Said, monkeypatch: pytest.MonkeyPatch, accuracy: float | None, other: dict[str, Any], fails: int
 ) -> None:
-    """Of `quick` ListOps 36.1 ± 2 are expected."""
+    """Of `quick` ListOps 33.4 ± 2 are expected."""
     monkeypatch.setattr(reproduction, "run_config", lambda c, **_: run(accuracy, seed=c.seed, **other).record)
     assert status("repro", "listops", "cosformer", "--protocol", "quick", "--seeds", "2") == fails
     assert result()[0].rstrip().splitlines()[-1].startswith("FAIL" if fails else "PASS")

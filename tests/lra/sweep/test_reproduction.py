@@ -60,12 +60,12 @@ def test_what_a_reader_should_know_is_said() -> None:
 
 @pytest.fixture
 def trained_seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds that are trained, with a score of 36.1 % each."""
+    """The seeds that are trained, with a score of 33.4 % each."""
     seeds: list[int] = []
 
     def pretend(config: Any, max_minutes: float | None) -> dict[str, Any]:
         seeds.append(config.seed)
-        return run(0.361, seed=config.seed).record
+        return run(0.334, seed=config.seed).record
 
     monkeypatch.setattr(reproduction, "run_config", pretend)
     return seeds
