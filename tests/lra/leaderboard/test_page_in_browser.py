@@ -176,9 +176,11 @@ def test_heads_and_names_stay_in_view_on_a_phone(chromium: Browser, tmp_path: Pa
     assert number is not None
     assert number["y"] + number["height"] < 800
     page.evaluate("location.hash = 'quick'")
-    page.wait_for_selector("#quick-2", state="visible")  # of quick@1, which has the most rows
-    box = page.locator("#quick-2 > .scroll")
-    box.evaluate("box => box.scrollTo(150, 300)")
+    page.wait_for_selector("#quick-1", state="visible")
+    boxes = page.locator("[id^=quick-] > .scroll")
+    heights = boxes.evaluate_all("boxes => boxes.map(box => box.scrollHeight)")
+    box = boxes.nth(int(np.argmax(heights)))  # the table with the most rows
+    box.evaluate("box => { box.scrollIntoView(); box.scrollTo(150, 300) }")
     seen = box.evaluate("""box => {
       const rectangle = e => { const r = e.getBoundingClientRect(); return [r.left, r.top] };
       const corner = box.querySelector("thead th"), other = box.querySelector("thead th:nth-child(3)");
