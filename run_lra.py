@@ -515,11 +515,11 @@ def _print_results(protocol: str, labels: set[str]) -> None:
     from lra.paths import write_atomically
     from lra.record import files as record
 
-    records = record.find()
+    board = leaderboard.board(record.find())
     print()
-    Console().print(summary(leaderboard.board(records, protocol), labels))
+    Console().print(summary(board, protocol, labels))
     page = runs_directory() / "leaderboard.html"
-    write_atomically(page, str(leaderboard.render(leaderboard.board(records), "html")) + "\n")
+    write_atomically(page, str(leaderboard.render(board, "html")) + "\n")
     shown = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
     print(f"All results:    python run_lra.py leaderboard, or the page {shown}")
     print("Next:           python run_lra.py train --task listops --mixer cosformer --protocol laptop")

@@ -338,7 +338,6 @@ def quick(
     steps: int,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
-    eval_every: int = 100,
     embed_std: float = 0.02,
     source: str | None = None,
     minutes: str,
@@ -358,9 +357,7 @@ def quick(
         variant=variant,
         max_len=max_len,
         model=own_model(dropout=0.0, embed_std=embed_std, pair=pair),
-        train=own_train(
-            steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=100, eval_every=eval_every
-        ),
+        train=own_train(steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=100, eval_every=100),
         source=source,
         expected=expected,
         minutes=minutes,

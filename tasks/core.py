@@ -56,7 +56,7 @@ class Card:
     pairs:          an example is a pair of documents
     selection:      the checkpoint that is tested: the best on "validation", or the "last"
     variants:       by name; one of them is "full"
-    sources:        the first that is available is the default (SAMPLE only where a protocol allows it)
+    sources:        the first that is available is the default (SAMPLE only where it is requested)
     obtain:         how to get the official files, and where to put them
     balanced:       all classes are equally likely
     images:         an input is a square image, read row by row: it is never cut to a length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lra.leaderboard.legend import mark_sentences
 from lra.leaderboard.table import BASELINE, ORIGINS, FormattedCell, FormattedTable, scores
-from lra.leaderboard.text import clean, nothing, retired_line
+from lra.leaderboard.text import clean, nothing, retired_line, table_headings
 from lra.leaderboard.types import Board
 
 SPECIAL = {
@@ -33,7 +33,8 @@ def as_latex(board: Board) -> str:
 
     Runs that were stopped are left out. It needs \\usepackage{booktabs,amssymb}.
     """
-    tables = [_table(t.label, scores(t)) for t in board.tables if t.rows] or [f"% {clean(nothing(board))}"]
+    titled = zip(board.tables, table_headings(board.tables), strict=True)
+    tables = [_table(title, scores(t)) for t, title in titled if t.rows] or [f"% {clean(nothing(board))}"]
     return "\n\n".join(tables + ([f"% {clean(retired_line(board))}"] if board.retired else []))
 
 

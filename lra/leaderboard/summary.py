@@ -15,14 +15,14 @@ from lra.leaderboard.types import Board, Table
 from lra.record.baseline_models import MAJORITY
 
 
-def summary(board: Board, labels: Collection[str]) -> RenderableType:
-    """Return the tables in which the user has rows of these mixers, without marks and legends.
+def summary(board: Board, protocol: str, labels: Collection[str]) -> RenderableType:
+    """Return the tables of a protocol in which the user has rows of these mixers, without marks and legends.
 
     Args:
       labels: of mixers with their options, as in a record
     """
     parts: list[RenderableType] = []
-    for t in board.tables:
+    for t in (table for table in board.tables if table.protocol == protocol):
         for table in tables(t, machines(board)):
             rows = [row for row in table.rows if row.name in labels]
             if table.title != COST and any(row.origin == "yours" for row in rows):

@@ -22,7 +22,7 @@ Images = tuple[np.ndarray, np.ndarray]  # grey levels uint8 [k, R, R], labels ui
 
 
 def distinct_images(setting: Setting, n: int, seed: int, workers: int, directory: Path | None) -> Iterator[Images]:
-    """Draw n or a few more images, all of them different: at 12 x 12 a few are drawn twice.
+    """Draw n or a few more images, all of them different: at 12 x 12 a quarter is drawn again.
 
     The images depend only on `setting` and `seed`.
 

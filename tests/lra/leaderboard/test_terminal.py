@@ -62,7 +62,7 @@ def test_numbers_of_a_column_are_aligned_whatever_follows_them() -> None:
 
 def test_a_suite_ends_with_the_users_rows_and_the_committed_rows_of_the_same_mixers() -> None:
     files = [*suite(), trivial(0.25, data="2" * 64)]
-    text = printed(summary(board(files, "quick"), {"cosformer", "softmax"}), 80)
+    text = printed(summary(board(files), "quick", {"cosformer", "softmax"}), 80)
     lines = text.splitlines()
     assert max(map(cell_len, map(str.rstrip, lines))) <= 80
     assert lines[0].rstrip() == "quick@2: Test accuracy in per cent"
@@ -76,7 +76,7 @@ def test_a_suite_ends_with_the_users_rows_and_the_committed_rows_of_the_same_mix
 
 def test_a_suite_of_stopped_runs_ends_with_their_steps() -> None:
     files = [run(0.3, status="truncated"), run(0.4, mixer="softmax", origin="committed")]
-    text = printed(summary(board(files, "quick"), {"cosformer"}), 80)
+    text = printed(summary(board(files), "quick", {"cosformer"}), 80)
     assert "120 of 500" in text
     assert "softmax" not in text
 
@@ -100,3 +100,5 @@ def test_tables_of_one_protocol_have_different_titles() -> None:
             "quick@2, data: generated, seed 1806",
             "quick@2, data: official",
         ]
+    latex = str(render(board(files), "latex"))
+    assert latex.count("data: generated, seed 1806") == latex.count("data: official") == 1

@@ -147,3 +147,9 @@ def test_margins_are_drawn_for_each_image() -> None:
     steps = np.hypot(*np.moveaxis(np.diff(s.joints.astype(float), axis=2), -1, 0)).mean((1, 2))
     assert (steps < 9.9).any()
     assert (steps > 10.1).any()
+
+
+def test_the_distance_of_the_markers_at_12_predicts_little() -> None:
+    s = scenes(setting(12, "hard"), 4_000, chunk_rng(5, 4))
+    distance = np.hypot(*(s.markers[:, 0] - s.markers[:, 1]).T.astype(float))
+    assert max(((distance < limit) == s.labels).mean() for limit in range(1, 18)) < 0.55
