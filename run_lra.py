@@ -43,7 +43,7 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, 
 
 from lra import config as cfg
 from lra.errors import ConfigError, LraError
-from lra.paths import runs_directory
+from lra.paths import explain, runs_directory
 from tasks.errors import DataError
 
 if TYPE_CHECKING:
@@ -573,6 +573,11 @@ def main(argv: list[str] | None = None) -> int:
     except (LraError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
+    except OSError as error:
+        if (message := explain(error)) is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 1
 
 
 def command_line() -> int:

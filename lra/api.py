@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from lra import config as cfg
 from lra.config import Protocol, RunConfig
@@ -18,19 +19,19 @@ from lra.paths import runs_directory, write_atomically
 from lra.provenance.code import Code, computing
 from lra.provenance.environment import code_state, versions
 from lra.record import earlier, files
-from lra.record.build import build, column_of, largest_share, result_of
 from lra.record.files import RecordFile
 from lra.record.schema import Record, RunRecord
+from lra.run_record import check_readable, make_record
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.distributed import is_writer
 from lra.runtime.numerics import pin
 from lra.runtime.progress import data_progress
-from lra.selection import selection_rule
-from lra.training.trainer import Outcome, train
+from lra.training.memory import check_memory
+from lra.training.step_functions import StepFunctions
+from lra.training.trainer import train
 from lra.typed_json import with_floats
 from models import mixers
 from tasks import load_task
-from tasks.core import Card, Prepared
 
 
 def configure(
@@ -60,6 +61,9 @@ def configure(
         overrides=overrides,
     )
     check_length(card, config.variant, config.max_len)
+    if card.pairs != (config.model.pair is not None):
+        wanted = "concat or nli, because an example has two documents" if card.pairs else "none: it has one document"
+        raise ConfigError(f"model.pair is {config.model.pair}; on {task} it must be {wanted}")
     return config
 
 
@@ -146,21 +150,33 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboa
     code_state(), versions()  # recorded now, because files may change while the data are prepared
     code = computing(config)
     card = load_task(config.task).CARD
+    use_compilation_cache()
+    use_every_core()
+    functions = StepFunctions(config, card)  # before the data are prepared: it refuses what cannot be trained
+    check_memory(functions)
     data = prepare(config.task, config.variant, config.source, progress=data_progress)
     directory = runs_directory() / config.run_id(data.sha256, code.sha256, data.column_variant)
     if (record := _complete(directory)) is not None:
         return record
     if is_writer() and (note := cut_note(data, config.max_len)):
         print(note, file=sys.stderr)
-    use_compilation_cache()
-    use_every_core()
     version = mixers.resolve(config.mixer).version
+    make = partial(make_record, directory.name, config, card, data, code, mixer_version=version)
+    check_readable(make, functions)
     if is_writer():
         _begin(directory, config, code)
-    outcome = train(config, card, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
+    try:
+        outcome = train(functions, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        smaller = [m for m in range(1, functions.micro_batch) if config.train.batch_size % m == 0]
+        advice = "".join(f"--train.micro-batch {m} or " for m in smaller[-1:]) + "--train.remat"
+        reason = str(error).partition("\n")[0]
+        raise RunError(f"{directory.name}: out of memory ({reason}); try {advice}") from error
     if outcome.status == "interrupted":
         raise Interrupted(f"{directory.name}: {outcome.message}; the same command resumes it")
-    record = make_record(directory.name, config, card, data, code, outcome, mixer_version=version)
+    record = make(outcome)
     with contextlib.suppress(FileExistsError):  # a run that diverged does so again, at the same step
         if is_writer():
             files.write(directory / "records", record)
@@ -191,66 +207,6 @@ def _begin(directory: Path, config: RunConfig, code: Code) -> None:
         print(message, file=sys.stderr, flush=True)
     write_atomically(directory / "config.json", config.as_text())
     earlier.write_code(directory, code)
-
-
-def make_record(
-    run_id: str,
-    config: RunConfig,
-    card: Card,
-    data: Prepared,
-    code: Code,
-    outcome: Outcome,
-    *,
-    mixer_version: int,
-) -> RunRecord:
-    """Return the record of a run that ended (complete, truncated or diverged).
-
-    Args:
-      mixer_version: `VERSION` of the mixer's file when the run began
-    """
-    first, *later = outcome.sessions
-    history, test = outcome.history, outcome.test
-    labels = data.splits["test"].labels[: config.limit]
-    result: Any = {}
-    if test is not None:
-        loss = test.loss if math.isfinite(test.loss) else None
-        result = result_of(test.predictions, test.labels, len(card.classes), loss=loss)
-    return build(
-        RunRecord,
-        run_id,
-        column_of(data, config.protocol, config.protocol_version, config.modified),
-        {
-            "name": config.mixer if config.mixer_sha256 is None else config.mixer_label.partition("@")[0],
-            "label": config.mixer_label,
-            "options": dict(config.mixer_options),
-            "sha256": config.mixer_sha256,
-            "version": mixer_version,
-        },
-        environment=first.environment,
-        code={**first.code, "computing": code.as_json()},
-        status=outcome.status,
-        seed=config.seed,
-        steps={"done": outcome.steps_done, "planned": config.train.steps},
-        config=cfg.hashed_fields(config),
-        config_sha256=config.sha256,
-        parameters=outcome.parameters,
-        forward_flops=outcome.forward_flops,
-        selection={
-            "rule": selection_rule(card.selection, config.train),
-            "step": outcome.selected_step,
-            "best_step": history.best_step,
-        },
-        test=result,
-        chance=largest_share(labels),
-        majority_accuracy=float((labels == data.splits["train"].majority).mean()),
-        validation=history.validation,
-        curve=history.curve,
-        message=outcome.message,
-        seconds=history.seconds,
-        steps_per_second=outcome.steps_per_second,
-        peak_bytes=outcome.peak_bytes,
-        later_sessions=[dataclasses.asdict(session) for session in later],
-    )
 
 
 def records() -> list[RecordFile[Record]]:

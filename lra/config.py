@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from lra.errors import ConfigError
 from lra.protocols import Expected as Expected
@@ -67,7 +67,7 @@ class RunConfig:
     mixer_label: str
     mixer_options: Mapping[str, Any]
     mixer_sha256: str | None  # of the user's own file
-    seed: Annotated[int, Ge(0)]
+    seed: Annotated[int, Ge(0), Lt(2**32)]  # JAX uses 32 bits of a seed
     max_len: Positive
     limit: Positive | None  # of examples per evaluation
     model: Model
@@ -265,4 +265,8 @@ def check(config: RunConfig) -> RunConfig:
         raise ConfigError(f"model.qkv_dim ({model.qkv_dim}) must be a multiple of model.heads ({model.heads})")
     if micro_batch is not None and batch_size % micro_batch:
         raise ConfigError(f"train.micro_batch ({micro_batch}) must divide train.batch_size ({batch_size})")
+    if config.train.schedule == "onecycle" and config.train.b1 < 0.1:
+        raise ConfigError(f"train.b1 is {config.train.b1}; the schedule onecycle lowers it by 0.1, so 0.1 is the least")
+    if config.train.schedule == "rsqrt" and not config.train.warmup:
+        raise ConfigError("train.warmup is 0, but the schedule rsqrt divides by it; it must be at least 1")
     return config

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,49 @@ def data_directory() -> Path:
 def prepared_directory() -> Path:
     """Return the directory of prepared data: LRA_PREPARED, else `.cache/prepared/` in the project."""
     return _from_environment("LRA_PREPARED", ROOT / ".cache" / "prepared")
+
+
+DIRECTORIES = {
+    "LRA_RUNS": runs_directory,
+    "LRA_RESULTS": results_directory,
+    "LRA_DATA": data_directory,
+    "LRA_PREPARED": prepared_directory,
+}
+
+
+def unwritable(directory: Path) -> str:
+    """Return why no file can be written into a directory, which is created; "" if one can."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return ""
+    except OSError as error:
+        return f"{directory} cannot be written ({error.strerror})"
+
+
+def explain(error: OSError) -> str | None:
+    """Return a line about an error of the file system that the user can fix, and how; None for any other error."""
+    if error.errno not in CAUSES:
+        return None
+    path = Path(str(error.filename)).absolute() if error.filename is not None else None
+    names = [name for name, place in DIRECTORIES.items() if path is not None and path.is_relative_to(place())]
+    place = f"{path}: " if path is not None else ""
+    fix = f"set {names[0]} to a directory that can be used" if names else CAUSES[error.errno]
+    return f"{place}{error.strerror}; {fix}"
+
+
+CAUSES = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free some space, or choose another place",
+    errno.EDQUOT: "free some space, or choose another place",
+    errno.ENOTDIR: "a part of the path is a file; choose another place",
+    errno.EISDIR: "give the path of a file",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EIO: "the device or the network has a fault; try again, or choose another place",
+    errno.ESTALE: "the network file system was exchanged; try again",
+}
 
 
 def _from_environment(variable: str, default: Path) -> Path:

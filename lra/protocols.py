@@ -9,10 +9,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 
-Positive = Annotated[int, Ge(1)]
+LARGEST = 1e6  # of a setting that is not an integer: what is computed with it must not overflow
+
+Positive = Annotated[int, Ge(1), Lt(2**31)]
 Rate = Annotated[float, Ge(0), Lt(1)]
+NotNegative = Annotated[float, Ge(0), Lt(LARGEST)]
+AboveZero = Annotated[float, Gt(0), Lt(LARGEST)]
 
 CURVE_POINTS = 200  # maximum number of points of a record's learning curve
 
@@ -35,13 +39,13 @@ class Model:
     attention_dropout: Rate
     positions: Literal["learned", "sinusoidal"]
     pooling: Literal["mean", "cls", "first"]
-    head: tuple[int, ...]  # hidden widths of the classifier's MLP
+    head: tuple[Positive, ...]  # hidden widths of the classifier's MLP
     pair: Literal["concat", "nli"] | None = None
     bias: bool = False  # biases of the q, k, v and output projections
-    embed_std: float = 1.0  # standard deviation of token embeddings at initialization
-    position_std: float = 0.02  # standard deviation of learned positions at initialization
+    embed_std: NotNegative = 1.0  # standard deviation of token embeddings at initialization
+    position_std: NotNegative = 0.02  # standard deviation of learned positions at initialization
     init: Literal["xavier", "lra", "torch"] = "xavier"  # initialization of linear layers, see models/encoder.py
-    norm_eps: float = 1e-6  # epsilon of LayerNorm
+    norm_eps: AboveZero = 1e-6  # epsilon of LayerNorm
     gelu: Literal["erf", "tanh"] = "erf"  # exact GELU, or its tanh approximation
     dtype: Literal["float32", "bfloat16"] = "float32"  # type of the computation; parameters are float32
 
@@ -52,14 +56,14 @@ class Train:
 
     steps: Positive
     batch_size: Positive
-    learning_rate: float  # peak rate; for `rsqrt` a factor: the peak is learning_rate / sqrt(warmup)
-    warmup: int
+    learning_rate: AboveZero  # peak rate; for `rsqrt` a factor: the peak is learning_rate / sqrt(warmup)
+    warmup: Annotated[int, Ge(0), Lt(2**31)]  # steps; at least 1 for `rsqrt`
     schedule: Literal["onecycle", "rsqrt", "cosine"]
-    weight_decay: float
-    b1: float  # for `onecycle` the highest value of the momentum cycle, 0.1 above the lowest
-    b2: float
-    eps: float
-    clip_value: float | None  # gradient entries are clipped to this absolute value
+    weight_decay: NotNegative
+    b1: Rate  # for `onecycle` the highest value of the momentum cycle, 0.1 above the lowest
+    b2: Rate
+    eps: AboveZero
+    clip_value: AboveZero | None  # gradient entries are clipped to this absolute value
     eval_every: Positive  # steps between validations
     selection: Literal["best", "last"] = "best"  # tested checkpoint: the best on validation, or the last
     select_after: Rate = 0.0  # share of the steps before which no checkpoint is selected
@@ -67,7 +71,7 @@ class Train:
     # examples per micro-batch; None: chosen for the device
     micro_batch: Annotated[int, Ge(1)] | None = unhashed_field(None)
     remat: bool = unhashed_field(False)  # recompute activations in the backward pass
-    length_shards: int = unhashed_field(1)  # devices that share the positions of each example
+    length_shards: Annotated[int, Ge(1)] = unhashed_field(1)  # devices that share the positions of each example
     # steps per dispatch, all padded to the longest bucket; None: 1 on a CPU and for inputs of different lengths
     dispatch_steps: Annotated[int, Ge(1)] | None = unhashed_field(None)
 

@@ -16,11 +16,11 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from lra.bench.memory import limit_bytes, needed_bytes
+from lra.bench.memory import needed_bytes
 from lra.config import RunConfig
 from lra.errors import describe
 from lra.runtime.devices import use_every_core
-from lra.runtime.memory import Peak
+from lra.runtime.memory import Peak, available_bytes
 from lra.training.batching import stack_micro_batches
 from lra.training.evaluation import evaluate, evaluation_micro_batch
 from lra.training.flops import flops
@@ -62,7 +62,7 @@ class BenchResult:
       flops: of a training step of one batch
       moved_bytes: read and written by a training step, by the compiler, which counts the body of a loop once
       needed_bytes: by the compiler, see `lra.bench.memory.needed_bytes`
-      limit_bytes: memory available to programs
+      limit_bytes: `lra.runtime.memory.available_bytes`
       peak_bytes: measured, see `lra.runtime.memory.Peak`
     """
 
@@ -180,7 +180,7 @@ def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Benc
         executables = {name: function.compile() for name, function in case.functions.items()}
         compile_seconds = time.perf_counter() - begin
         needed = needed_bytes(executables, case.opt_state, case.step_functions.mesh.size)
-        limit = limit_bytes() if limit is None else limit
+        limit = available_bytes() if limit is None else limit
         result = dataclasses.replace(
             result,
             compile_seconds=compile_seconds,

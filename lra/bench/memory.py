@@ -1,25 +1,11 @@
-"""Memory that a machine has, and that compiled programs need."""
+"""Memory that compiled programs need."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
-
-from lra.runtime.memory import kilobytes
-
-
-def limit_bytes() -> int | None:
-    """Return the memory that programs may use: the device's limit, on a CPU what the system calls available.
-
-    None: unknown.
-    """
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return kilobytes(Path("/proc/meminfo"), "MemAvailable") if jax.default_backend() == "cpu" else None
 
 
 def needed_bytes(compiled: Mapping[str, Any], resident: Any, devices: int) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import errno
 import json
 import os
+import sys
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,27 +82,41 @@ def as_text(record: Record) -> str:
     """Return the content of a record's file.
 
     Raises:
-      ValueError: a number in it is not finite; JSON has none of those.
+      RecordError: `parse` would refuse it, as for a number that is not finite
     """
-    return json.dumps(record.as_json(), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(record.as_json(), indent=1) + "\n"
+    _, problems = parse(text)
+    if problems:
+        raise RecordError(f"the record of {record.id} could not be read again: {'; '.join(problems[:MAX_PROBLEMS])}")
+    return text
 
 
 def write(directory: Path, record: Record) -> Path:
-    """Write a record under its own name (`Record.file_name`), as a whole or not at all.
+    """Write a record under its own name (`Record.file_name`), as a whole or not at all, and flush it to the disk.
 
     Raises:
-      FileExistsError: a file of this name exists.
-      ValueError: see `as_text`.
+      FileExistsError: a file of this name exists; it is never replaced.
+      RecordError: see `as_text`.
     """
     text = as_text(record)
     target = directory / record.file_name
     directory.mkdir(parents=True, exist_ok=True)
     scratch = directory / f".{target.stem}.{os.getpid()}.partial"
-    scratch.write_text(text)
     try:
-        os.link(scratch, target)  # unlike a rename, refuses to replace
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, target)  # unlike a rename, never replaces a file, whatever another process does
+        except FileExistsError:
+            raise
+        except OSError:  # exFAT, Google Drive and others have no hard links
+            if target.exists():
+                raise FileExistsError(errno.EEXIST, "a record of this name exists", str(target)) from None
+            scratch.replace(target)
     finally:
-        scratch.unlink()
+        scratch.unlink(missing_ok=True)
     return target
 
 
@@ -123,11 +139,19 @@ def load(path: Path) -> tuple[Record | None, list[str]]:
             return None, ["not a regular file"]
         if (size := path.stat().st_size) > MAX_BYTES:
             return None, [f"{size:,} bytes; a record has at most {MAX_BYTES:,}"]
-        fields = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique)
+        return parse(path.read_text("utf-8"))
+    except (OSError, UnicodeError) as error:
+        return None, [f"not readable: {error}"]
+
+
+def parse(text: str) -> tuple[Record | None, list[str]]:
+    """Return the record that a JSON text states, or None and what is wrong with it."""
+    try:
+        fields = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         return None, [f"nested deeper than {MAX_DEPTH}"]
-    except (OSError, ValueError) as error:
-        return None, [f"not readable as JSON: {error}"]
+    except ValueError as error:
+        return None, ["the file is empty" if not text.strip() else f"not readable as JSON: {error}"]
     if not isinstance(fields, dict):
         return None, ["not a record: no object"]
     if problems := _beyond_limits(fields):
@@ -199,15 +223,21 @@ def of_kind(files: Iterable[RecordFile[Record]], kind: type[R]) -> list[RecordFi
 def find(directories: Iterable[tuple[Path, Origin]] | None = None) -> list[RecordFile[Record]]:
     """Return all records of `runs/` and `results/`, without truncated ones whose run has come further.
 
-    Raises:
-      RecordError: a JSON file in these directories is not a record.
+    A JSON file that is not a record is reported on standard error and left out.
     """
     if directories is None:
         directories = [(results_directory(), "committed"), (runs_directory(), "yours")]
     newest: list[RecordFile[Record]] = []
     for directory, origin in directories:
         paths = directory.rglob("*.json") if origin == "committed" else directory.glob("*/records/*.json")
-        files = [RecordFile(read(path), origin, path) for path in sorted(paths) if not path.name.startswith(".")]
+        files: list[RecordFile[Record]] = []
+        for path in sorted(path for path in paths if not path.name.startswith(".")):
+            record, problems = load(path)
+            if record is not None:
+                files.append(RecordFile(record, origin, path))
+            else:
+                what = "; ".join(problems[:MAX_PROBLEMS])
+                print(f"warning: {path} is left out, because it is not a record: {what}", file=sys.stderr)
         furthest: dict[str, int] = {}
         for f in files:
             furthest[f.record.id] = max(furthest.get(f.record.id, 0), f.record.steps_done)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 import jax
 import loky
@@ -18,10 +20,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lra.errors import ConfigError
-from lra.paths import ROOT
+from lra.paths import ROOT, unwritable
 
 # The reductions of YNNPACK, which jaxlib 0.10 uses, make the training step slower; "" disables that library.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+CACHE_BYTES = 2 * 2**30  # of compiled functions
 
 
 def use_every_core() -> None:
@@ -103,6 +107,38 @@ def compiler_options() -> dict[str, str]:
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled functions in the project's `.cache/`, where the next process finds them."""
-    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    """Keep compiled functions where the next process finds them: in JAX_COMPILATION_CACHE_DIR, else in `.cache/xla`.
+
+    The latter is kept below `CACHE_BYTES`. Where the directory cannot be written, a line says so, and nothing is kept.
+    """
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = Path(named or ROOT / ".cache" / "xla")
+    if not (named and "://" in named) and (problem := unwritable(folder)):
+        print(
+            f"note: compiled functions are not kept, because {problem}; set JAX_COMPILATION_CACHE_DIR to a directory "
+            "that can be written, and later runs start faster",
+            file=sys.stderr,
+        )
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif not named:  # else JAX has read it
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        _remove_oldest(folder, CACHE_BYTES)
+
+
+def _remove_oldest(folder: Path, limit: int) -> None:
+    """Remove the files of a directory that were written first, until those that remain have at most `limit` bytes.
+
+    JAX has a limit of its own, but a process that is killed while it writes makes such a cache unusable.
+    """
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process removes it
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

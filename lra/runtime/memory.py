@@ -49,6 +49,17 @@ class Peak:
         return None if self._before is None or now is None else self._held + now - self._before
 
 
+def available_bytes() -> int | None:
+    """Return the memory that programs may use: the device's limit, on a CPU what the system calls available.
+
+    None: unknown.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return kilobytes(Path("/proc/meminfo"), "MemAvailable") if jax.default_backend() == "cpu" else None
+
+
 def kilobytes(path: Path, name: str) -> int | None:
     """Return a line `name: 123 kB` of a file of /proc, in bytes; None if there is none."""
     try:

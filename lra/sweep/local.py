@@ -17,6 +17,7 @@ from lra.errors import Interrupted
 from lra.runtime.devices import Slot
 from lra.runtime.heartbeat import read_beat
 from lra.runtime.progress import ParallelProgress
+from lra.runtime.signals import handling
 from lra.sweep.job import Job
 
 
@@ -108,18 +109,14 @@ class _Processes:
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Stop on SIGINT, which a terminal sends to the processes too, and on SIGTERM, which is passed on to them."""
+        """Stop on SIGINT, which a terminal sends to the processes too; pass SIGTERM and SIGHUP on to them."""
 
         def stop(number: int, frame: Any) -> None:
             with self._lock:
                 self.stopped.set()
-                if number == signal.SIGTERM:
+                if number != signal.SIGINT:
                     for process in self._running:
                         process.terminate()
 
-        previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

@@ -37,7 +37,7 @@ def run_record(config: RunConfig, data: tuple[str, str]) -> RunRecord | None:
     """
     data_sha256, variant = data
     records = runs_directory() / config.run_id(data_sha256, computing(config).sha256, variant) / "records"
-    ended = [files.read(path) for path in sorted(records.glob("*.json"))]
+    ended = [files.load(path)[0] for path in sorted(records.glob("[!.]*.json"))]  # a damaged one is none
     return next((r for r in ended if isinstance(r, RunRecord) and r.status != "truncated"), None)
 
 

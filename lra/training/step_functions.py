@@ -68,6 +68,7 @@ class StepFunctions:
     """One encoder with its mixer, loss and optimizer, as pure jitted functions on arrays.
 
     Attributes:
+      config, card: what they were made from
       mesh: the devices; parameters and data are replicated, the examples of a micro-batch are sharded
       devices: number of shards of a micro-batch; with `length_shards` several devices form one shard
       micro_batch: examples computed together, on all devices
@@ -77,7 +78,7 @@ class StepFunctions:
 
     def __init__(self, config: RunConfig, card: Card) -> None:
         pin()
-        self.config = config
+        self.config, self.card = config, card
         self._encoder = encoder_config(config, card)
         self._mixer = mixers.resolve(config.mixer)
         if self._mixer.sha256 != config.mixer_sha256:

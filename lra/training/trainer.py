@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from lra.config import RunConfig
 from lra.errors import RunError
 from lra.provenance import sessions
 from lra.provenance.code import Code, computing
@@ -31,7 +30,7 @@ from lra.training.meter import Meter
 from lra.training.metrics import MetricsWriter
 from lra.training.step_functions import StepFunctions
 from lra.training.train_step import compile_ahead, dispatch_steps, train_steps
-from tasks.core import Card, Prepared
+from tasks.core import Prepared
 
 CHECKPOINT_SECONDS = 300.0
 
@@ -59,8 +58,7 @@ class Outcome:
 
 
 def train(
-    config: RunConfig,
-    card: Card,
+    functions: StepFunctions,
     data: Prepared,
     directory: Path,
     *,
@@ -76,10 +74,10 @@ def train(
       RunError: another process trains this run, its checkpoints are damaged, or other code computed them
     """
     budget = TimeBudget(max_minutes)
+    config = functions.config
     code = computing(config)
     if not same_everywhere(code.sha256):
         raise RunError("the processes that train this run have different code; start all of them from the same commit")
-    functions = StepFunctions(config, card)
     steps = config.train.steps
     title = f"{config.task} {config.mixer_label} seed {config.seed}"
     with ExitStack() as context:
@@ -88,7 +86,7 @@ def train(
             context.enter_context(run_lock(directory))
             context.enter_context(heartbeat)
         stop_requested = context.enter_context(stop_on_signal())
-        run = _TrainingRun(functions, card, data, directory, code, budget, tensorboard=tensorboard)
+        run = _TrainingRun(functions, data, directory, code, budget, tensorboard=tensorboard)
         context.callback(run.metrics.close)
         heartbeat.update(run.state.step, run.history.validation_accuracy)
         reporter = context.enter_context(Reporter(title, steps, done=run.state.step))
@@ -135,7 +133,6 @@ class _TrainingRun:
     def __init__(
         self,
         functions: StepFunctions,
-        card: Card,
         data: Prepared,
         directory: Path,
         code: Code,
@@ -144,7 +141,7 @@ class _TrainingRun:
         tensorboard: bool,
     ) -> None:
         """Put the data on the devices, load the latest checkpoint, and compile."""
-        config = functions.config
+        config, card = functions.config, functions.card
         self._functions, self._directory, self._code, self._budget = functions, directory, code, budget
         self._checkpoints = Checkpoints(directory / "checkpoints")
         self._train_set = functions.dataset(data.splits["train"])

@@ -22,6 +22,7 @@ from lra.record.schema import at_chance as is_at_chance
 from lra.record.validate import validate
 from lra.sweep.reproduce import compare_with_expected
 from lra.training.history import History
+from lra.training.step_functions import StepFunctions
 from lra.training.trainer import train
 from tasks.core import Prepared
 from tasks.listops import CARD
@@ -223,7 +224,7 @@ def test_the_smallest_run_there_can_be(tmp_path: Path) -> None:
     examples = Prepared("listops", "full", CARD.version, "tiny", "0" * 64, sizes)
     changes: dict[str, Any] = {"max_len": 1, "train.batch_size": 4, "train.steps": 3, "train.eval_every": 2}
     config = dataclasses.replace(tiny_config("linear", **changes, **{"train.warmup": 3}), limit=1)
-    outcome = train(config, CARD, examples, tmp_path)
+    outcome = train(StepFunctions(config, CARD), examples, tmp_path)
     assert outcome.status == "complete"
     assert [point[0] for point in outcome.history.validation] == [2, 3]
     assert {point[2] for point in outcome.history.validation} <= {0.0, 1.0}

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from lra import api, finished
-from lra.config import RunConfig
 from lra.errors import Interrupted
 from lra.training import trainer
 from lra.training.device_dataset import DeviceDataset
@@ -80,17 +79,10 @@ def train(tiny: Prepared, place: Path, card: Card = CARD, limit: int | None = No
     """Train with another configuration, by functions that were made once; the steps are not computed anyway."""
     made, start = compiled()
     max_minutes = changes.pop("max_minutes", None)
-
-    def functions(config: RunConfig, card: Card) -> StepFunctions:
-        program = copy.copy(made)
-        program.config = config
-        program.init = lambda: start  # type: ignore[method-assign]
-        return program
-
-    config = dataclasses.replace(tiny_config("linear", **changes), limit=limit)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(trainer, "StepFunctions", functions)
-        return trainer.train(config, card, tiny, place, max_minutes=max_minutes)
+    program = copy.copy(made)
+    program.config, program.card = dataclasses.replace(tiny_config("linear", **changes), limit=limit), card
+    program.init = lambda: start  # type: ignore[method-assign]
+    return trainer.train(program, tiny, place, max_minutes=max_minutes)
 
 
 def selected(outcome: Outcome) -> int:

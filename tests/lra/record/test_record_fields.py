@@ -73,11 +73,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Train]
 def test_of_a_complete_run(trained: Callable[[Train], None], tmp_path: Path, correct: int, at_chance: bool) -> None:
     seen: list[Any] = []
 
-    def train(
-        config: RunConfig, card: Any, data: Any, directory: Path, *, max_minutes: float | None, **_: Any
-    ) -> Outcome:
-        seen.extend((config, directory, max_minutes))
-        return outcome(config, correct)
+    def train(functions: Any, data: Any, directory: Path, *, max_minutes: float | None, **_: Any) -> Outcome:
+        seen.extend((functions.config, directory, max_minutes))
+        return outcome(functions.config, correct)
 
     trained(train)
     config = configured()
@@ -121,7 +119,7 @@ def test_of_a_diverged_run_with_a_mixer_from_a_file(trained: Callable[[Train], N
     """It is recorded, and ends in an error."""
     config = configured(recording.SPEC, ())
     changes = {"status": "diverged", "test": None, "selected_step": None, "steps_done": 31, "message": "why"}
-    trained(lambda config, *_, **__: outcome(config, 0, **changes))
+    trained(lambda functions, *_, **__: outcome(functions.config, 0, **changes))
     with pytest.raises(RunError, match=r"-s2-\S+: why$"):
         api.run_config(config)
     (found,) = record.find([(tmp_path, "yours")])
@@ -134,12 +132,12 @@ def test_of_a_diverged_run_with_a_mixer_from_a_file(trained: Callable[[Train], N
 
 
 def test_of_a_run_that_was_stopped(trained: Callable[[Train], None], tmp_path: Path) -> None:
-    trained(lambda config, *_, **__: outcome(config, 23, status="truncated", steps_done=61))
+    trained(lambda functions, *_, **__: outcome(functions.config, 23, status="truncated", steps_done=61))
     made = api.run_config(configured())
     assert (made.status, made.steps.as_json()) == ("truncated", {"done": 61, "planned": 90})
     (path,) = tmp_path.glob("*/records/*.json")
     assert path.name == f"{made.id}-truncated-61.json"
-    trained(lambda config, *_, **__: outcome(config, 23, status="interrupted", message="by a signal"))
+    trained(lambda functions, *_, **__: outcome(functions.config, 23, status="interrupted", message="by a signal"))
     with pytest.raises(Interrupted, match=f"{made.id}: by a signal; the same command"):
         api.run_config(configured())
     assert list(tmp_path.glob("*/records/*.json")) == [path]

@@ -78,7 +78,7 @@ def test_what_is_written_is_read(place: Path, result: str, options: dict[str, An
 def test_a_number_that_is_none_is_neither_written_nor_read(place: Path, where: tuple[str, str], number: float) -> None:
     for value in (number, [number], {"a": [1, number]}):
         changed = put(where, value)
-        with pytest.raises(ValueError, match=r"not JSON compliant|validation error"):
+        with pytest.raises((RecordError, ValueError), match=r"not a finite number|validation error"):
             write(empty(place), RunRecord.model_validate(changed))
         assert not place.exists()
         place.mkdir()
@@ -108,9 +108,9 @@ def test_a_text_that_a_terminal_would_obey_is_not_read(place: Path, text: str) -
 def test_any_other_file_is_refused(place: Path, content: bytes) -> None:
     empty(place).mkdir()
     (place / "x.json").write_bytes(content)
-    for reading in (lambda: read(place / "x.json"), lambda: find([(place, "committed")])):
-        with pytest.raises(RecordError, match=r"x\.json: not a record: "):
-            reading()
+    with pytest.raises(RecordError, match=r"x\.json: not a record: "):
+        read(place / "x.json")
+    assert find([(place, "committed")]) == []
 
 
 @settings(max_examples=200)

@@ -23,6 +23,7 @@ from lra.runtime import heartbeat
 from lra.runtime.heartbeat import Heartbeat, write_beat
 from lra.runtime.locks import run_lock
 from lra.training import trainer
+from lra.training.step_functions import StepFunctions
 from lra.training.trainer import train
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
@@ -167,10 +168,10 @@ def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(trainer, "train_steps", looking)
     with pytest.raises(RuntimeError):
-        train(tiny_config(), CARD, tiny, directory)
+        train(StepFunctions(tiny_config(), CARD), tiny, directory)
     seen.extend(status.statuses())
     monkeypatch.setattr(trainer, "train_steps", real)
-    outcome = train(tiny_config(), CARD, tiny, directory)
+    outcome = train(StepFunctions(tiny_config(), CARD), tiny, directory)
     seen.extend(status.statuses())
     assert [(r.state, r.step) for r in seen] == [("running", 6), ("failed", 6), ("stopped", 12)]
     assert seen[1].message == "RuntimeError: the power went"

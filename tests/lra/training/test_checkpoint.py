@@ -15,7 +15,7 @@ from lra.errors import CheckpointError
 from lra.paths import ROOT
 from lra.training import checkpoints, trainer
 from lra.training.checkpoints import Checkpoints
-from lra.training.step_functions import TrainState
+from lra.training.step_functions import StepFunctions, TrainState
 from lra.training.trainer import train
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
@@ -216,7 +216,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_bit_equal(tiny, tmp_path: Path, monkeypatch) -> None:
     config = tiny_config()
-    whole = train(config, CARD, tiny, tmp_path / "whole")
+    whole = train(StepFunctions(config, CARD), tiny, tmp_path / "whole")
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     real, calls = trainer.train_steps, 0
 
@@ -229,12 +229,12 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_bit_equal(tiny, tmp_path:
 
     monkeypatch.setattr(trainer, "train_steps", interrupting)
     with pytest.raises(KeyboardInterrupt):
-        train(config, CARD, tiny, tmp_path / "parts")
+        train(StepFunctions(config, CARD), tiny, tmp_path / "parts")
     latest = tmp_path / "parts" / "checkpoints" / "latest"
     steps = sorted(int(path.stem) for path in latest.glob("*.npz"))
     assert len(steps) == 2
     os.truncate(latest / f"{steps[-1]}.npz", 2_000)
-    again = train(config, CARD, tiny, tmp_path / "parts")
+    again = train(StepFunctions(config, CARD), tiny, tmp_path / "parts")
     assert calls == 7 + config.train.steps - steps[0]  # from the one before it
     assert again.history.curve == whole.history.curve
     assert again.history.validation == whole.history.validation

@@ -19,6 +19,7 @@ from lra.runtime.memory import Peak, kilobytes
 from lra.training import meter, trainer
 from lra.training.history import History
 from lra.training.meter import Meter
+from lra.training.step_functions import StepFunctions
 from lra.training.trainer import Outcome
 from tasks.core import Prepared
 from tasks.listops import CARD
@@ -110,7 +111,7 @@ def test_the_speed_of_a_run_is_that_of_its_steps(
     monkeypatch.setattr(Meter, "lap", lap_without_compilation)
     ends: list[Outcome] = []
     while not ends or ends[-1].status == "interrupted":
-        ends.append(trainer.train(tiny_config(), CARD, tiny, tmp_path))
+        ends.append(trainer.train(StepFunctions(tiny_config(), CARD), tiny, tmp_path))
     assert len(ends) == 1 + len(stops)
     assert (ends[-1].history.timed_steps, ends[-1].history.timed_seconds) == (12, 12.0)
     assert ends[-1].steps_per_second == 1.0
@@ -128,7 +129,7 @@ def test_memory_is_what_arrays_take_and_not_the_process(tiny: Prepared, tmp_path
     peak.restart()
     assert peak.bytes() == pytest.approx(64 * MIB, abs=8 * MIB)
 
-    outcome = trainer.train(tiny_config(), CARD, tiny, tmp_path)
+    outcome = trainer.train(StepFunctions(tiny_config(), CARD), tiny, tmp_path)
     resident = kilobytes(Path("/proc/self/status"), "VmRSS")
     assert resident is not None
     assert before.sum() < resident

@@ -9,6 +9,7 @@ import pytest
 
 from lra.training import trainer
 from lra.training.metrics import COLUMNS
+from lra.training.step_functions import StepFunctions
 from tasks.core import Prepared
 from tasks.listops import CARD
 from tests.lra.conftest import tiny_config
@@ -29,8 +30,8 @@ def test_an_interrupted_run_writes_every_point_once(
 
     monkeypatch.setattr(trainer, "train_steps", interrupted_once)
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(tiny_config(), CARD, tiny, tmp_path, tensorboard=True)
-    outcome = trainer.train(tiny_config(), CARD, tiny, tmp_path, tensorboard=True)
+        trainer.train(StepFunctions(tiny_config(), CARD), tiny, tmp_path, tensorboard=True)
+    outcome = trainer.train(StepFunctions(tiny_config(), CARD), tiny, tmp_path, tensorboard=True)
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS

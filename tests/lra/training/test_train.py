@@ -76,7 +76,7 @@ def test_every_example_is_evaluated_once_whatever_the_micro_batch(tiny):
 
 def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
     config = tiny_config()
-    whole = train(config, CARD, tiny, tmp_path / "whole")
+    whole = train(StepFunctions(config, CARD), tiny, tmp_path / "whole")
     assert whole.status == "complete"
     assert [point[0] for point in whole.history.validation] == [4, 8, 12]
 
@@ -93,7 +93,7 @@ def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train_steps", interrupting)
     ends = []
     while not ends or ends[-1].status == "interrupted":
-        ends.append(train(config, CARD, tiny, tmp_path / "parts"))
+        ends.append(train(StepFunctions(config, CARD), tiny, tmp_path / "parts"))
     assert [e.status for e in ends] == ["interrupted", "interrupted", "complete"]
     assert calls == config.train.steps
     last = ends[-1]
@@ -114,7 +114,7 @@ def test_an_interrupted_run_ends_bit_equal(tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_best_validation_is_tested(tiny, tmp_path):
     config = tiny_config()
-    outcome = train(config, CARD, tiny, tmp_path)
+    outcome = train(StepFunctions(config, CARD), tiny, tmp_path)
     accuracies = [point[2] for point in outcome.history.validation]
     assert outcome.selected_step == outcome.history.validation[accuracies.index(max(accuracies))][0]
     program = StepFunctions(config, CARD)
@@ -126,18 +126,18 @@ def test_the_best_validation_is_tested(tiny, tmp_path):
 @pytest.mark.slow
 def test_a_time_limit_truncates_and_is_taken_up(tiny, tmp_path):
     config = tiny_config()
-    cut_short = train(config, CARD, tiny, tmp_path, max_minutes=0.01)
+    cut_short = train(StepFunctions(config, CARD), tiny, tmp_path, max_minutes=0.01)
     assert cut_short.status == "truncated"
     assert 0 < cut_short.steps_done < config.train.steps
     assert len(cut_short.test.predictions) == 50
-    assert train(config, CARD, tiny, tmp_path).status == "complete"
+    assert train(StepFunctions(config, CARD), tiny, tmp_path).status == "complete"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("days", [3, -3])
 def test_a_clock_that_jumps_changes_nothing(tiny, tmp_path, monkeypatch, days):
     """As when a machine wakes, or asks for the time: no limit is reached, no time is gained or lost."""
-    want = train(tiny_config(), CARD, tiny, tmp_path / "steady")
+    want = train(StepFunctions(tiny_config(), CARD), tiny, tmp_path / "steady")
     advance, now = trainer.train_steps, time.time
 
     def jumping(*arguments):
@@ -145,7 +145,7 @@ def test_a_clock_that_jumps_changes_nothing(tiny, tmp_path, monkeypatch, days):
         return advance(*arguments)
 
     monkeypatch.setattr(trainer, "train_steps", jumping)
-    got = train(tiny_config(), CARD, tiny, tmp_path / "jumping", max_minutes=60)
+    got = train(StepFunctions(tiny_config(), CARD), tiny, tmp_path / "jumping", max_minutes=60)
     assert got.status == "complete"
     assert (got.history.curve, got.history.validation) == (want.history.curve, want.history.validation)
     assert 0 < got.history.seconds < 3600
@@ -153,7 +153,7 @@ def test_a_clock_that_jumps_changes_nothing(tiny, tmp_path, monkeypatch, days):
 
 def test_not_a_number_stops_at_its_step(tiny, tmp_path):
     config = tiny_config(**{"train.learning_rate": 1e30})
-    outcome = train(config, CARD, tiny, tmp_path)
+    outcome = train(StepFunctions(config, CARD), tiny, tmp_path)
     assert outcome.status == "diverged"
     assert outcome.test is None
     assert f"not a number at step {outcome.steps_done}" in outcome.message
@@ -189,9 +189,9 @@ def test_bfloat16_computes_so_and_keeps_the_rest_in_float32(tiny):
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name(tiny, tmp_path):
-    train(tiny_config(), CARD, tiny, tmp_path)
+    train(StepFunctions(tiny_config(), CARD), tiny, tmp_path)
     with pytest.raises(CheckpointError, match=r"mlp|expand.*\(16, 8\)|in the file and"):
-        train(tiny_config(**{"model.mlp_dim": 8}), CARD, tiny, tmp_path)
+        train(StepFunctions(tiny_config(**{"model.mlp_dim": 8}), CARD), tiny, tmp_path)
 
 
 def test_a_second_process_on_a_run_is_refused(tiny, tmp_path):
