@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lra.config import RunConfig
-from lra.errors import ConfigError, RecordError
+from lra.errors import ConfigError
 from lra.paths import runs_directory
 from lra.record import files
-from lra.record.schema import RunRecord
+from lra.record.schema import Record, RunRecord
 from lra.runtime import heartbeat
 from lra.runtime.heartbeat import Beat, read_beat
 from lra.runtime.locks import has_process
@@ -126,12 +127,19 @@ def _record(directory: Path) -> tuple[RunRecord | None, str]:
     records, messages = [], []
     for path in paths:
         try:
-            record = files.read(path)
-        except RecordError as error:
-            messages.append(str(error))
-        else:
-            records += [record] if isinstance(record, RunRecord) else []
+            stat = path.stat()
+        except OSError:  # removed since it was listed
+            continue
+        record, problems = _load(path, stat.st_mtime_ns, stat.st_size)
+        messages += [f"{path}: not a record: {'; '.join(problems)}"] if problems else []
+        records += [record] if isinstance(record, RunRecord) else []
     return max(records, key=lambda record: record.steps.done, default=None), "; ".join(messages)
+
+
+@cache  # `watch` asks for every record again and again
+def _load(path: Path, mtime_ns: int, size: int) -> tuple[Record | None, list[str]]:
+    """Return what `files.load` returns for a file in this state."""
+    return files.load(path)
 
 
 def _beat_of(record: RunRecord) -> Beat:

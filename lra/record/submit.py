@@ -8,6 +8,8 @@ from pathlib import Path
 from lra.errors import RecordError, RunError
 from lra.paths import results_directory
 from lra.record import files
+from lra.record.facts import protocol_of
+from lra.record.schema import Record, RunRecord
 from lra.record.validate import validate
 
 
@@ -22,7 +24,8 @@ def submit(run_name: str) -> list[Path]:
 
     Raises:
       RunError: there is no such run, it has no record yet, or `results/` cannot be written.
-      RecordError: a record FAILs validation, or another record of the same run is committed. Nothing was copied.
+      RecordError: a record FAILs validation, another record of the same run is committed, or the run was tested on a
+        part of the test split, or planned with fewer steps than its protocol has. Nothing was copied.
     """
     directory = files.run_directory(run_name)
     records = directory / "records"
@@ -35,11 +38,17 @@ def submit(run_name: str) -> list[Path]:
             f"nothing was copied, validation FAILs:\n  {listed}\nRecords are not edited, and committed ones not "
             f"replaced: run it again from an unchanged suite, or with another seed"
         )
+    found = files.find([(records, "committed")])  # the files of one directory
+    if shortened := [change for f in found for change in _shortened(f.record)]:
+        raise RecordError(
+            f"nothing was copied: this run was shortened ({', '.join(shortened)}), and results/ has only runs with all "
+            "steps of their protocol and the whole test split; train again without these options"
+        )
     # Only now are ids plain names and protocols known ones, fit to be parts of a path.
     targets: list[Path] = []
     copied: list[Path] = []
     try:
-        for f in files.find([(records, "committed")]):  # the files of one directory
+        for f in found:
             target = results_directory() / (f.record.column.protocol or "floors") / f.path.name
             targets.append(target)
             if target.exists() and files.read(target) == f.record:
@@ -55,3 +64,12 @@ def submit(run_name: str) -> list[Path]:
             raise RunError(f"{target}: cannot be written ({error}); nothing was copied") from error
         raise
     return targets
+
+
+def _shortened(record: Record) -> list[str]:
+    """Return the settings by which a run was planned shorter than its protocol, as in `limit=16`."""
+    if not isinstance(record, RunRecord):
+        return []
+    limit, steps = record.config.limit, record.steps.planned
+    shortened = [f"limit={limit}"] if limit is not None else []
+    return shortened + ([f"train.steps={steps}"] if steps < protocol_of(record).train.steps else [])

@@ -180,7 +180,7 @@ def test_the_trainer_gives_signs(runs: Path, tiny: Any, monkeypatch: pytest.Monk
 
 
 def test_hundreds_of_runs_and_files_that_are_none(runs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many, each file is read once."""
+    """Each file is read once."""
     for seed in range(300):
         place = begun(runs, seed, mixer="softmax[x]")
         record.write(place / "records", run(0.5, seed=seed, mixer="softmax[x]").record)
@@ -189,14 +189,16 @@ def test_hundreds_of_runs_and_files_that_are_none(runs: Path, capsys: Any, monke
     broken = begun(runs, 300) / "records" / "broken.json"
     write_atomically(broken, "{}")
     reads: list[Path] = []
-    for module in (record, RunConfig):
-        monkeypatch.setattr(module, "read", lambda path, read=module.read: reads.append(path) or read(path))
+    load, read = record.load, RunConfig.read
+    monkeypatch.setattr(record, "load", lambda path: reads.append(path) or load(path))
+    monkeypatch.setattr(RunConfig, "read", lambda path: reads.append(path) or read(path))
     assert run_lra.main(["status", "--format", "json"]) == 0
     assert len(reads) == len(set(reads)) == 301 + 302  # records and configurations
     found = json.loads(capsys.readouterr().out)
     assert [r["state"] for r in found] == ["waiting"] + 300 * ["finished"]
     assert str(broken) in found[0]["message"]
     assert "softmax[x]" in shown()
+    assert len(reads) == 301 + 2 * 302  # `status --watch` reads a record again only after it has changed
 
 
 def test_watching_goes_on_until_interrupted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lra.errors import RecordError, RunError
 from lra.record import files as rec
 from lra.record.schema import Record, RunRecord
-from lra.record.submit import submit
+from lra.record.submit import _shortened, submit
 from tasks.core import Prepared
 from tests.lra.record.test_validation import data, made, prepared, put, set_at
 
@@ -119,3 +119,21 @@ def test_a_run_that_is_not_there_or_not_finished(data: Prepared, tmp_path: Path)
         submit("begun")
     with pytest.raises(RunError, match="the runs are: begun"):
         submit("x")
+
+
+@pytest.mark.parametrize("overrides", [{"train.steps": 150}, {"train.steps": 499}])
+def test_a_run_with_fewer_steps_than_its_protocol_is_not_copied(
+    data: Prepared, tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    steps = overrides["train.steps"]
+    with pytest.raises(RecordError, match=rf"nothing was copied: this run was shortened \(train\.steps={steps}\)"):
+        submit(finished(made(data, overrides=overrides), tmp_path).name)
+    assert committed(tmp_path) == {}
+    longer = made(data, overrides={"train.learning_rate": 3e-3})
+    assert len(submit(finished(longer, tmp_path).name)) == 1  # another rate is a choice, and is shown as modified
+
+
+def test_a_run_tested_on_a_part_of_the_split_is_not_copied(data: Prepared, tmp_path: Path) -> None:
+    record = RunRecord.model_validate(made(data))
+    limited = record.model_copy(update={"config": record.config.model_copy(update={"limit": 16})})
+    assert _shortened(limited) == ["limit=16"]
