@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+if sys.platform == "win32":
+    raise SystemExit("error: Windows is not supported; use WSL (docs/reliability.md)")
 try:
     import tyro
 except ModuleNotFoundError:
@@ -196,6 +198,7 @@ class Suite:
         for name, number in (("--seeds", self.seeds), ("--parallel", self.parallel)):
             if number is not None and number < 1:
                 raise ConfigError(f"{name} must be at least 1, not {number}")
+        api.check_minutes(self.max_minutes)
         tasks = self.tasks or tuple(base.task for base in cfg.protocols_named(self.protocol))
         sweep = plan.Sweep(
             tasks,

@@ -147,6 +147,7 @@ def run(
 
 def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboard: bool = False) -> RunRecord:
     """Do the same as `run` for a configuration made by `configure`."""
+    check_minutes(max_minutes)
     code_state(), versions()  # recorded now, because files may change while the data are prepared
     code = computing(config)
     card = load_task(config.task).CARD
@@ -183,6 +184,12 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboa
     if outcome.status == "diverged":
         raise RunError(f"{directory.name}: {outcome.message}")
     return record
+
+
+def check_minutes(max_minutes: float | None) -> None:
+    """Raise ConfigError for a time limit that is not above zero."""
+    if max_minutes is not None and not max_minutes > 0:
+        raise ConfigError(f"--max-minutes {max_minutes:g}: must be more than 0")
 
 
 def _complete(directory: Path) -> RunRecord | None:

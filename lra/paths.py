@@ -63,6 +63,7 @@ def explain(error: OSError) -> str | None:
 
 
 CAUSES = {
+    errno.ENOENT: "check the path",
     errno.EACCES: "change its permissions, or choose another place",
     errno.EPERM: "change its permissions, or choose another place",
     errno.EROFS: "choose a place that can be written",

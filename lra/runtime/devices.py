@@ -87,10 +87,12 @@ def slots(parallel: int | None = None) -> list[Slot]:
         count = jax.local_device_count()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
         return [Slot({"CUDA_VISIBLE_DEVICES": name}) for name in visible.split(",")[:count][:parallel]]
-    if parallel in (None, 1) or not hasattr(os, "sched_getaffinity"):
+    count = min(parallel or 1, loky.cpu_count())
+    if count == 1:
         return [Slot()]
+    if not hasattr(os, "sched_getaffinity"):  # macOS has no affinity of processes to cores
+        return [Slot({"JAX_NUM_CPU_DEVICES": str(loky.cpu_count() // count)}) for _ in range(count)]
     cores = sorted(os.sched_getaffinity(0))
-    count = min(parallel or 1, len(cores))
     return [Slot(cores=tuple(cores[i::count])) for i in range(count)]
 
 

@@ -12,11 +12,13 @@ import jax
 import pytest
 
 import run_lra
+from lra import api
 from lra.paths import explain, unwritable
 from lra.record import files
 from lra.runtime import devices
 from lra.runtime.signals import stop_on_signal
 from tests.lra.record.test_record import written
+from tests.lra.record.test_record_fields import prepared
 
 
 @pytest.fixture
@@ -84,6 +86,8 @@ def test_other_errors_of_the_file_system_keep_their_advice(tmp_path: Path) -> No
     assert explain(full) == "No space left on device; free some space, or choose another place"
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x"))
     assert explain(denied) == f"{tmp_path}/x: Permission denied; change its permissions, or choose another place"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "x"))
+    assert explain(missing) == f"{tmp_path}/x: No such file or directory; check the path"
     assert explain(OSError(errno.ECONNREFUSED, "Connection refused")) is None
 
 
@@ -135,6 +139,28 @@ def test_a_compilation_cache_that_cannot_be_written_is_a_note(
         "set JAX_COMPILATION_CACHE_DIR to a directory that can be written, and later runs start faster\n"
     )
     assert not jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+
+
+def test_a_run_needs_nothing_that_macos_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has no affinity of processes to cores, and no /proc."""
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name)
+    read_text = Path.read_text
+
+    def no_proc(path: Path, *arguments: Any, **more: Any) -> str:
+        if path.is_relative_to("/proc"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return read_text(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "read_text", no_proc)
+    monkeypatch.setenv("LRA_RUNS", str(tmp_path))
+    monkeypatch.setattr(api, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(api, "prepare", lambda *_, **__: prepared())
+    sizes = {"model.layers": 1, "model.d_model": 4, "model.qkv_dim": 4, "model.heads": 1, "model.mlp_dim": 4}
+    steps = {"train.steps": 2, "train.eval_every": 2, "train.batch_size": 4, "max_len": 2}
+    record = api.run("listops", "linear", protocol="quick", limit=8, overrides={**sizes, **steps})
+    assert (record.status, record.peak_bytes) == ("complete", None)
+    assert files.read(tmp_path / record.id / "records" / record.file_name) == record
 
 
 def test_a_directory_that_can_be_written_is_left_empty(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import run_lra
 from lra import api
 from lra.config import TASKS, RunConfig, protocols
 from lra.errors import ConfigError
@@ -116,6 +117,13 @@ def test_an_option_is_refused_or_its_record_can_be_read(option: tuple[str, str],
 def test_a_value_that_cannot_be_is_one_line_before_anything_is_done(overrides: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         api.configure("listops", "cosformer", protocol="small", overrides=overrides)
+
+
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan"])
+@pytest.mark.parametrize("command", ["train --task listops --mixer linear", "suite --protocol quick"])
+def test_a_time_limit_is_above_zero(command: str, minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_lra.main([*command.split(), "--max-minutes", minutes]) == 1
+    assert capsys.readouterr().err == f"error: --max-minutes {minutes}: must be more than 0\n"
 
 
 def test_retrieval_needs_a_way_to_combine_its_documents() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import loky
 import pytest
 
 import run_lra
@@ -90,9 +91,28 @@ def test_one_run_per_gpu_and_one_run_on_all_cores(monkeypatch: pytest.MonkeyPatc
 
 def test_parallel_runs_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7})
+    monkeypatch.setattr(loky, "cpu_count", lambda: 5)
     assert slots(1) == [Slot()]
     assert slots(2) == [Slot(cores=(0, 2, 7)), Slot(cores=(1, 5))]
     assert slots(9) == [Slot(cores=(core,)) for core in (0, 1, 2, 5, 7)]
+
+
+def test_parallel_runs_divide_the_cores_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its quota may be lower than the number of cores that it sees."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(loky, "cpu_count", lambda: 2)
+    assert [len(slot.cores) for slot in slots(9)] == [32, 32]
+
+
+def test_parallel_runs_divide_the_cores_of_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes have no affinity there."""
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(loky, "cpu_count", lambda: 10)
+    assert slots(3) == [Slot({"JAX_NUM_CPU_DEVICES": "3"})] * 3
+    for slot in slots(3):
+        slot.use_cores()
+    assert slots() == [Slot()]
 
 
 def test_a_run_sees_only_the_cores_of_its_slot(runs: Path, stand_in: None) -> None:
