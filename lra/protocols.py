@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-LARGEST = 1e6  # of a setting that is not an integer: what is computed with it must not overflow
+LARGEST = 1e31  # of a setting: float32 must not overflow
 
 Positive = Annotated[int, Ge(1), Lt(2**31)]
 Rate = Annotated[float, Ge(0), Lt(1)]

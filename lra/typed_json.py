@@ -7,6 +7,7 @@ type float becomes a float: 1 and 1.0 are one setting and must not lead to two h
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Callable
 from functools import cache
@@ -60,7 +61,8 @@ def problems(error: ValidationError, skip: int = 0) -> list[str]:
     """
     lines = []
     for e in error.errors(include_url=False, include_context=False):
-        message, place = e["msg"], place_of(e["loc"][skip:])
+        message = re.sub(r"\d{20,}", lambda digits: f"{float(digits[0]):g}", e["msg"])  # of a limit that is a float
+        place = place_of(e["loc"][skip:])
         if e["type"] == "missing":
             message = f"{place} is missing"
         elif e["type"] in ("model_type", "dict_type", "dataclass_type"):

@@ -112,7 +112,7 @@ def at(config: Any, place: str) -> Any:
     return config
 
 
-@given(st.sampled_from(BASES), OVERRIDES, st.integers(0, 2**40), st.none() | st.integers(1, 9))
+@given(st.sampled_from(BASES), OVERRIDES, st.integers(0, 2**32 - 1), st.none() | st.integers(1, 9))
 def test_overrides_are_there_and_can_be_told_again(
     base: cfg.Protocol, overrides: dict[str, Any], seed: int, limit: int | None
 ) -> None:

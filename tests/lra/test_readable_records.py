@@ -101,7 +101,7 @@ def test_an_option_is_refused_or_its_record_can_be_read(option: tuple[str, str],
     ("overrides", "message"),
     [
         ({"train.learning_rate": -1.0}, r"train\.learning_rate is -1\.0: input should be greater than 0"),
-        ({"train.learning_rate": 1e300}, r"train\.learning_rate is 1e\+300: input should be less than 1000000"),
+        ({"train.learning_rate": 1e300}, r"train\.learning_rate is 1e\+300: input should be less than 1e\+31"),
         ({"train.learning_rate": math.nan}, r"train\.learning_rate is nan: "),
         ({"train.weight_decay": -0.1}, r"train\.weight_decay is -0\.1: "),
         ({"train.b2": 1.0}, r"train\.b2 is 1\.0: input should be less than 1"),
