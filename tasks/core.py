@@ -3,9 +3,10 @@
 A task is a module or package of this folder with three names:
 
     CARD                                   the facts about the task (`Card`)
-    locate(data_dir, variant) -> Path | None
-                                           the official source files of a variant, None if there are none
-    build(variant, source, data_dir, *, workers, progress) -> Iterator[Built]
+    locate(data_dir, variant, source) -> list[Origin]
+                                           the places with files of a source; the first is read. [] if there are none,
+                                           and for data that are generated or downloaded
+    build(variant, source, data_dir, *, workers, progress, work_dir) -> Iterator[Built]
                                            one `Built` per split, in the order of `SPLITS`
 
 Its protocols are in `configs/<task>.py`. No other file names a task: what else depends on it is on its card.

@@ -75,9 +75,17 @@ CARD = Card(
 
 
 def build(
-    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = no_progress
+    variant: str,
+    source: str,
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = no_progress,
+    work_dir: Path | None = None,
 ) -> Iterator[Built]:
     """Yield the three splits: drawn as one list without duplicates and cut in the order of `SPLITS`, or LRA's files.
+
+    Drawing takes seconds, so `work_dir` is not used.
 
     Raises:
       DataError: there is no such variant or source, or an official file is missing or damaged.

@@ -20,7 +20,7 @@ def official(tmp_path: Path) -> Path:
     cuts = dict(zip(SPLITS, (slice(0, 48), slice(48, 54), slice(54, 60)), strict=True))
     splits = {name: Split.from_images(images[cut], labels[cut]) for name, cut in cuts.items()}
     root = pathfinder.write_official(splits, tmp_path)
-    assert root == pathfinder.locate(tmp_path) == tmp_path / "pathfinder32" / "curv_contour_length_14"
+    assert root == pathfinder.locate(tmp_path)[0].path == tmp_path / "pathfinder32" / "curv_contour_length_14"
     return root
 
 
@@ -92,7 +92,7 @@ def test_broken_images_and_rows_are_named(official: Path, tmp_path: Path) -> Non
 
 
 def test_missing_official_files_say_where_they_were_looked_for(tmp_path: Path) -> None:
-    assert pathfinder.locate(tmp_path) is None
+    assert pathfinder.locate(tmp_path) == []
     with pytest.raises(DataError, match=r"pathfinder128/curv_contour_length_14.*lra_release\.gz"):
         next(pathfinder.build("128", OFFICIAL, tmp_path))
     with pytest.raises(DataError, match="LRA has no 12 x 12"):

@@ -210,13 +210,13 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: Callable[[bytes], 
 def test_incomplete_sources(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"neither aclImdb_v1.tar.gz nor aclImdb/ in .*Download http.*data directory"):
         text.build("full", OFFICIAL, tmp_path)
-    assert text.locate(tmp_path) is None
+    assert text.locate(tmp_path) == []
     folder = unpack(tmp_path, {n: c for n, c in FILES.items() if "test/pos" not in n})
-    assert text.locate(tmp_path) == folder
+    assert [origin.path for origin in text.locate(tmp_path)] == [folder]
     with pytest.raises(DataError, match="no folder test/pos"):
         text.read(folder)
     packed = pack(tmp_path / text.ARCHIVE.name, FILES)
-    assert text.locate(tmp_path) == packed
+    assert [origin.path for origin in text.locate(tmp_path)] == [packed, folder]
     with pytest.raises(DataError, match="2 reviews in train/neg, not 12500"):
         text.build("full", OFFICIAL, tmp_path)
 
@@ -272,7 +272,7 @@ def test_sample_is_fixed(sample_reviews: dict[str, list[tuple[bytes, int]]]) -> 
 @pytest.mark.slow
 def test_real_reviews(data_dir: Path) -> None:
     """Counts, balance and lengths of the labelled part of the release; documents are not cut."""
-    if text.locate(data_dir) is None:
+    if not text.locate(data_dir):
         pytest.skip(f"no {text.ARCHIVE.name} in the data directory")
     full = {part.split: part.examples for part in text.build("full", OFFICIAL, data_dir)}
     for split, examples in full.items():
