@@ -39,7 +39,7 @@ class Origin:
 
         Readers read these files and no others, and prepared data are identified by their names, sizes and times. Files
         of the operating system are left out. The order is that of the patterns, then that of the paths. For 200,000
-        files this takes about a second.
+        files this takes one to two seconds.
 
         Raises:
           OSError: a directory or file cannot be read.

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import loky
-from loky.backend import resource_tracker
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def _killed_at_the_end(pool: loky.ProcessPoolExecutor) -> Iterator[loky.ProcessP
 
 def _submit(pool: loky.ProcessPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Submit a call. Workers inherit that Ctrl-C is blocked: it reaches this process, which kills them."""
-    resource_tracker.ensure_running()  # it is started by the first call, and would unblock the signal
+    resource_tracker.ensure_running()  # else the first call starts it, which unblocks the signal
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(function, *arguments)

@@ -147,7 +147,7 @@ def build(
     for split, images in zip(SPLITS, _collect(chunks, sizes, resolution, work_dir, action, progress), strict=True):
         yield Built(split, Split.from_images(*images), label)
     if chunk_dir is not None:
-        shutil.rmtree(chunk_dir)
+        shutil.rmtree(chunk_dir, ignore_errors=True)
 
 
 def _official_dir(variant: str, data_dir: Path) -> Path:
