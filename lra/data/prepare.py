@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from lra.errors import ConfigError, Interrupted
 from lra.paths import data_directory, prepared_directory
 from tasks import load_task
+from tasks.archives import tfds_root
 from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, no_progress
 from tasks.errors import DataError
 from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
@@ -120,7 +121,8 @@ def prepare(
             _build(task, variant, chosen, target, progress)
     except OSError as error:
         place = Path(error.filename or prepared_directory())
-        variable = "LRA_DATA" if place.is_relative_to(data_directory()) else "LRA_PREPARED"
+        variables = {"LRA_DATA": data_directory(), "TFDS_DATA_DIR": tfds_root()}
+        variable = next((name for name, folder in variables.items() if place.is_relative_to(folder)), "LRA_PREPARED")
         raise DataError(
             f"{place}: {error.strerror or error}; give yourself access to it, or set {variable} to another directory"
         ) from error
