@@ -45,7 +45,7 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
     """Write a data set completely or not at all. What a killed process has left of it is deleted first.
 
     Raises:
-      DataError: a label is not one of the card's classes.
+      DataError: a split has no examples, or a label is not one of the card's classes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.partial")
@@ -55,7 +55,11 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
         meta: dict[str, Any] = {"task": card.name, "variant": variant, "version": card.version, "splits": {}}
         for part in built:
             examples = part.examples
-            if len(examples) and examples.labels.max() >= len(card.classes):
+            if not len(examples):
+                raise DataError(
+                    f"{card.name} {variant}: {part.split} has no examples ({part.source}); add at least one"
+                )
+            if examples.labels.max() >= len(card.classes):
                 raise DataError(
                     f"{card.name} {part.split}: label {examples.labels.max()} of {len(card.classes)} classes"
                 )

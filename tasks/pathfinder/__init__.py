@@ -132,8 +132,10 @@ def build(
     resolution, difficulty, _ = VARIANTS[variant]
     chunk_dir = None
     if source == OFFICIAL:
-        rows, label = read_rows(_official_dir(variant, data_dir))
-        tenth = len(rows) // 10
+        root = _official_dir(variant, data_dir)
+        rows, label = read_rows(root)
+        if not (tenth := len(rows) // 10):
+            raise DataError(f"{root}: {len(rows)} images; at least 10 are needed, as the splits have 80, 10 and 10 %")
         sizes: Sequence[int] = (len(rows) - 2 * tenth, tenth, tenth)
         chunks, action = read_images(rows, resolution), "reading images"
     else:

@@ -1,8 +1,9 @@
 """LRA's files of Pathfinder: `imgs/<batch>/sample_<i>.png` and `metadata/<batch>.npy`.
 
-The metadata are plain text in spite of their name: one row per image, with columns that are separated by a space.
+The metadata of LRA's release are plain text in spite of their name: one row per image, with columns that are separated
+by a space. The reference generator writes a numpy array of strings.
 Columns: folder (`imgs/<batch>`), file name, index, label, continuity, contour length, distractor length, paddle length,
-paddle thickness, margin, number of paddle contrasts. The generator writes a binary array, LRA's release has text.
+paddle thickness, margin, number of paddle contrasts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import archives
+from tasks.arrays import read_strings
 from tasks.core import OFFICIAL, SPLITS, Split, source_label
 from tasks.errors import DataError
 from tasks.origins import Origin, folders
@@ -84,11 +86,14 @@ def read_rows(root: Path) -> tuple[list[Row], str]:
 
 def _parsed(file: Path, content: bytes, root: Path) -> Iterator[Row]:
     try:
-        *lines, rest = content.decode("ascii").split("\n")
-    except UnicodeDecodeError as error:
+        if content.startswith(b"\x93NUMPY"):
+            lines, rest = [" ".join(row) for row in read_strings(content)], ""
+        else:
+            *lines, rest = content.decode("ascii").split("\n")
+    except ValueError as error:
         raise DataError(
-            f"{file} is not text ({error.reason} at byte {error.start}), as LRA's metadata are. "
-            "Convert the binary arrays of the reference generator to text first, one row per image"
+            f"{file}: neither text, as LRA's metadata are, nor an array of strings, as the generator writes ({error}). "
+            f"Convert it to text, one row of {_COLUMNS} columns per image"
         ) from error
     for number, line in enumerate(lines, 1):
         columns = line.split(" ")

@@ -83,12 +83,16 @@ def test_another_source_file_is_another_data_set(tmp_path):
     assert prepared_dir_name("text", "full", 1, "official", Origin(file)) != one
 
 
-def test_labels_beyond_the_classes_are_refused(tmp_path):
+def test_labels_beyond_the_classes_and_empty_splits_are_refused(tmp_path):
     from tasks.core import Built
 
     split = Split.from_documents([b"a"], [10])
     with pytest.raises(DataError, match="label 10 of 10 classes"):
         write_prepared(tmp_path / "x", listops.CARD, "full", iter([Built("train", split, "test")]))
+    assert list(tmp_path.iterdir()) == []
+    empty = Split.from_documents([], [])
+    with pytest.raises(DataError, match="listops full: train has no examples"):
+        write_prepared(tmp_path / "x", listops.CARD, "full", iter([Built("train", empty, "test")]))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="not readable"):
         read_prepared(tmp_path / "x", listops.CARD)
