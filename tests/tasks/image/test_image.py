@@ -229,10 +229,10 @@ def test_card() -> None:
 
 def test_real_images(data_dir: Path) -> None:
     """Counts and balance are those of CIFAR-10, and pixels with equal colours keep their level."""
-    path = image.locate(data_dir)
-    if path is None:
+    found = image.locate(data_dir)
+    if not found:
         pytest.skip(f"no {image.ARCHIVE.name} in the data directory")
-    contents = image.read(path)
+    contents = image.read(found[0].path)
     parts = image.split(contents)
     assert {s: len(labels) for s, (_, labels) in parts.items()} == image.CARD.variants["full"].sizes
     labels = np.concatenate([parts["train"][1], parts["validation"][1]])

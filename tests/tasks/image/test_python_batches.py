@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pickle
@@ -12,35 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks import image
+from tasks import archives, image
 from tasks.core import OFFICIAL
 from tasks.errors import DataError
 from tasks.image.python_batches import to_binary
 from tests import source_files
 
-ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n"
-
 
 def string(content: bytes) -> bytes:
     """Return the opcodes of a string as Python 2 writes it."""
-    return (
-        b"U" + bytes([len(content)]) + content
-        if len(content) < 256
-        else b"T" + struct.pack("<i", len(content)) + content
-    )
+    short = len(content) < 256
+    return (b"U" + bytes([len(content)]) if short else b"T" + struct.pack("<i", len(content))) + content
 
 
 def array(shape: tuple[int, int], content: bytes, kind: bytes = b"u1", by_columns: bytes = b"\x89") -> bytes:
     """Return the opcodes of an array of numpy for Python 2, memo included."""
     sizes = b"".join(b"M" + struct.pack("<H", size) for size in shape)
-    dtype = (
-        b"cnumpy\ndtype\nq\x05"
-        + string(kind)
-        + b"K\0K\1\x87Rq\x06(K\3"
-        + string(b"|")
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
-    )
-    start = ARRAY + b"q\x02cnumpy\nndarray\nq\x03K\0\x85" + string(b"b") + b"\x87Rq\x04"
+    state = b"(K\3" + string(b"|") + b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\0tb"
+    dtype = b"cnumpy\ndtype\nq\x05" + string(kind) + b"K\0K\1\x87Rq\x06" + state
+    start = b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\0\x85" + string(b"b") + b"\x87Rq\x04"
     return start + b"(K\1" + sizes + b"\x86" + dtype + by_columns + string(content) + b"tb"
 
 
@@ -107,10 +98,6 @@ def test_the_pickles_of_this_test_are_those_of_numpy() -> None:
 
 
 def test_the_official_archive_is_known_by_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
-    from tasks import archives
-
     source_files.shrink(monkeypatch)
     folder = source_files.write("image", tmp_path / "binary")
     path = pack(tmp_path / "cifar-10-python.tar.gz", python_files({n: (folder / n).read_bytes() for n in image.FILES}))
@@ -129,7 +116,7 @@ class Command:
 GOOD = b"".join(bytes([i]) + bytes(range(4)) for i in range(3))
 BAD = {
     "runs a command": (pickle.dumps({"data": Command(), "labels": []}, 2), "GLOBAL posix system"),
-    "runs a command, protocol 4": (pickle.dumps({"data": Command(), "labels": []}, 4), "SHORT_BINUNICODE"),
+    "runs a command, protocol 4": (pickle.dumps({"data": Command(), "labels": []}, 4), "FRAME"),
     "imports another name": (b"\x80\2cos\nsystem\n.", "GLOBAL os system"),
     "imports by code": (b"\x80\2\x82\1.", "EXT1"),
     "asks for a stored object": (b"\x80\2U\1aQ.", "BINPERSID"),
