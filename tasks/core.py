@@ -64,6 +64,7 @@ class Card:
     sample_classes: names of the classes of the generated sample; None: those of the task
     to_text:        decodes a document into text that a person can read; None: the bytes are text themselves
     write_official: writes splits of a variant into a directory in LRA's layout; None: the task has no such layout
+    copy_notes:     returns what the statistics of unrecognised files say about their origin, one sentence each
     baselines:      names of trivial baselines in `lra.record.baseline_models`, besides the majority class
     former_variants: variants of earlier versions of the suite; their records are retired
     """
@@ -88,6 +89,7 @@ class Card:
     sample_classes: tuple[str, ...] | None = None
     to_text: Callable[[bytes], str] | None = None
     write_official: Callable[[Mapping[str, Split], Path, str], object] | None = None
+    copy_notes: Callable[[Mapping[str, Split], str], list[str]] | None = None  # arguments: splits, source
     baselines: tuple[str, ...] = ()
     former_variants: tuple[str, ...] = ()
 

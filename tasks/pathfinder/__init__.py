@@ -31,7 +31,7 @@ from tasks.core import (
 )
 from tasks.errors import DataError
 from tasks.pathfinder.chunks import Images, distinct_images
-from tasks.pathfinder.official import candidate_dirs, locate, read_images, read_rows, write_official
+from tasks.pathfinder.official import candidate_dirs, copy_notes, locate, read_images, read_rows, write_official
 from tasks.pathfinder.settings import VARIANTS, setting
 
 __all__ = ["CARD", "build", "generate", "locate", "write_official"]
@@ -64,8 +64,9 @@ CARD = Card(
     sources=(GENERATED, OFFICIAL, SAMPLE),
     obtain=(
         "nothing is needed: the default is generated with the reference generator's distribution. LRA's own draw is in "
-        "https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB); put its folder "
-        "pathfinder32/ (pathfinder64/, pathfinder128/, pathfinder256/) into the data directory"
+        "https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB; where it is refused, docs/data.md names "
+        "others); put its folder pathfinder32/ (pathfinder64/, pathfinder128/, pathfinder256/) into the data directory "
+        "or into its folder pathfinder/"
     ),
     licence=(
         "generated here by a new implementation; the reference generator (github.com/drewlinsley/pathfinder) is under "
@@ -77,6 +78,7 @@ CARD = Card(
         "arXiv:1906.01558; Tay et al., Long Range Arena, ICLR 2021, arXiv:2011.04006"
     ),
     write_official=write_official,
+    copy_notes=copy_notes,
     baselines=("pixels",),
     former_variants=("16",),
 )

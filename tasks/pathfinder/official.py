@@ -30,6 +30,8 @@ from tasks.pathfinder.settings import VARIANTS, setting
 _FILES = ("metadata/*.npy", "imgs/*/*")
 _NAMES = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}
 _COLUMNS = 11
+_COPY_IMAGES = 199_999
+_LEFT_OUT = "empty images left out"
 _BATCH = 1000  # images in a folder
 _MAX_METADATA = 1 << 28  # bytes of one file of rows
 _IMAGE = re.compile(r"imgs/[^./\\\0][^/\\\0]* [^./\\\0][^/\\\0]*")  # folder and file: none that leads out of the root
@@ -81,7 +83,7 @@ def read_rows(root: Path) -> tuple[list[Row], str]:
             else:
                 empty += 1
     label = source_label(digest.hexdigest())
-    return rows, label + (f", {empty} empty images left out" if empty else "")
+    return rows, label + (f", {empty} {_LEFT_OUT}" if empty else "")
 
 
 def _parsed(file: Path, content: bytes, root: Path) -> Iterator[Row]:
@@ -133,6 +135,16 @@ def _image(row: Row, resolution: int) -> np.ndarray:
             f"not {resolution} x {resolution} of 8-bit grey"
         )
     return pixels
+
+
+def copy_notes(splits: Mapping[str, Split], source: str) -> list[str]:
+    """Return a note if the number of images is that of a copy of unknown origin, and not that of LRA's release.
+
+    The easy set of the release has as many images, because one of its files is empty.
+    """
+    if sum(map(len, splits.values())) != _COPY_IMAGES or source.endswith(_LEFT_OUT):
+        return []
+    return [f"{_COPY_IMAGES:,} images, as many as a copy of unknown origin has; LRA's sets have 200,000"]
 
 
 def write_official(splits: Mapping[str, Split], directory: Path, variant: str = "full") -> Path:

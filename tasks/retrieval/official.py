@@ -30,9 +30,9 @@ from tasks.retrieval.bytes_literal import bytes_literal, excerpt
 MAX_BYTES = 4096  # LRA reads 4,000
 MAX_ROW_BYTES = 1 << 27  # in a longer row, the line ends have been lost
 OBTAIN = (
-    "LRA's release (https://storage.googleapis.com/long-range-arena/lra_release.gz, 7.7 GB) holds them in "
-    "lra_release/tsv_data: put the three new_aan_pairs.{train,eval,test}.tsv, or a .tar.gz of them whose name holds "
-    "'aan', into the data directory or its folder aan"
+    "LRA's release (https://storage.googleapis.com/long-range-arena/lra_release.gz, 7.7 GB; where it is refused, "
+    "docs/data.md names others) holds them in lra_release/tsv_data: put the three new_aan_pairs.{train,eval,test}.tsv, "
+    "or a .tar.gz of them whose name holds 'aan', into the data directory or its folder aan/ or retrieval/"
 )
 
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]  # by split: labels uint8 [N], and indices of two texts int32 [N, 2]
