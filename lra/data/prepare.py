@@ -14,7 +14,7 @@ from lra.errors import ConfigError, Interrupted
 from lra.paths import data_directory, prepared_directory
 from tasks import load_task
 from tasks.archives import tfds_root
-from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, no_progress
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Card, Prepared, Progress, Split, check_request, no_progress
 from tasks.errors import DataError
 from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
 from tasks.processes import default_workers
@@ -38,8 +38,10 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
         return first
     if allow_sample:
         return SAMPLE
+    copies = module.locate(data_directory(), variant, TFDS)
+    found = f"`--source {TFDS}` reads {copies[0].path}. " if copies else ""
     raise DataError(
-        f"{task}: no official files in {data_directory()}. {card.obtain}. "
+        f"{task}: no official files in {data_directory()}. {found}{card.obtain}. "
         f"Set LRA_DATA to the directory that has them, or use `--source sample` for a small generated data set."
     )
 
@@ -107,10 +109,11 @@ def source_note(task: str, variant: str, source: str, *, requested: bool) -> str
 def prepare(
     task: str, variant: str, source: str | None = None, *, allow_sample: bool = False, progress: Progress = no_progress
 ) -> Prepared:
-    """Return a prepared data set, built first if necessary.
+    """Return a prepared data set, built first if necessary. `source_note` is printed to standard error.
 
     Raises:
       DataError: source files are missing or damaged; the message says which, where, and how to fix it.
+      Interrupted: by Ctrl-C.
     """
     try:
         chosen = choose_source(task, variant, source, allow_sample=allow_sample)

@@ -13,6 +13,7 @@ import run_lra
 from lra.data.prepare import prepare, prepared_path, source_note
 from tasks import LRA_TASKS, load_task
 from tasks.core import OFFICIAL
+from tasks.errors import DataError
 from tests.source_files import ARCHIVES, pack, shrink, write
 
 SYSTEM_FILES = ("._{}", ".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/{}")
@@ -116,6 +117,8 @@ def test_a_copy_of_tensorflow_datasets_counts(data: Path) -> None:
     for split in ("test", "train"):
         (version / f"imdb_reviews-{split}.tfrecord-00000-of-00001").write_bytes(b"")
         names.append(prepared_path("text", "full", "tfds").name)
+    with pytest.raises(DataError, match=rf"no official files in {data}\. `--source tfds` reads {version}\. Download"):
+        prepare("text", "full")
     assert names[0] == "text-full-tfds-v1"
     assert len(set(names)) == 3
 
