@@ -399,7 +399,6 @@ class Prepare:
     def run(self) -> int:
         from lra.data.prepare import prepare
         from lra.runtime.progress import data_progress
-        from tasks.errors import DataError
 
         missing = 0
         for task in self.tasks:
@@ -431,13 +430,21 @@ class Verify:
         from lra.runtime.progress import data_progress
         from tasks import load_task
 
-        console, problems = Console(), 0
+        console, missing, bad = Console(), [], []
         for task in self.tasks:
-            card = load_task(task).CARD
-            report = verify(prepare(task, self.variant, self.source, progress=data_progress), card)
+            try:
+                data = prepare(task, self.variant, self.source, progress=data_progress)
+            except DataError as error:
+                print(f"error: {error}", file=sys.stderr)
+                missing.append(task)
+                continue
+            report = verify(data, load_task(task).CARD)
             console.print(verify_table(report))
-            problems += len(report.problems)
-        return 1 if problems else 0
+            bad += [] if report.ok else [task]
+        for names, what in ((missing, "no data"), (bad, "data with problems")):
+            if names:
+                print(f"{what}: {', '.join(names)} ({len(names)} of {len(self.tasks)} tasks)", file=sys.stderr)
+        return 1 if missing or bad else 0
 
 
 @dataclasses.dataclass

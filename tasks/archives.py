@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import http.client
 import os
 import re
 import tarfile
+import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tasks.core import TFDS, Card, Progress
+from tasks.core import OFFICIAL, TFDS, Progress
 from tasks.errors import DataError
+from tasks.origins import Origin, folders, is_system_file
 
+TIMEOUT = 20.0  # seconds that a server may take for each answer; some names have several addresses
 HEADER_BYTES = 1 << 14  # of one member: names and pax records; in the releases they are shorter than 2 KB
 READ_ERRORS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError)  # of gzip and tarfile
 
@@ -24,15 +28,19 @@ READ_ERRORS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, Over
 class Archive:
     """An official archive that can be downloaded.
 
-    folder: the directory that it unpacks to
-    size:   bytes
-    sha256: hexadecimal digits, as tensorflow-datasets lists them
+    folder:   the directory that it unpacks to
+    size:     bytes
+    sha256:   hexadecimal digits, as tensorflow-datasets lists them
+    patterns: the files of the directory that are read (`Origin.patterns`)
+    places:   folders of the data directory where it is looked for too (`folders`)
     """
 
     url: str
     folder: str
     size: int
     sha256: str
+    patterns: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,47 +55,57 @@ class Archive:
             f"the data directory; or choose the source {TFDS}, which downloads it"
         )
 
-    def locate(self, data_dir: Path) -> Path | None:
-        """Return the archive in a directory, else the unpacked folder; None if neither is there."""
-        archive, folder = data_dir / self.name, data_dir / self.folder
-        return archive if archive.is_file() else folder if folder.is_dir() else None
-
-    def open(self, card: Card, source: str, data_dir: Path, progress: Progress) -> Path:
-        """Return the archive or its unpacked folder: from `data_dir`, or downloaded if the source is TFDS.
-
-        Raises:
-          DataError: neither is in `data_dir`, or the download failed.
-        """
-        path = self.fetch(progress) if source == TFDS else self.locate(data_dir)
-        if path is None:
-            raise DataError(f"{card.name}: neither {self.name} nor {self.folder}/ in {data_dir}. {card.obtain}")
-        return path
+    def locate(self, data_dir: Path) -> list[Origin]:
+        """Return the archives and their unpacked folders that a data directory has, an archive before its folder."""
+        found = []
+        for place in folders(data_dir, *self.places):
+            archive, folder = place / self.name, place / self.folder
+            found += [archive] if archive.is_file() else []
+            found += [folder] if folder.is_dir() else []
+        return [Origin(path, self.patterns) for path in found]
 
     def is_official(self, path: Path) -> bool:
         """Return whether a path is the archive with the published checksum."""
         return path.is_file() and file_sha256(path) == self.sha256
 
-    def fetch(self, progress: Progress) -> Path:
-        """Return the archive in the cache of tensorflow-datasets, which downloads it once and checks it.
+    def fetch(self, data_dir: Path, progress: Progress) -> Path:
+        """Return the archive in the cache of tensorflow-datasets, downloaded there if necessary, after checking it.
+
+        Args:
+          data_dir: named in the error message
 
         Raises:
           DataError: the address does not answer, or sends another file.
         """
-        import tensorflow_datasets as tfds
-        from tensorflow_datasets.core.download.checksums import UrlInfo
-        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+        from tensorflow_datasets.core.download.resource import get_dl_fname
 
-        progress(f"fetching {self.name}", 0, 0)
-        directory = tfds_root() / "downloads"
-        info = UrlInfo(size=self.size, checksum=self.sha256, filename=self.name)
-        manager = tfds.download.DownloadManager(download_dir=directory, url_infos={self.url: info})
+        target = tfds_root() / "downloads" / get_dl_fname(self.url, self.sha256)
+        if self.is_official(target):
+            return target
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            return Path(manager.download(self.url))
-        except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._download(partial, progress)
+            if not self.is_official(partial):
+                raise OSError("it sent another file than the published one")
+            partial.replace(target)
+        except (OSError, http.client.HTTPException) as error:
             raise DataError(
-                f"{self.url} could not be fetched into {directory} ({error}); try again, or download it by other "
-                f"means, put it in the data directory as {self.name} and choose the source official"
+                f"{self.url} could not be fetched into {target.parent} ({error or type(error).__name__}); download it "
+                f"by other means, put it into {data_dir} as {self.name} and choose the source {OFFICIAL}"
             ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def _download(self, path: Path, progress: Progress) -> None:
+        action, done = f"fetching {self.name}", 0
+        progress(action, 0, self.size)
+        with urllib.request.urlopen(self.url, timeout=TIMEOUT) as response, path.open("wb") as file:
+            while (block := response.read1(1 << 20)) and done <= self.size:
+                file.write(block)
+                done += len(block)
+                progress(action, done, self.size)
 
 
 class _LimitedStream:
@@ -114,8 +132,8 @@ class _LimitedStream:
 def walk(archive: Path, fix: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """Yield each member of a gzipped tar and, of a regular file, its content, to be read before the next member.
 
-    Names are only compared, never used as paths, so no member can write anywhere. The archive is read to its last
-    byte, because the checksum of gzip is stored there.
+    Files of an operating system are left out. Names are only compared, never used as paths, so no member can write
+    anywhere. The archive is read to its last byte, because the checksum of gzip is stored there.
 
     Args:
       fix: advice that ends the error messages
@@ -135,8 +153,9 @@ def walk(archive: Path, fix: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] |
                     limited.limit = max(tar.offset, limited.position) + HEADER_BYTES
                     if PurePosixPath(member.name).is_absolute() or ".." in PurePosixPath(member.name).parts:
                         raise DataError(f"{archive}: member {member.name!r} leads out of the archive; {fix}")
-                    # The zeros of a sparse file are not in the archive, so it may claim any number of them.
-                    yield member, tar.extractfile(member) if member.isreg() and not member.issparse() else None
+                    if not is_system_file(member.name):
+                        # The zeros of a sparse file are not in the archive, so it may claim any number of them.
+                        yield member, tar.extractfile(member) if member.isreg() and not member.issparse() else None
                     last = member.name
             last = "its last member"
             while stream.read(1 << 20):

@@ -3,9 +3,10 @@
 A task is a module or package of this folder with three names:
 
     CARD                                   the facts about the task (`Card`)
-    locate(data_dir, variant) -> Path | None
-                                           the official source files of a variant, None if there are none
-    build(variant, source, data_dir, *, workers, progress) -> Iterator[Built]
+    locate(data_dir, variant, source) -> list[Origin]
+                                           the places with files of a source; the first is read. [] if there are none,
+                                           and for data that are generated or downloaded
+    build(variant, source, data_dir, *, workers, progress, work_dir) -> Iterator[Built]
                                            one `Built` per split, in the order of `SPLITS`
 
 Its protocols are in `configs/<task>.py`. No other file names a task: what else depends on it is on its card.
@@ -63,6 +64,7 @@ class Card:
     sample_classes: names of the classes of the generated sample; None: those of the task
     to_text:        decodes a document into text that a person can read; None: the bytes are text themselves
     write_official: writes splits of a variant into a directory in LRA's layout; None: the task has no such layout
+    copy_notes:     returns what the statistics of unrecognised files say about their origin, one sentence each
     baselines:      names of trivial baselines in `lra.record.baseline_models`, besides the majority class
     former_variants: variants of earlier versions of the suite; their records are retired
     """
@@ -87,6 +89,7 @@ class Card:
     sample_classes: tuple[str, ...] | None = None
     to_text: Callable[[bytes], str] | None = None
     write_official: Callable[[Mapping[str, Split], Path, str], object] | None = None
+    copy_notes: Callable[[Mapping[str, Split], str], list[str]] | None = None  # arguments: splits, source
     baselines: tuple[str, ...] = ()
     former_variants: tuple[str, ...] = ()
 

@@ -1,15 +1,16 @@
 """Prepared data on disk: a directory with one `.npz` per split and a `meta.json`.
 
 A directory is written under a temporary name and renamed when it is complete, so an unfinished one is never taken for
-prepared data. Files may come from another machine, so everything that is read is checked.
+prepared data. One process at a time writes it: `lra.data.prepare` holds a lock. Files may come from another machine, so
+everything that is read is checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,39 +20,46 @@ import numpy as np
 from tasks.arrays import read_npz
 from tasks.core import KINDS, Built, Card, Prepared, Split, has_other_sizes
 from tasks.errors import DataError
+from tasks.origins import Origin
 
 
-def prepared_dir_name(task: str, variant: str, version: int, source: str, origin: Path | None) -> str:
+def prepared_dir_name(task: str, variant: str, version: int, source: str, origin: Origin | None) -> str:
     """Return the name of the directory of a prepared data set.
 
-    Path, size and time of the source files are part of the name, so prepared data are never used after their source
-    was exchanged.
+    The place of the source files, and the name, size and time of every file that is read, are part of the name, so
+    prepared data are never used after one of the files was replaced, added or deleted.
 
     Args:
-      origin: the source files; None for generated data
+      origin: the source files; None for data that are generated or downloaded
     """
     name = f"{task}-{variant}-{source}-v{version}"
     if origin is not None:
-        stat = origin.stat()
-        state = f"{origin.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        name += "-" + hashlib.sha256(state.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(os.fsencode(origin.path.resolve()))
+        for path, state in origin.files().items():
+            digest.update(f"\0{state.size} {state.time} ".encode() + os.fsencode(path))
+        name += f"-{digest.hexdigest()[:8]}"
     return name
 
 
 def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built]) -> None:
-    """Write a data set completely or not at all. If another process has written it meanwhile, that one is kept.
+    """Write a data set completely or not at all. What a killed process has left of it is deleted first.
 
     Raises:
-      DataError: a label is not one of the card's classes.
+      DataError: a split has no examples, or a label is not one of the card's classes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    scratch.chmod(0o755)  # prepared data may be shared
+    scratch = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     try:
         meta: dict[str, Any] = {"task": card.name, "variant": variant, "version": card.version, "splits": {}}
         for part in built:
             examples = part.examples
-            if len(examples) and examples.labels.max() >= len(card.classes):
+            if not len(examples):
+                raise DataError(
+                    f"{card.name} {variant}: {part.split} has no examples ({part.source}); add at least one"
+                )
+            if examples.labels.max() >= len(card.classes):
                 raise DataError(
                     f"{card.name} {part.split}: label {examples.labels.max()} of {len(card.classes)} classes"
                 )
@@ -60,11 +68,7 @@ def write_prepared(target: Path, card: Card, variant: str, built: Iterator[Built
             meta["source"] = part.source
         meta["sha256"] = combined_sha256({name: entry["sha256"] for name, entry in meta["splits"].items()})
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not (target / "meta.json").exists():
-                raise
+        scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import loky
@@ -28,11 +32,8 @@ def process_pool(workers: int) -> loky.ProcessPoolExecutor:
 
 def run_in_subprocess(function: Callable[..., T], *arguments: Any) -> T:
     """Return `function(*arguments)`, computed in a process of its own, whose end frees its memory and devices."""
-    pool = process_pool(1)
-    try:
-        return pool.submit(function, *arguments).result()
-    finally:
-        pool.shutdown(kill_workers=True)
+    with _killed_at_the_end(process_pool(1)) as pool:
+        return _submit(pool, function, *arguments).result()
 
 
 def map_in_order(function: Callable[[S], T], items: Iterable[S], workers: int) -> Generator[T]:
@@ -40,11 +41,30 @@ def map_in_order(function: Callable[[S], T], items: Iterable[S], workers: int) -
     if workers == 1:
         yield from map(function, items)
         return
-    with process_pool(workers) as pool:
+    with _killed_at_the_end(process_pool(workers)) as pool:
         pending: deque = deque()
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(_submit(pool, function, item))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+@contextmanager
+def _killed_at_the_end(pool: loky.ProcessPoolExecutor) -> Iterator[loky.ProcessPoolExecutor]:
+    """Kill the workers of a pool at the end, because what they still compute is not needed."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _submit(pool: loky.ProcessPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Submit a call. Workers inherit that Ctrl-C is blocked: it reaches this process, which kills them."""
+    resource_tracker.ensure_running()  # else the first call starts it, which unblocks the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

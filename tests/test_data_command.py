@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import run_lra
 from tasks import listops, pathfinder
 from tasks.core import Built, Card, Split
 from tasks.prepared import write_prepared
+from tests.source_files import shrink, write
 
 SIZES = {"train": 60, "validation": 20, "test": 20}
 
@@ -112,3 +114,70 @@ def test_prepare_goes_on_and_fails_when_a_task_is_missing(prepared: Path, capsys
     assert "error: text: no official files" in output.err
     assert output.out.startswith("retrieval copy: 1 train, 1 validation, 1 test; source: unrecognised copy ")
     assert run_lra.main(["data", "prepare", "--tasks", "retrieval"]) == 0
+
+
+def test_verify_goes_on_and_fails_when_a_task_is_missing(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shrink(monkeypatch)
+    write("image", prepared.parent / "data")
+    words = ["data", "verify", "--tasks", "text", "image", "retrieval"]
+    assert run_lra.main(words) == 1
+    output = capsys.readouterr()
+    assert [line.partition(":")[2].split()[0] for line in output.err.splitlines() if line.startswith("error: ")] == [
+        "text:",
+        "retrieval:",
+    ]
+    assert output.err.endswith("\nno data: text, retrieval (2 of 3 tasks)\n")
+    assert "image copy" in output.out
+    assert run_lra.main(["data", "verify", "--tasks", "image"]) == 0
+
+
+def test_verify_names_the_tasks_with_problems(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = pictures(test=GOOD["validation"])
+    assert verify_pathfinder(prepared, shortened(monkeypatch), bad) == 1
+    assert capsys.readouterr().err.endswith("data with problems: pathfinder (1 of 1 tasks)\n")
+
+
+@pytest.mark.parametrize("verb", ["prepare", "verify", "show"])
+@pytest.mark.parametrize("variable", ["LRA_DATA", "LRA_PREPARED"])
+def test_a_directory_that_cannot_be_used_is_named_with_its_variable(
+    variable: str,
+    verb: str,
+    prepared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The tests may run as root, who may read and write everything, so the system's answer is replaced."""
+    place = prepared.parent / {"LRA_DATA": "data", "LRA_PREPARED": "prepared"}[variable]
+
+    def denied(path: Path, *arguments: object, **keywords: object) -> bool:
+        if path.is_relative_to(place):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return False
+
+    for method in ("is_file", "is_dir", "mkdir", "exists"):
+        monkeypatch.setattr(Path, method, denied)
+    words = [*(["--tasks"] if verb != "show" else []), "text", "--source", "official"]
+    assert run_lra.main(["data", verb, *words]) == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: {place}")
+    assert first.endswith(f": Permission denied; give yourself access to it, or set {variable} to another directory")
+    assert all(not line.startswith(("error", "Traceback")) for line in rest)
+
+
+def test_prepared_data_of_others_are_read_without_write_access(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--tasks", "listops", "--variant", "short", "--source", "sample"]
+    assert run_lra.main(["data", "prepare", *words]) == 0
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("writes"))
+    monkeypatch.setattr("lra.data.prepare.FileLock", lambda *_: pytest.fail("locks"))
+    assert run_lra.main(["data", "verify", *words]) == 0
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared.write_text("a file")
+    assert run_lra.main(["data", "prepare", "--tasks", "listops", "--variant", "short", "--source", "sample"]) == 1
+    assert f"error: {prepared}: " in (output := capsys.readouterr().err)
+    assert "set LRA_PREPARED to another directory" in output

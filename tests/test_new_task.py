@@ -56,11 +56,11 @@ CARD = Card(
 )
 
 
-def locate(data_dir, variant="full"):
-    return None
+def locate(data_dir, variant, source):
+    return []
 
 
-def build(variant, source, data_dir, *, workers=1, progress=no_progress):
+def build(variant, source, data_dir, *, workers=1, progress=no_progress, work_dir=None):
     check_request(CARD, variant, source)
     letters = chunk_rng(1, 0).randint(ord("a"), ord("z") + 1, (sum(SIZES.values()), 12)).astype(np.uint8)
     start = 0

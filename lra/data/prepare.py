@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from lra.errors import ConfigError
+from lra.errors import ConfigError, Interrupted
 from lra.paths import data_directory, prepared_directory
 from tasks import load_task
-from tasks.core import OFFICIAL, SAMPLE, Card, Prepared, Progress, Split, check_request, no_progress
+from tasks.archives import tfds_root
+from tasks.core import OFFICIAL, SAMPLE, TFDS, Card, Prepared, Progress, Split, check_request, no_progress
 from tasks.errors import DataError
 from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
 from tasks.processes import default_workers
+
+LOCK_SECONDS = 1.0  # until a message says that another process is waited for
 
 
 def choose_source(task: str, variant: str, source: str | None, *, allow_sample: bool) -> str:
@@ -28,12 +34,14 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
         check_request(card, variant, source)
         return source
     first = card.sources[0]
-    if first != OFFICIAL or module.locate(data_directory(), variant) is not None:
+    if first != OFFICIAL or module.locate(data_directory(), variant, OFFICIAL):
         return first
     if allow_sample:
         return SAMPLE
+    copies = module.locate(data_directory(), variant, TFDS)
+    found = f"`--source {TFDS}` reads {copies[0].path}. " if copies else ""
     raise DataError(
-        f"{task}: no official files in {data_directory()}. {card.obtain}. "
+        f"{task}: no official files in {data_directory()}. {found}{card.obtain}. "
         f"Set LRA_DATA to the directory that has them, or use `--source sample` for a small generated data set."
     )
 
@@ -75,31 +83,80 @@ def prepared_path(task: str, variant: str, source: str) -> Path:
     """
     module = load_task(task)
     check_request(module.CARD, variant, source)
-    origin = module.locate(data_directory(), variant) if source == OFFICIAL else None
+    found = module.locate(data_directory(), variant, source)
+    origin = found[0] if found else None
     return prepared_directory() / prepared_dir_name(task, variant, module.CARD.version, source, origin)
+
+
+def source_note(task: str, variant: str, source: str, *, requested: bool) -> str | None:
+    """Return a sentence on the source that is used and on official files that are not read; None if all are.
+
+    Args:
+      requested: the user has chosen the source, so that official files are left out on purpose
+    """
+    module = load_task(task)
+    places = [origin.path for origin in module.locate(data_directory(), variant, source)]
+    if places:
+        used, unused, advice = f"source {source}, read from {places[0]}", places[1:], "delete or move what is wrong"
+    else:
+        unused = [] if requested else [origin.path for origin in module.locate(data_directory(), variant, OFFICIAL)]
+        used, advice = f"source {source}", f"`--source {OFFICIAL}` reads the first of them"
+    if not unused:
+        return None
+    return f"note: {task} {variant}: {used}; not read: {', '.join(map(str, unused))} ({advice})"
 
 
 def prepare(
     task: str, variant: str, source: str | None = None, *, allow_sample: bool = False, progress: Progress = no_progress
 ) -> Prepared:
-    """Return a prepared data set, built first if necessary.
+    """Return a prepared data set, built first if necessary. `source_note` is printed to standard error.
 
     Raises:
       DataError: source files are missing or damaged; the message says which, where, and how to fix it.
+      Interrupted: by Ctrl-C.
     """
-    module = load_task(task)
-    source = choose_source(task, variant, source, allow_sample=allow_sample)
-    target = prepared_path(task, variant, source)
-    if not (target / "meta.json").exists():
-        title = f"preparing {task} {variant} ({source})"
+    try:
+        chosen = choose_source(task, variant, source, allow_sample=allow_sample)
+        if note := source_note(task, variant, chosen, requested=source is not None):
+            print(note, file=sys.stderr)
+        target = prepared_path(task, variant, chosen)
+        if not (target / "meta.json").exists():
+            _build(task, variant, chosen, target, progress)
+    except OSError as error:
+        place = Path(error.filename or prepared_directory())
+        variables = {"LRA_DATA": data_directory(), "TFDS_DATA_DIR": tfds_root()}
+        variable = next((name for name, folder in variables.items() if place.is_relative_to(folder)), "LRA_PREPARED")
+        raise DataError(
+            f"{place}: {error.strerror or error}; give yourself access to it, or set {variable} to another directory"
+        ) from error
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"{task} {variant}: interrupted; the same command prepares the data") from error
+    return read_prepared(target, load_task(task).CARD)
 
-        def named_progress(action: str, done: int, total: int) -> None:
-            progress(f"{title}: {action}", done, total)
 
-        progress(title, 0, 0)
-        built = module.build(variant, source, data_directory(), workers=default_workers(), progress=named_progress)
-        write_prepared(target, module.CARD, variant, built)
-    return read_prepared(target, module.CARD)
+def _build(task: str, variant: str, source: str, target: Path, progress: Progress) -> None:
+    """Build a data set unless another process, which is then waited for, has done it meanwhile."""
+    title = f"preparing {task} {variant} ({source})"
+
+    def named_progress(action: str, done: int, total: int) -> None:
+        progress(f"{title}: {action}", done, total)
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The system releases the lock when this process is killed. Without flock, filelock prints a warning, and takes over
+    # the lock of a process of this machine that no longer exists.
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        held = lock.acquire(LOCK_SECONDS)
+    except Timeout:
+        progress(f"{title}: waiting for another process, which prepares the same data", 0, 0)
+        held = lock.acquire()
+    with held:
+        if not (target / "meta.json").exists():
+            progress(title, 0, 0)
+            module, work_dir = load_task(task), target.with_name(f".{target.name}.work")
+            arguments = {"workers": default_workers(), "progress": named_progress, "work_dir": work_dir}
+            write_prepared(target, module.CARD, variant, module.build(variant, source, data_directory(), **arguments))
+            shutil.rmtree(work_dir, ignore_errors=True)
 
 
 def class_names(prepared: Prepared, card: Card) -> tuple[str, ...]:

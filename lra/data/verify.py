@@ -87,6 +87,8 @@ def verify(prepared: Prepared, card: Card) -> Report:
     counts = {name: len(split) for name, split in prepared.splits.items()}
     if copy := has_other_sizes(card, prepared.variant, prepared.source, counts):
         notes.append(_copy_note(prepared.variant, counts, sizes))
+    if card.copy_notes is not None and not (judged or unique):
+        notes += card.copy_notes(prepared.splits, prepared.source)
     hashes = {name: _hashes(split) for name, split in prepared.splits.items()}
     inputs = {name: of_examples for name, (_, of_examples) in hashes.items()}
     train = prepared.splits.get("train")

@@ -10,6 +10,7 @@ weights but rounds y to floor(y + y / 510), so a pixel may be one level darker t
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator
@@ -32,15 +33,26 @@ from tasks.core import (
     source_label,
 )
 from tasks.errors import DataError
-from tasks.image import sample
+from tasks.image import python_batches, sample
+from tasks.origins import Origin
 
+FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+PYTHON_FILES = tuple(name.removesuffix(".bin") for name in FILES)
 ARCHIVE = archives.Archive(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     folder="cifar-10-batches-bin",
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    patterns=(*FILES, *PYTHON_FILES),
+    places=("cifar", "cifar10", "image"),
 )
-FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+PYTHON_ARCHIVE = dataclasses.replace(  # the same images; torchvision downloads it
+    ARCHIVE,
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    folder="cifar-10-batches-py",
+    size=170_498_071,
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+)
 RECORDS, SIDE = 10_000, 32  # records of a file, pixels of a side
 RECORD_BYTES = 1 + 3 * SIDE * SIDE
 TRAIN = 45_000
@@ -66,7 +78,7 @@ CARD = Card(
         ),
     },
     sources=(OFFICIAL, TFDS, SAMPLE),
-    obtain=ARCHIVE.instructions,
+    obtain=f"{ARCHIVE.instructions}. {PYTHON_ARCHIVE.name}, which torchvision downloads, is read too",
     licence="none stated by its authors; made for research; cite the report",
     citation="Alex Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report, 2009",
     sample_classes=sample.CLASSES,
@@ -75,18 +87,28 @@ CARD = Card(
 
 Images = tuple[np.ndarray, np.ndarray]  # gray levels uint8 [N, R, R], labels uint8 [N]
 
-_NAME = re.compile(rf"{ARCHIVE.folder}/((?:data_batch_[1-5]|test_batch)\.bin)")
+_BATCH = r"data_batch_[1-5]|test_batch"
+_NAME = re.compile(rf"{ARCHIVE.folder}/(?:{_BATCH})\.bin|{PYTHON_ARCHIVE.folder}/(?:{_BATCH})")
+_OTHER_BYTES = 100  # of an image in the Python version, besides its pixels: label and file name
 
 
-def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """Return the archive, else the unpacked directory; None if neither is there."""
-    return ARCHIVE.locate(data_dir)
+def locate(data_dir: Path, variant: str = "full", source: str = OFFICIAL) -> list[Origin]:
+    """Return the archives and unpacked directories that a data directory has, the binary version before Python's."""
+    return [*ARCHIVE.locate(data_dir), *PYTHON_ARCHIVE.locate(data_dir)] if source == OFFICIAL else []
 
 
 def build(
-    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = no_progress
+    variant: str,
+    source: str,
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = no_progress,
+    work_dir: Path | None = None,
 ) -> Iterator[Built]:
-    """Return the splits train, validation and test. One process reads them in seconds, so `workers` is not used.
+    """Return the splits train, validation and test. One process reads them in seconds.
+
+    `workers` and `work_dir` are therefore not used.
 
     With the source TFDS, tensorflow-datasets only fetches the archive, because it prepares `cifar10` with TensorFlow.
 
@@ -96,14 +118,20 @@ def build(
     check_request(CARD, variant, source)
     if source == SAMPLE:
         return _build(variant, sample.images(progress), SAMPLE)
-    path = ARCHIVE.open(CARD, source, data_dir, progress)
+    if source == OFFICIAL and not (found := locate(data_dir)):
+        names = (f"{archive.name} nor {archive.folder}/" for archive in (ARCHIVE, PYTHON_ARCHIVE))
+        raise DataError(f"image: neither {' nor '.join(names)} in {data_dir}. {CARD.obtain}")
+    path = ARCHIVE.fetch(data_dir, progress) if source == TFDS else found[0].path
     contents = read(path, progress)
-    label = "official archive" if ARCHIVE.is_official(path) else source_label(_sha256(contents))
+    official = ARCHIVE.is_official(path) or PYTHON_ARCHIVE.is_official(path)
+    label = "official archive" if official else source_label(_sha256(contents))
     return _build(variant, split(contents), label)
 
 
 def read(path: Path, progress: Progress = no_progress) -> dict[str, bytes]:
-    """Return the contents of the six binary files of the archive or of an unpacked directory.
+    """Return the contents of the six binary files of an archive or of an unpacked directory.
+
+    The Python version is converted to the binary one.
 
     Raises:
       DataError: the archive is damaged, a file is missing, or a record is short or has no valid label; the message
@@ -111,7 +139,14 @@ def read(path: Path, progress: Progress = no_progress) -> dict[str, bytes]:
     """
     contents: dict[str, bytes] = {}
     for name, content in _packed(path) if path.is_file() else _unpacked(path):
-        _check(f"{path}: {name}", content)
+        where = f"{path}: {name}"
+        if name in PYTHON_FILES:
+            name = f"{name}.bin"
+            try:
+                content = python_batches.to_binary(content, RECORD_BYTES - 1)
+            except ValueError as error:
+                raise DataError(f"{where}: {error}. {CARD.obtain}") from error
+        _check(where, content)
         contents[name] = content
         progress(f"reading {path.name}", len(contents), len(FILES))
     for name in FILES:
@@ -155,14 +190,15 @@ def halve(images: np.ndarray) -> np.ndarray:
 
 
 def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
-    for match, content in archives.members(path, _NAME, len(FILES) * (RECORDS + 1) * RECORD_BYTES, CARD.obtain):
-        yield match[1], content
+    most = len(FILES) * (RECORDS + 1) * (RECORD_BYTES + _OTHER_BYTES)
+    for match, content in archives.members(path, _NAME, most, CARD.obtain):
+        yield match[0].rpartition("/")[2], content
 
 
 def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for name in FILES:
-        if (folder / name).is_file():
-            yield name, archives.read_beginning(folder / name, (RECORDS + 1) * RECORD_BYTES, CARD.obtain)
+    for name in Origin(folder, ARCHIVE.patterns).files():
+        size = RECORD_BYTES if name in FILES else RECORD_BYTES + _OTHER_BYTES
+        yield name, archives.read_beginning(folder / name, (RECORDS + 1) * size, CARD.obtain)
 
 
 def _check(where: str, content: bytes) -> None:

@@ -9,20 +9,27 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tasks.core import SPLITS, Built, Card, Progress, Split, source_label
+import numpy as np
+
+from tasks.core import OFFICIAL, SPLITS, Built, Card, Progress, Split, source_label
 from tasks.errors import DataError
-from tasks.listops.grammar import DIGITS, decode, encode, evaluate, official_form
+from tasks.listops.grammar import DIGITS, OPERATORS, SYMBOLS, decode, encode, evaluate, official_form
+from tasks.origins import Origin, folders
 
 _FILES = dict(zip(SPLITS, ("basic_train.tsv", "basic_val.tsv", "basic_test.tsv"), strict=True))
-_FOLDERS = ("", "listops", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
+_FOLDERS = ("listops", "listops-1000")
 _HEADER = "Source\tTarget"
+_LENGTHS, _DEPTH = (501, 1_999), 9  # of the expressions of LRA's generator: symbols, nested operators
 _PROGRESS_ROWS = 1_000  # between two reports
 _MAX_ROW = 1 << 20  # characters; 2,000 symbols have about 20,000
 
 
-def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """Return LRA's basic_train.tsv, in the data directory or in one of the folders of LRA's releases."""
-    return next((path for f in _FOLDERS if (path := data_dir / f / _FILES["train"]).is_file()), None)
+def locate(data_dir: Path, variant: str = "full", source: str = OFFICIAL) -> list[Origin]:
+    """Return the directories with LRA's basic_train.tsv: the variant full alone has official files."""
+    if (variant, source) != ("full", OFFICIAL):
+        return []
+    places = folders(data_dir, *_FOLDERS)
+    return [Origin(place, tuple(_FILES.values())) for place in places if (place / _FILES["train"]).is_file()]
 
 
 def read_official(data_dir: Path, card: Card, progress: Progress) -> Iterator[Built]:
@@ -31,20 +38,40 @@ def read_official(data_dir: Path, card: Card, progress: Progress) -> Iterator[Bu
     Raises:
       DataError: a file is missing, or a row is not a valid expression with its value; the message names the row.
     """
-    train = locate(data_dir)
-    if train is None:
-        folders = ", ".join(str(data_dir / folder) for folder in _FOLDERS)
-        raise DataError(f"listops: no {_FILES['train']} in {folders}; {card.obtain}")
-    paths = {split: train.with_name(name) for split, name in _FILES.items()}
+    if not (found := locate(data_dir)):
+        searched = ", ".join(map(str, folders(data_dir, *_FOLDERS)))
+        raise DataError(f"listops: no {_FILES['train']} in {searched}; {card.obtain}")
+    files = found[0].files()
+    paths = {split: found[0].path / name for split, name in _FILES.items()}
     digest = hashlib.sha256()
     for path in paths.values():
-        if not path.is_file():
-            raise DataError(f"{path} is missing, although {train.name} is there; {card.obtain}")
+        if path.name not in files:
+            raise DataError(f"{path} is missing, although {_FILES['train']} is there; {card.obtain}")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     for split, path in paths.items():
         examples = _read(path, card.variants["full"].max_bytes, progress)
         yield Built(split, examples, source_label(digest.hexdigest()))
+
+
+def copy_notes(splits: Mapping[str, Split], source: str) -> list[str]:
+    """Return in what the expressions differ from those of LRA's generator."""
+    lengths = np.concatenate([split.lengths for split in splits.values()])
+    depth = max(_depth(split.data) for split in splits.values())
+    found = []
+    shortest, longest = _LENGTHS
+    if outside := int(np.count_nonzero((lengths < shortest) | (lengths > longest))):
+        found.append(f"{outside:,} of {len(lengths):,} expressions do not have {shortest} to {longest:,} symbols")
+    if depth > _DEPTH:
+        found.append(f"operators are nested {depth} deep, not at most {_DEPTH}")
+    return [f"{text}: these files are not LRA's, but from another generator" for text in found]
+
+
+def _depth(data: np.ndarray) -> int:
+    """Return the largest number of operators that are open at the same time; expressions close all that they open."""
+    steps = np.zeros(256, np.int8)
+    steps[[SYMBOLS.index(operator) for operator in OPERATORS]], steps[SYMBOLS.index("]")] = 1, -1
+    return int(np.cumsum(steps[data], dtype=np.int32).max(initial=0))
 
 
 def write_official(splits: Mapping[str, Split], directory: Path, variant: str = "full") -> None:
@@ -64,7 +91,7 @@ def _read(path: Path, max_bytes: int, progress: Progress) -> Split:
     documents, labels = [], []
     with path.open(encoding="ascii", errors="replace", newline="\n") as file:
         if (header := file.readline(_MAX_ROW).rstrip("\r\n")) != _HEADER:
-            raise DataError(f"{path}, row 1: {header[:40]!r} is not the header {_HEADER!r}")
+            raise DataError(f"{path}, row 1: {header[:40]!r} is not the header {_HEADER!r} of LRA's files")
         for row, line in enumerate(iter(lambda: file.readline(_MAX_ROW), ""), 2):
             source, _, target = line.rstrip("\r\n").partition("\t")
             try:

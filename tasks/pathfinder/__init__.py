@@ -9,7 +9,6 @@ between the markers gives 52 %; shorter contours give more.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from tasks.core import (
 )
 from tasks.errors import DataError
 from tasks.pathfinder.chunks import Images, distinct_images
-from tasks.pathfinder.official import candidate_dirs, locate, read_images, read_rows, write_official
+from tasks.pathfinder.official import candidate_dirs, copy_notes, locate, read_images, read_rows, write_official
 from tasks.pathfinder.settings import VARIANTS, setting
 
 __all__ = ["CARD", "build", "generate", "locate", "write_official"]
@@ -65,8 +64,9 @@ CARD = Card(
     sources=(GENERATED, OFFICIAL, SAMPLE),
     obtain=(
         "nothing is needed: the default is generated with the reference generator's distribution. LRA's own draw is in "
-        "https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB); put its folder "
-        "pathfinder32/ (pathfinder64/, pathfinder128/, pathfinder256/) into the data directory"
+        "https://storage.googleapis.com/long-range-arena/lra_release.gz (8 GB; where it is refused, docs/data.md names "
+        "others); put its folder pathfinder32/ (pathfinder64/, pathfinder128/, pathfinder256/) into the data directory "
+        "or into its folder pathfinder/"
     ),
     licence=(
         "generated here by a new implementation; the reference generator (github.com/drewlinsley/pathfinder) is under "
@@ -78,6 +78,7 @@ CARD = Card(
         "arXiv:1906.01558; Tay et al., Long Range Arena, ICLR 2021, arXiv:2011.04006"
     ),
     write_official=write_official,
+    copy_notes=copy_notes,
     baselines=("pixels",),
     former_variants=("16",),
 )
@@ -124,39 +125,41 @@ def build(
 
     Args:
       work_dir: for splits of more than 1 GiB and, from 64 x 64 pixels on, for the generated chunks, with which an
-        interrupted build is resumed; None: a directory among the prepared data (LRA_PREPARED, else .cache/prepared)
+        interrupted build is resumed; this build alone uses it. None: chunks are not stored
 
     Raises:
-      DataError: there is no such variant or source, an official file is missing or damaged, or the work directory
-        cannot be created.
+      DataError: there is no such variant or source, or an official file is missing or damaged.
     """
     check_request(CARD, variant, source)
     resolution, difficulty, _ = VARIANTS[variant]
     chunk_dir = None
     if source == OFFICIAL:
-        rows, label = read_rows(_official_dir(variant, data_dir))
-        tenth = len(rows) // 10
+        root = _official_dir(variant, data_dir)
+        rows, label = read_rows(root)
+        if not (tenth := len(rows) // 10):
+            raise DataError(f"{root}: {len(rows)} images; at least 10 are needed, as the splits have 80, 10 and 10 %")
         sizes: Sequence[int] = (len(rows) - 2 * tenth, tenth, tenth)
         chunks, action = read_images(rows, resolution), "reading images"
     else:
         sizes = tuple(CARD.variants[variant].sizes.values()) if source == GENERATED else _SAMPLE_SIZES
         seed = _SEEDS[source]
-        if source == GENERATED and resolution >= _RESUMABLE:
-            chunk_dir = _work_dir(work_dir, f"{variant}-v{CARD.version}-seed{seed}")
+        if source == GENERATED and resolution >= _RESUMABLE and work_dir is not None:
+            chunk_dir = work_dir / f"chunks-seed{seed}"
+            chunk_dir.mkdir(parents=True, exist_ok=True)
         chunks = distinct_images(setting(resolution, difficulty), sum(sizes), seed, workers, chunk_dir)
         label, action = f"{source}, seed {seed}", "drawing images"
     for split, images in zip(SPLITS, _collect(chunks, sizes, resolution, work_dir, action, progress), strict=True):
         yield Built(split, Split.from_images(*images), label)
     if chunk_dir is not None:
-        shutil.rmtree(chunk_dir)
+        shutil.rmtree(chunk_dir, ignore_errors=True)
 
 
 def _official_dir(variant: str, data_dir: Path) -> Path:
     if not (candidates := candidate_dirs(data_dir, variant)):
         raise DataError(f"LRA has no 12 x 12 images; the variant 12 is generated: use the source {GENERATED}")
-    if (root := locate(data_dir, variant)) is None:
+    if not (found := locate(data_dir, variant)):
         raise DataError(f"pathfinder {variant}: no metadata/ in {', '.join(map(str, candidates))}; {CARD.obtain}")
-    return root
+    return found[0].path
 
 
 def _collect(
@@ -188,17 +191,7 @@ def _allocate_images(shape: tuple[int, ...], work_dir: Path | None) -> np.ndarra
     """Return zeros of uint8: in memory, or in a file without a name, which is deleted with the array."""
     if int(np.prod(shape)) <= _IN_MEMORY:
         return np.zeros(shape, np.uint8)
-    with tempfile.TemporaryFile(dir=_work_dir(work_dir, "")) as file:
+    if work_dir is not None:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=work_dir) as file:
         return np.memmap(file, np.uint8, "w+", shape=shape)
-
-
-def _work_dir(work_dir: Path | None, name: str) -> Path:
-    prepared = os.environ.get("LRA_PREPARED") or Path(__file__).resolve().parents[2] / ".cache" / "prepared"
-    directory = (work_dir or Path(prepared).expanduser() / ".pathfinder-chunks") / name
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"pathfinder: {directory} cannot be created ({error}); set LRA_PREPARED to a directory with free space"
-        ) from error
-    return directory

@@ -1,8 +1,9 @@
 """LRA's files of Pathfinder: `imgs/<batch>/sample_<i>.png` and `metadata/<batch>.npy`.
 
-The metadata are plain text in spite of their name: one row per image, with columns that are separated by a space.
+The metadata of LRA's release are plain text in spite of their name: one row per image, with columns that are separated
+by a space. The reference generator writes a numpy array of strings.
 Columns: folder (`imgs/<batch>`), file name, index, label, continuity, contour length, distractor length, paddle length,
-paddle thickness, margin, number of paddle contrasts. The generator writes a binary array, LRA's release has text.
+paddle thickness, margin, number of paddle contrasts.
 """
 
 from __future__ import annotations
@@ -19,23 +20,28 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import archives
-from tasks.core import SPLITS, Split, source_label
+from tasks.arrays import read_strings
+from tasks.core import OFFICIAL, SPLITS, Split, source_label
 from tasks.errors import DataError
+from tasks.origins import Origin, folders
 from tasks.pathfinder.chunks import Images
 from tasks.pathfinder.settings import VARIANTS, setting
 
-_FOLDERS = ("", "lra_release", "lra_release/lra_release")
+_FILES = ("metadata/*.npy", "imgs/*/*")
 _NAMES = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}
 _COLUMNS = 11
+_COPY_IMAGES = 199_999
+_LEFT_OUT = "empty images left out"
 _BATCH = 1000  # images in a folder
 _MAX_METADATA = 1 << 28  # bytes of one file of rows
 _IMAGE = re.compile(r"imgs/[^./\\\0][^/\\\0]* [^./\\\0][^/\\\0]*")  # folder and file: none that leads out of the root
 
 
 class Row(NamedTuple):
-    """A row of the metadata; `origin` is its file and number."""
+    """A row of the metadata: the image's path below the root and its label; `origin` is the row's file and number."""
 
-    image: Path
+    root: Path
+    name: str
     label: int
     origin: str
 
@@ -43,13 +49,14 @@ class Row(NamedTuple):
 def candidate_dirs(data_dir: Path, variant: str) -> list[Path]:
     """Return the directories where LRA's images of a variant may be: none for 12 x 12, which LRA does not have."""
     resolution, difficulty, _ = VARIANTS[variant]
-    folders = _FOLDERS if resolution >= 32 else ()
-    return [data_dir / folder / f"pathfinder{resolution}" / _NAMES[difficulty] for folder in folders]
+    places = folders(data_dir, "pathfinder") if resolution >= 32 else []
+    return [place / f"pathfinder{resolution}" / _NAMES[difficulty] for place in places]
 
 
-def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """Return LRA's directory of a variant, with imgs/ and metadata/; None if the data directory does not have it."""
-    return next((path for path in candidate_dirs(data_dir, variant) if (path / "metadata").is_dir()), None)
+def locate(data_dir: Path, variant: str = "full", source: str = OFFICIAL) -> list[Origin]:
+    """Return LRA's directories of a variant, with imgs/ and metadata/, that a data directory has."""
+    places = candidate_dirs(data_dir, variant) if source == OFFICIAL else []
+    return [Origin(path, _FILES) for path in places if (path / "metadata").is_dir()]
 
 
 def read_rows(root: Path) -> tuple[list[Row], str]:
@@ -60,33 +67,35 @@ def read_rows(root: Path) -> tuple[list[Row], str]:
     Raises:
       DataError: there are no metadata, a row is invalid, or an image is missing.
     """
-    files = sorted((root / "metadata").glob("*.npy"), key=lambda path: (len(path.stem), path.stem))
-    if not files:
+    files = Origin(root, _FILES).files()
+    metadata = [root / name for name in files if name.startswith("metadata/")]
+    if not metadata:
         raise DataError(f"{root / 'metadata'} has no .npy files; unpack the whole archive")
     digest, rows, empty = hashlib.sha256(), [], 0
-    for file in files:
+    for file in sorted(metadata, key=lambda path: (len(path.stem), path.stem)):
         content = archives.read_file(file, _MAX_METADATA, "unpack the archive again")
         digest.update(content)
         for row in _parsed(file, content, root):
-            try:
-                size = row.image.stat().st_size
-            except OSError as error:
-                raise DataError(f"{row.origin}: {row.image} cannot be read ({error.strerror})") from error
-            if size:
+            if (image := files.get(row.name)) is None:
+                raise DataError(f"{row.origin}: there is no image {root / row.name}; unpack the whole archive")
+            if image.size:
                 rows.append(row)
             else:
                 empty += 1
     label = source_label(digest.hexdigest())
-    return rows, label + (f", {empty} empty images left out" if empty else "")
+    return rows, label + (f", {empty} {_LEFT_OUT}" if empty else "")
 
 
 def _parsed(file: Path, content: bytes, root: Path) -> Iterator[Row]:
     try:
-        *lines, rest = content.decode("ascii").split("\n")
-    except UnicodeDecodeError as error:
+        if content.startswith(b"\x93NUMPY"):
+            lines, rest = [" ".join(row) for row in read_strings(content)], ""
+        else:
+            *lines, rest = content.decode("ascii").split("\n")
+    except ValueError as error:
         raise DataError(
-            f"{file} is not text ({error.reason} at byte {error.start}), as LRA's metadata are. "
-            "Convert the binary arrays of the reference generator to text first, one row per image"
+            f"{file}: neither text, as LRA's metadata are, nor an array of strings, as the generator writes ({error}). "
+            f"Convert it to text, one row of {_COLUMNS} columns per image"
         ) from error
     for number, line in enumerate(lines, 1):
         columns = line.split(" ")
@@ -94,7 +103,7 @@ def _parsed(file: Path, content: bytes, root: Path) -> Iterator[Row]:
             raise DataError(f"{file}, row {number}: {line[:60]!r} is not {_COLUMNS} columns with a label of 0 or 1")
         if not _IMAGE.fullmatch(" ".join(columns[:2])):
             raise DataError(f"{file}, row {number}: {line[:60]!r} does not name a file in a folder of imgs/")
-        yield Row(root / columns[0] / columns[1], int(columns[3]), f"{file}, row {number}")
+        yield Row(root, "/".join(columns[:2]), int(columns[3]), f"{file}, row {number}")
     if rest:
         raise DataError(f"{file}, row {len(lines) + 1}: no newline after {rest[:60]!r}; the file is truncated")
 
@@ -113,18 +122,29 @@ def read_images(rows: list[Row], resolution: int) -> Iterator[Images]:
 def _image(row: Row, resolution: int) -> np.ndarray:
     from PIL import Image
 
+    path = row.root / row.name
     try:
-        with Image.open(row.image, formats=["PNG"]) as image:  # other formats may start programs, as EPS does
+        with Image.open(path, formats=["PNG"]) as image:  # other formats may start programs, as EPS does
             (width, height), mode = image.size, image.mode
             pixels = np.asarray(image) if (width, height, mode) == (resolution, resolution, "L") else None
     except Exception as error:  # Pillow's readers of chunks raise errors of any type
-        raise DataError(f"{row.image} ({row.origin}): not readable as a PNG ({error})") from error
+        raise DataError(f"{path} ({row.origin}): not readable as a PNG ({error})") from error
     if pixels is None:
         raise DataError(
-            f"{row.image} ({row.origin}): {width} x {height} pixels of mode {mode}, "
+            f"{path} ({row.origin}): {width} x {height} pixels of mode {mode}, "
             f"not {resolution} x {resolution} of 8-bit grey"
         )
     return pixels
+
+
+def copy_notes(splits: Mapping[str, Split], source: str) -> list[str]:
+    """Return a note if the number of images is that of a copy of unknown origin, and not that of LRA's release.
+
+    The easy set of the release has as many images, because one of its files is empty.
+    """
+    if sum(map(len, splits.values())) != _COPY_IMAGES or source.endswith(_LEFT_OUT):
+        return []
+    return [f"{_COPY_IMAGES:,} images, as many as a copy of unknown origin has; LRA's sets have 200,000"]
 
 
 def write_official(splits: Mapping[str, Split], directory: Path, variant: str = "full") -> Path:

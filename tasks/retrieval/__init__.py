@@ -28,9 +28,11 @@ from tasks.core import (
     Variant,
     check_request,
     chunk_rng,
+    no_progress,
     source_label,
 )
-from tasks.retrieval.official import MAX_BYTES, OBTAIN, Pairs, locate, read_pairs, source_files
+from tasks.origins import Origin
+from tasks.retrieval.official import MAX_BYTES, OBTAIN, Pairs, locate, read_pairs, source_origin
 from tasks.retrieval.sample import sample_pairs
 
 __all__ = ["CARD", "build", "locate", "pair_split"]
@@ -64,8 +66,18 @@ CARD = Card(
 )
 
 
-def build(variant: str, source: str, data_dir: Path, *, workers: int, progress: Progress) -> Iterator[Built]:
-    """Return the three splits; validation is LRA's `eval`. The source is one stream, so `workers` is not used.
+def build(
+    variant: str,
+    source: str,
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = no_progress,
+    work_dir: Path | None = None,
+) -> Iterator[Built]:
+    """Return the three splits; validation is LRA's `eval`. The source is one stream.
+
+    `workers` and `work_dir` are therefore not used.
 
     Memory is bounded by the distinct documents (`MAX_BYTES` of each), whatever the size of the source.
 
@@ -76,10 +88,10 @@ def build(variant: str, source: str, data_dir: Path, *, workers: int, progress: 
     if source == SAMPLE:
         max_bytes = CARD.variants[variant].max_bytes
         return (Built(split, sample_pairs(split, max_bytes=max_bytes), SAMPLE) for split in SPLITS)
-    return _build_official(variant, source_files(data_dir), progress)
+    return _build_official(variant, source_origin(data_dir), progress)
 
 
-def _build_official(variant: str, origin: Path, progress: Progress) -> Iterator[Built]:
+def _build_official(variant: str, origin: Origin, progress: Progress) -> Iterator[Built]:
     texts, pairs = read_pairs(origin, progress)
     label = source_label(_content_sha256(texts, pairs))
     for number, split in enumerate(SPLITS):

@@ -22,29 +22,22 @@ from typing import IO, Any
 import numpy as np
 
 from tasks import archives
-from tasks.core import SPLITS, Progress
+from tasks.core import OFFICIAL, SPLITS, Progress
 from tasks.errors import DataError
+from tasks.origins import Origin, folders
 from tasks.retrieval.bytes_literal import bytes_literal, excerpt
 
 MAX_BYTES = 4096  # LRA reads 4,000
 MAX_ROW_BYTES = 1 << 27  # in a longer row, the line ends have been lost
 OBTAIN = (
-    "LRA's release (https://storage.googleapis.com/long-range-arena/lra_release.gz, 7.7 GB) holds them in "
-    "lra_release/tsv_data: put the three new_aan_pairs.{train,eval,test}.tsv, or a .tar.gz of them whose name holds "
-    "'aan', into the data directory or its folder aan"
+    "LRA's release (https://storage.googleapis.com/long-range-arena/lra_release.gz, 7.7 GB; where it is refused, "
+    "docs/data.md names others) holds them in lra_release/tsv_data: put the three new_aan_pairs.{train,eval,test}.tsv, "
+    "or a .tar.gz of them whose name holds 'aan', into the data directory or its folder aan/ or retrieval/"
 )
 
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]  # by split: labels uint8 [N], and indices of two texts int32 [N, 2]
 
-_FOLDERS = (
-    "",
-    "aan",
-    "aan_mini",
-    "tsv_data",
-    "lra_release",
-    "lra_release/tsv_data",
-    "lra_release/lra_release/tsv_data",
-)
+_FOLDERS = ("aan", "aan_mini", "tsv_data", "retrieval", "aan/tsv_data", "retrieval/tsv_data")
 _ARCHIVES = ("aan.tar.gz", "*aan*.tar.gz", "lra_release*.gz")
 _FILE = {"train": "new_aan_pairs.train", "validation": "new_aan_pairs.eval", "test": "new_aan_pairs.test"}
 _WITH_TEXT = {f"{name}.tsv": split for split, name in _FILE.items()}
@@ -54,27 +47,33 @@ _LABELS = {b"0.0": 0, b"1.0": 1}
 _ID = re.compile(rb"[^./\\\0- ][^/\\\0- ]*")  # names a file in papers_text: no separators, no hidden names
 
 
-def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """Return the directory or archive with the pairs, None if there is neither. Reading a directory is faster."""
-    for folder in _FOLDERS:
-        if any((data_dir / folder / name).is_file() for name in (*_WITH_TEXT, *_ONLY_IDS)):
-            return data_dir / folder
-    matches = (path for pattern in _ARCHIVES for path in sorted(data_dir.glob(pattern)))
-    return next((path for path in matches if path.is_file()), None)
+def locate(data_dir: Path, variant: str = "full", source: str = OFFICIAL) -> list[Origin]:
+    """Return the directories with the pairs, then the archives: reading a directory is faster."""
+    if source != OFFICIAL:
+        return []
+    places = folders(data_dir, *_FOLDERS)
+    found = []
+    for place in places:
+        present = Origin(place, (*_WITH_TEXT, *_ONLY_IDS)).files()
+        if present:
+            complete = all(name in present for name in _WITH_TEXT)
+            found.append(Origin(place, (*_WITH_TEXT,) if complete else (*_WITH_TEXT, *_ONLY_IDS, "papers_text/*.txt")))
+    archive_names = ((place, name) for place in places for p in _ARCHIVES for name in Origin(place, (p,)).files())
+    return found + [Origin(path) for path in dict.fromkeys(place / name for place, name in archive_names)]
 
 
-def source_files(data_dir: Path) -> Path:
-    """Return what `locate` returns.
+def source_origin(data_dir: Path) -> Origin:
+    """Return the first that `locate` returns.
 
     Raises:
       DataError: there is neither a directory nor an archive with the pairs.
     """
-    if (path := locate(data_dir)) is None:
+    if not (found := locate(data_dir)):
         raise DataError(
-            f"retrieval: neither {', '.join(_WITH_TEXT)} (nor *.only_ids.tsv) in {data_dir} or its folders "
-            f"{', '.join(_FOLDERS[1:])}, nor {', '.join(_ARCHIVES)} in {data_dir}. {OBTAIN}"
+            f"retrieval: neither {', '.join(_WITH_TEXT)} (nor *.only_ids.tsv) nor {', '.join(_ARCHIVES)} in {data_dir} "
+            f"or its folders {', '.join(_FOLDERS)}. {OBTAIN}"
         )
-    return path
+    return found[0]
 
 
 @dataclasses.dataclass
@@ -98,7 +97,7 @@ class _Contents:
         return self.index.setdefault(text, len(self.index))
 
 
-def read_pairs(origin: Path, progress: Progress) -> tuple[list[bytes], Pairs]:
+def read_pairs(origin: Origin, progress: Progress) -> tuple[list[bytes], Pairs]:
     """Return the distinct texts, and the pairs of each split, of a directory or an archive.
 
     Raises:
@@ -109,26 +108,22 @@ def read_pairs(origin: Path, progress: Progress) -> tuple[list[bytes], Pairs]:
         for where, path, stream, size in _members(origin):
             _read_member(contents, where, path, stream, size, progress)
     except archives.READ_ERRORS as error:
-        raise DataError(f"{origin}: not readable ({error}); fetch or unpack it again") from error
-    flat = contents.with_text if set(contents.with_text) == set(SPLITS) else _join_papers(contents, origin)
+        raise DataError(f"{origin.path}: not readable ({error}); fetch or unpack it again") from error
+    flat = contents.with_text if set(contents.with_text) == set(SPLITS) else _join_papers(contents, origin.path)
     rows = {split: np.frombuffer(flat[split], np.int32).reshape(-1, 3) for split in SPLITS}
     return list(contents.index), {split: (r[:, 0].astype(np.uint8), r[:, 1:]) for split, r in rows.items()}
 
 
-def _members(origin: Path) -> Iterator[tuple[str, PurePosixPath, IO[bytes], int]]:
+def _members(origin: Origin) -> Iterator[tuple[str, PurePosixPath, IO[bytes], int]]:
     """Yield (location for messages, path inside the origin, stream, bytes) of each file that may be needed."""
-    if origin.is_dir():
-        names = [n for n in _WITH_TEXT if (origin / n).is_file()]
-        if len(names) < len(SPLITS):
-            names += [n for n in _ONLY_IDS if (origin / n).is_file()]
-            names += sorted(f"papers_text/{p.name}" for p in (origin / "papers_text").glob("*.txt"))
-        for name in names:
-            with (origin / name).open("rb") as stream:
-                yield str(origin / name), PurePosixPath(name), stream, (origin / name).stat().st_size
+    if origin.path.is_dir():
+        for name, state in origin.files().items():
+            with (origin.path / name).open("rb") as stream:
+                yield str(origin.path / name), PurePosixPath(name), stream, state.size
         return
-    for member, file in archives.walk(origin, "this is not a copy of AAN: fetch it again"):
+    for member, file in archives.walk(origin.path, "this is not a copy of AAN: fetch it again"):
         if file is not None:
-            yield f"{origin}: {member.name}", PurePosixPath(member.name), file, member.size
+            yield f"{origin.path}: {member.name}", PurePosixPath(member.name), file, member.size
 
 
 def _read_member(

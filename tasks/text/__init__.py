@@ -32,13 +32,16 @@ from tasks.core import (
     source_label,
 )
 from tasks.errors import DataError
-from tasks.text import sample
+from tasks.origins import Origin
+from tasks.text import sample, tfds
 
 ARCHIVE = archives.Archive(
     url="http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
     folder="aclImdb",
     size=84_125_825,
     sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+    patterns=tuple(f"{split}/{label}/*.txt" for split in ("train", "test") for label in tfds.CLASSES),
+    places=("imdb", "text"),
 )
 SPLITS = ("train", "test")
 PER_CLASS = 12_500
@@ -52,7 +55,7 @@ CARD = Card(
     version=1,
     tokenizer="byte + 1 (0 is padding)",
     vocab_size=257,
-    classes=("neg", "pos"),
+    classes=tfds.CLASSES,
     pairs=False,
     selection="last",
     variants={
@@ -75,15 +78,23 @@ Reviews = list[tuple[bytes, int]]  # (text, 0 = negative or 1 = positive)
 _NAME = re.compile(rf"{ARCHIVE.folder}/(train|test)/(neg|pos)/([0-9]+_([0-9]{{1,9}})\.txt)")
 
 
-def locate(data_dir: Path, variant: str = "full") -> Path | None:
-    """Return the archive, else the unpacked directory; None if neither is there."""
-    return ARCHIVE.locate(data_dir)
+def locate(data_dir: Path, variant: str = "full", source: str = OFFICIAL) -> list[Origin]:
+    """Return the archives and unpacked directories, or for TFDS what tensorflow-datasets has prepared."""
+    return ARCHIVE.locate(data_dir) if source == OFFICIAL else tfds.locate(data_dir) if source == TFDS else []
 
 
 def build(
-    variant: str, source: str, data_dir: Path, *, workers: int = 1, progress: Progress = no_progress
+    variant: str,
+    source: str,
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = no_progress,
+    work_dir: Path | None = None,
 ) -> Iterator[Built]:
-    """Return the splits train and test. One process reads them in seconds, so `workers` is not used.
+    """Return the splits train and test. One process reads them in seconds.
+
+    `workers` and `work_dir` are therefore not used.
 
     Raises:
       DataError: there is no such variant or source, or the source files are missing, damaged or incomplete.
@@ -91,11 +102,14 @@ def build(
     check_request(CARD, variant, source)
     if source == SAMPLE:
         return _build(variant, sample.reviews(progress), SAMPLE)
-    label = None
-    if source == TFDS and (path := find_prepared(data_dir)):
-        reviews = read_prepared(path, progress)
+    found, label = locate(data_dir, variant, source), None
+    if source == TFDS and found:
+        path = found[0].path
+        reviews = read_prepared(found[0], progress)
     else:
-        path = ARCHIVE.open(CARD, source, data_dir, progress)
+        if source == OFFICIAL and not found:
+            raise DataError(f"text: neither {ARCHIVE.name} nor {ARCHIVE.folder}/ in {data_dir}. {CARD.obtain}")
+        path = found[0].path if found else ARCHIVE.fetch(data_dir, progress)
         reviews = read(path, progress)
         label = "official archive" if ARCHIVE.is_official(path) else None
     _check_counts(reviews, path)
@@ -129,42 +143,14 @@ def read(path: Path, progress: Progress = no_progress) -> dict[str, Reviews]:
     return {split: canonical(unsorted) for split, unsorted in reviews.items()}
 
 
-def find_prepared(data_dir: Path) -> Path | None:
-    """Return the directory of tensorflow-datasets' prepared `imdb_reviews`, in the data directory or in its own.
-
-    Only array_record files are found; None if there are none.
-    """
-    pattern = "imdb_reviews/plain_text/*/imdb_reviews-test.array_record*"
-    shards = (shard for root in (data_dir, archives.tfds_root()) for shard in sorted(root.glob(pattern)))
-    return next((shard.parent for shard in shards), None)
-
-
-def read_prepared(prepared: Path, progress: Progress = no_progress) -> dict[str, Reviews]:
-    """Return the reviews of tensorflow-datasets' prepared `imdb_reviews`.
-
-    Only the examples are read. The metadata are not, because features.json names modules that its reader imports.
-    Reading array_record needs no TensorFlow, but preparing does. Where nothing is prepared, tensorflow-datasets
-    therefore only fetches the archive, and `read` reads it.
+def read_prepared(origin: Origin, progress: Progress = no_progress) -> dict[str, Reviews]:
+    """Return the reviews of tensorflow-datasets' prepared `imdb_reviews`, each split in canonical order.
 
     Raises:
-      DataError: the directory cannot be read.
+      DataError: a file cannot be read or is damaged.
     """
-    import tensorflow_datasets as tfds
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-    labels = tfds.features.ClassLabel(names=CARD.classes)
-    features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": labels})
-    reviews = {}
-    try:
-        for split in SPLITS:
-            shards = sorted(map(str, prepared.glob(f"imdb_reviews-{split}.array_record*")))
-            records = ArrayRecordDataSource(shards)
-            examples = (features.deserialize_example_np(records[i]) for i in range(len(records)))
-            reviews[split] = canonical((bytes(e["text"]).strip(), int(e["label"])) for e in examples)
-            progress(f"reading imdb_reviews {split}", len(reviews[split]), len(reviews[split]))
-    except Exception as error:  # protobuf, array_record and numpy each have their own
-        raise DataError(f"{prepared}: not readable ({error}); delete it, and the archive is fetched instead") from error
-    return reviews
+    progress("reading imdb_reviews", 0, 0)
+    return {split: canonical(unsorted) for split, unsorted in tfds.read(origin).items()}
 
 
 def canonical(reviews: Iterable[tuple[bytes, int]]) -> Reviews:
@@ -181,12 +167,11 @@ def content_sha256(reviews: dict[str, Reviews]) -> str:
 def _walk(folder: Path) -> Iterator[tuple[re.Match[str], bytes]]:
     for split in SPLITS:
         for label in CARD.classes:
-            inside = folder / split / label
-            if not inside.is_dir():
+            if not (folder / split / label).is_dir():
                 raise DataError(f"{folder}: no folder {split}/{label}. {CARD.obtain}")
-            for file in inside.iterdir():
-                if match := _NAME.fullmatch(f"{ARCHIVE.folder}/{split}/{label}/{file.name}"):
-                    yield match, archives.read_file(file, MAX_BYTES, CARD.obtain)
+    for name in Origin(folder, ARCHIVE.patterns).files():
+        if match := _NAME.fullmatch(f"{ARCHIVE.folder}/{name}"):
+            yield match, archives.read_file(folder / name, MAX_BYTES, CARD.obtain)
 
 
 def _check_counts(reviews: dict[str, Reviews], path: Path) -> None:

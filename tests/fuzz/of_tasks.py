@@ -18,6 +18,7 @@ import numpy as np
 from tasks import image, listops, retrieval, text
 from tasks.core import OFFICIAL, SPLITS, no_progress
 from tasks.errors import DataError
+from tasks.origins import Origin
 from tasks.pathfinder import official
 from tasks.prepared import read_prepared
 from tasks.retrieval.bytes_literal import bytes_literal
@@ -99,7 +100,7 @@ def _text_records(data: bytes, place: Path) -> None:
     for split in text.SPLITS:
         (place / f"imdb_reviews-{split}.array_record-00000-of-00001").write_bytes(data)
     with contextlib.suppress(DataError):
-        assert set(text.read_prepared(place)) == set(text.SPLITS)
+        assert set(text.read_prepared(Origin(place, ("imdb_reviews-*",)))) == set(text.SPLITS)
 
 
 def _text_records_seeds() -> list[bytes]:

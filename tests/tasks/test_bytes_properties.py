@@ -17,7 +17,7 @@ from tasks.core import Built, Split
 from tasks.errors import DataError
 from tasks.prepared import read_prepared, write_prepared
 from tasks.retrieval import pair_split
-from tasks.retrieval.official import read_pairs
+from tasks.retrieval.official import locate, read_pairs
 
 DOCUMENTS = st.lists(st.binary(max_size=30), max_size=8)
 
@@ -129,7 +129,7 @@ def test_a_paper_is_the_bytes_of_its_literal(
     place = tmp_path_factory.getbasetemp()
     for name in ("train", "eval", "test"):
         (place / f"new_aan_pairs.{name}.tsv").write_bytes(b"".join(rows(texts)))
-    texts_read, pairs = read_pairs(place, lambda *_: None)
+    texts_read, pairs = read_pairs(locate(place)[0], lambda *_: None)
     for split in ("train", "validation", "test"):
         labels, items = pairs[split]
         assert labels.tolist() == [1] * len(texts)

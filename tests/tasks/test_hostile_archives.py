@@ -14,13 +14,14 @@ import pytest
 from tasks import archives, image, text
 from tasks.core import no_progress
 from tasks.errors import DataError
+from tasks.origins import Origin
 from tasks.retrieval import official
 from tasks.retrieval.official import read_pairs
 
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (text.read, "aclImdb/train/neg/0_1.txt"),
     "image": (image.read, f"{image.ARCHIVE.folder}/data_batch_1.bin"),
-    "retrieval": (lambda path: read_pairs(path, no_progress), "aan/new_aan_pairs.train.only_ids.tsv"),
+    "retrieval": (lambda path: read_pairs(Origin(path), no_progress), "aan/new_aan_pairs.train.only_ids.tsv"),
 }
 BIG = 100_000_000  # bytes of zeros: a thousandth of it in the archive
 MUCH = 10_000_000  # bytes of memory
@@ -158,7 +159,7 @@ def test_a_paper_with_an_undecodable_name_is_read(tmp_path: Path) -> None:
     row = b"0.0\t\xff\t\xff\n"
     files = [header(f"aan/new_aan_pairs.{part}.only_ids.tsv", size=len(row)) for part in ("train", "eval", "test")]
     parts = [part for file in files for part in (file, row)]
-    texts, pairs = read_pairs(packed(tmp_path / "aan.tar.gz", *parts, bytes(paper)), no_progress)
+    texts, pairs = read_pairs(Origin(packed(tmp_path / "aan.tar.gz", *parts, bytes(paper))), no_progress)
     assert texts == [b""]
     assert pairs["test"][1].tolist() == [[0, 0]]
 

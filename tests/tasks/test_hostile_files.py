@@ -20,7 +20,7 @@ from tasks.core import OFFICIAL, Built, Split, no_progress
 from tasks.errors import DataError
 from tasks.pathfinder import official
 from tasks.prepared import read_prepared, write_prepared
-from tasks.retrieval.official import read_pairs
+from tasks.retrieval.official import locate, read_pairs
 
 # ---- prepared data
 
@@ -256,7 +256,7 @@ def test_a_directory_instead_of_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "papers_text" / "a.txt").mkdir(parents=True)
     (tmp_path / "new_aan_pairs.test.only_ids.tsv").write_text("0.0\ta\ta\n")
     with pytest.raises(DataError, match="not readable"):
-        read_pairs(tmp_path, no_progress)
+        read_pairs(locate(tmp_path)[0], no_progress)
 
 
 def test_a_file_that_is_too_long_is_refused_and_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

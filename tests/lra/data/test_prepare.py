@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from lra.data import prepare as data
+from lra.errors import Interrupted
 from tasks import listops, load_task
 from tasks.core import Split
 from tasks.errors import DataError
+from tasks.origins import Origin
 from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
 
 
@@ -22,6 +24,10 @@ def prepared_in(tmp_path, monkeypatch):
     return tmp_path / "prepared"
 
 
+def shown(directory):
+    return [path for path in directory.iterdir() if path.suffix != ".lock"]
+
+
 def test_prepared_once_and_read_back(prepared_in, monkeypatch):
     first = data.prepare("listops", "full", "sample")
     monkeypatch.setattr(listops, "build", None)  # a second build would fail
@@ -30,7 +36,7 @@ def test_prepared_once_and_read_back(prepared_in, monkeypatch):
     for name, split in first.splits.items():
         assert split.sha256 == again.splits[name].sha256
         assert len(split) == len(again.splits[name])
-    assert [p.name for p in prepared_in.iterdir()] == ["listops-full-sample-v1"]
+    assert [p.name for p in shown(prepared_in)] == ["listops-full-sample-v1"]
 
 
 def test_an_interrupted_build_leaves_nothing(prepared_in, monkeypatch):
@@ -41,9 +47,9 @@ def test_an_interrupted_build_leaves_nothing(prepared_in, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(listops, "build", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="listops full: interrupted"):
         data.prepare("listops", "full", "sample")
-    assert list(prepared_in.iterdir()) == []
+    assert [path.suffix for path in prepared_in.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "meta"])
@@ -71,17 +77,22 @@ def test_damaged_data_is_refused(prepared_in, damage):
 def test_another_source_file_is_another_data_set(tmp_path):
     file = tmp_path / "source"
     file.write_text("one")
-    one = prepared_dir_name("text", "full", 1, "official", file)
+    one = prepared_dir_name("text", "full", 1, "official", Origin(file))
+    assert prepared_dir_name("text", "full", 1, "official", Origin(file)) == one
     file.write_text("three")
-    assert prepared_dir_name("text", "full", 1, "official", file) != one
+    assert prepared_dir_name("text", "full", 1, "official", Origin(file)) != one
 
 
-def test_labels_beyond_the_classes_are_refused(tmp_path):
+def test_labels_beyond_the_classes_and_empty_splits_are_refused(tmp_path):
     from tasks.core import Built
 
     split = Split.from_documents([b"a"], [10])
     with pytest.raises(DataError, match="label 10 of 10 classes"):
         write_prepared(tmp_path / "x", listops.CARD, "full", iter([Built("train", split, "test")]))
+    assert list(tmp_path.iterdir()) == []
+    empty = Split.from_documents([], [])
+    with pytest.raises(DataError, match="listops full: train has no examples"):
+        write_prepared(tmp_path / "x", listops.CARD, "full", iter([Built("train", empty, "test")]))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="not readable"):
         read_prepared(tmp_path / "x", listops.CARD)

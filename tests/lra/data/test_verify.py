@@ -15,8 +15,8 @@ from rich.console import Console
 
 from lra.data.prepare import class_names, image_side, prepare
 from lra.data.verify import Report, verify, verify_table
-from tasks import image, listops, load_task, retrieval, text
-from tasks.core import Card, Prepared, Split
+from tasks import image, listops, load_task, pathfinder, retrieval, text
+from tasks.core import SAMPLE, Card, Prepared, Split
 from tasks.errors import DataError
 
 
@@ -29,7 +29,7 @@ def prepared(
 
 def small_card(card: Card, **sizes: int) -> Card:
     variant = dataclasses.replace(card.variants["full"], sizes=sizes)
-    return dataclasses.replace(card, variants={**card.variants, "full": variant})
+    return dataclasses.replace(card, variants={**card.variants, "full": variant}, copy_notes=None)
 
 
 def printed(report: Report, width: int = 80) -> str:
@@ -156,6 +156,53 @@ def test_counts_of_a_sample_or_an_unknown_copy_are_notes() -> None:
     )
     for strict in ("generated, seed 1", "official archive"):
         assert verify(prepared(card, GOOD, strict), card).problems == ("train has 20 examples, not 96,000",)
+
+
+def nested(depth: int, length: int) -> bytes:
+    """Return an expression of a length with operators that are nested to a depth."""
+    return b"\x0a" * depth + b"\1" * (length - 2 * depth) + b"\x0e" * depth
+
+
+@pytest.mark.parametrize(
+    ("expression", "note"),
+    [
+        (nested(9, 501), None),
+        (nested(9, 1999), None),
+        (nested(9, 500), "1 of 31 expressions do not have 501 to 1,999 symbols"),
+        (nested(9, 2000), "1 of 31 expressions do not have 501 to 1,999 symbols"),
+        (nested(10, 1000), "operators are nested 10 deep, not at most 9"),
+    ],
+)
+def test_another_generator_of_listops_is_noted(expression: bytes, note: str | None) -> None:
+    usual = [nested(3, 600 + i) for i in range(10)]
+    splits = {name: Split.from_documents(usual, range(10)) for name in ("train", "validation")}
+    splits["test"] = Split.from_documents([*usual, expression], [*range(10), 0])
+    for source, judged in (("unrecognised copy 12345678", False), ("generated, seed 1804", True), ("sample", True)):
+        found = [
+            line for line in verify(prepared(listops.CARD, splits, source), listops.CARD).notes if "another" in line
+        ]
+        expected = [] if note is None or judged else [f"{note}: these files are not LRA's, but from another generator"]
+        assert found == expected, source
+
+
+@pytest.mark.parametrize(
+    ("images", "source", "noted"),
+    [
+        (199_999, "unrecognised copy 12345678", True),
+        (200_000, "unrecognised copy 12345678", False),
+        (199_999, "unrecognised copy 12345678, 1 empty images left out", False),
+    ],
+)
+def test_a_copy_of_pathfinder_of_unknown_origin_is_noted(images: int, source: str, noted: bool) -> None:
+    counts = {"train": images - 40_000, "validation": 20_000, "test": 20_000}
+    splits = {name: Split.from_images(np.zeros((n, 1, 1), np.uint8), np.arange(n) % 2) for name, n in counts.items()}
+    report = verify(prepared(pathfinder.CARD, splits, source), pathfinder.CARD)
+    assert any("199,999 images, as many as a copy of unknown origin" in line for line in report.notes) == noted
+
+
+def test_the_expressions_of_this_suite_have_the_form_of_lra(tmp_path: Path) -> None:
+    splits = {part.split: part.examples for part in listops.build("full", SAMPLE, tmp_path)}
+    assert listops.copy_notes(splits, "unrecognised copy 12345678") == []
 
 
 def test_classes_must_be_balanced_where_the_card_says_so() -> None:

@@ -91,9 +91,9 @@ def test_written_files_are_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["", "listops", "listops-1000", "lra_release/lra_release/listops-1000"])
 def test_the_files_are_found_and_named_by_their_content(tmp_path: Path, folder: str) -> None:
-    assert listops.locate(tmp_path) is None
+    assert listops.locate(tmp_path) == []
     official_files(tmp_path / folder, f"{EXAMPLE_OFFICIAL}\t9")
-    assert listops.locate(tmp_path) == tmp_path / folder / "basic_train.tsv"
+    assert [origin.path for origin in listops.locate(tmp_path)] == [tmp_path / folder]
     before = next(iter(listops.build("full", OFFICIAL, tmp_path))).source
     rows(tmp_path / folder / "basic_test.tsv", "( ( ( [SM 9 ) 2 ) ] )\t1")
     assert next(iter(listops.build("full", OFFICIAL, tmp_path))).source != before

@@ -20,7 +20,7 @@ def official(tmp_path: Path) -> Path:
     cuts = dict(zip(SPLITS, (slice(0, 48), slice(48, 54), slice(54, 60)), strict=True))
     splits = {name: Split.from_images(images[cut], labels[cut]) for name, cut in cuts.items()}
     root = pathfinder.write_official(splits, tmp_path)
-    assert root == pathfinder.locate(tmp_path) == tmp_path / "pathfinder32" / "curv_contour_length_14"
+    assert root == pathfinder.locate(tmp_path)[0].path == tmp_path / "pathfinder32" / "curv_contour_length_14"
     return root
 
 
@@ -86,13 +86,65 @@ def test_broken_images_and_rows_are_named(official: Path, tmp_path: Path) -> Non
         metadata.write_text(broken)
         with pytest.raises(DataError, match=rf"0\.npy, row {row}\b"):
             read(tmp_path)
-    np.save(metadata, np.array([["imgs/0", "sample_0.png"]]))
-    with pytest.raises(DataError, match="not text"):
+    metadata.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="neither text"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["U", "S", ">U40", "F", "rows"])
+def test_metadata_of_the_generator_are_read(official: Path, tmp_path: Path, form: str) -> None:
+    images, labels, sizes, _ = read(tmp_path)
+    metadata = official / "metadata" / "0.npy"
+    rows = metadata.read_text().splitlines()
+    array = np.array(rows if form == "rows" else [row.split(" ") for row in rows])
+    array = np.asfortranarray(array) if form == "F" else array if form == "rows" else array.astype(form)
+    with metadata.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    got = read(tmp_path)
+    np.testing.assert_array_equal(got[0], images)
+    np.testing.assert_array_equal(got[1], labels)
+    assert got[2] == sizes
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([["imgs/0", "sample_0.png"]]), "row 1: 'imgs/0 sample_0.png' is not 11 columns"),
+        (np.zeros((2, 11)), "dtype '<f8'"),
+        (np.array([["imgs/0", 1]], object), r"dtype '\|O'"),
+        (np.array([[["imgs/0"]]]), r"shape \[1, 1, 1\]"),
+        (np.array([[b"\xff"]]), "neither text"),
+    ],
+)
+def test_other_arrays_are_refused(official: Path, tmp_path: Path, array: np.ndarray, message: str) -> None:
+    with (official / "metadata" / "0.npy").open("wb") as file:
+        np.save(file, array, allow_pickle=True)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+def test_a_truncated_array_is_refused(official: Path, tmp_path: Path) -> None:
+    metadata = official / "metadata" / "0.npy"
+    with metadata.open("wb") as file:
+        np.save(file, np.array([["imgs/0"] * 11] * 3))
+    metadata.write_bytes(metadata.read_bytes()[:-1])
+    with pytest.raises(DataError, match="do not hold"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("images", "enough"), [(0, False), (5, False), (9, False), (10, True)])
+def test_ten_images_are_enough(official: Path, tmp_path: Path, images: int, enough: bool) -> None:
+    metadata = official / "metadata" / "0.npy"
+    metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:images]))
+    if enough:
+        assert read(tmp_path)[2] == [8, 1, 1]
+        return
+    with pytest.raises(DataError, match=f"{official}: {images} images; at least 10 are needed"):
         read(tmp_path)
 
 
 def test_missing_official_files_say_where_they_were_looked_for(tmp_path: Path) -> None:
-    assert pathfinder.locate(tmp_path) is None
+    assert pathfinder.locate(tmp_path) == []
     with pytest.raises(DataError, match=r"pathfinder128/curv_contour_length_14.*lra_release\.gz"):
         next(pathfinder.build("128", OFFICIAL, tmp_path))
     with pytest.raises(DataError, match="LRA has no 12 x 12"):

@@ -138,7 +138,7 @@ def test_an_interrupted_build_is_resumed(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_damaged_chunk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, "12", (1_500, 700, 300))
     monkeypatch.setattr(pathfinder, "_RESUMABLE", 12)
-    folder = tmp_path / f"12-v{pathfinder.CARD.version}-seed1805"
+    folder = tmp_path / "chunks-seed1805"
     folder.mkdir()
     (folder / "00000.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"00000\.npz: not readable"):

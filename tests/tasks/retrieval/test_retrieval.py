@@ -172,7 +172,7 @@ def test_a_row_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"new_aan_pairs\.train\.tsv.*in .*empty.*storage\.googleapis"):
         built(tmp_path / "empty")
-    assert retrieval.locate(tmp_path / "empty") is None
+    assert retrieval.locate(tmp_path / "empty") == []
     rows, ids = with_text(), only_ids()
     del rows["new_aan_pairs.eval.tsv"], ids["papers_text/C02.x-3.txt"]
     with pytest.raises(DataError, match=r"no new_aan_pairs\.eval\.tsv"):

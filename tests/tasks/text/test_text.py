@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tasks import archives, text
-from tasks.core import OFFICIAL, SAMPLE, TFDS
+from tasks.core import OFFICIAL, SAMPLE
 from tasks.errors import DataError
 from tasks.text import sample
 
@@ -98,65 +97,6 @@ def test_build_cuts_and_labels_by_content(tmp_path: Path, monkeypatch: pytest.Mo
     assert next(text.build("full", OFFICIAL, tmp_path)).source == "official archive"
 
 
-def write_imdb_reviews(root: Path, reviews: dict[str, text.Reviews]) -> None:
-    """Write what tensorflow-datasets writes when it prepares imdb_reviews as array_record."""
-    import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    target = root / "imdb_reviews/plain_text/1.0.0"
-    target.mkdir(parents=True)
-    features = tfds.features.FeaturesDict(
-        {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=text.CARD.classes)}
-    )
-    identity = tfds.core.dataset_info.DatasetIdentity(
-        name="imdb_reviews", config_name="plain_text", version="1.0.0", data_dir=str(target), module_name="test"
-    )
-    info = tfds.core.DatasetInfo(builder=identity, features=features)
-    info.set_file_format("array_record")
-    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
-    names = tfds.core.ShardedFileTemplate(data_dir=target, dataset_name="imdb_reviews", filetype_suffix="array_record")
-    splits = []
-    for split, split_reviews in reviews.items():
-        template = names.replace(split=split)
-        writer = ArrayRecordWriter(str(template.sharded_filepath(shard_index=0, num_shards=1)), "group_size:1")
-        for content, label in reversed(split_reviews):
-            example = features.encode_example({"text": content, "label": label})
-            writer.write(serializer.serialize_example(example))
-        writer.close()
-        splits.append(
-            tfds.core.SplitInfo(name=split, shard_lengths=[len(split_reviews)], num_bytes=1, filename_template=template)
-        )
-    info.set_splits(tfds.core.splits.SplitDict(splits))
-    info.write_to_directory(target)
-
-
-def test_tensorflow_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared imdb_reviews give the same data as the archive, which is fetched if they are not prepared."""
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setattr(text, "PER_CLASS", 2)
-    packed = pack(tmp_path / "elsewhere.tar.gz", FILES)
-    monkeypatch.setattr(archives.Archive, "fetch", lambda *_: packed)
-    fetched = list(text.build("full", TFDS, tmp_path))
-
-    write_imdb_reviews(tmp_path / "tfds", text.read(packed))
-    monkeypatch.setattr(archives.Archive, "fetch", lambda *_: pytest.fail("fetched although prepared"))
-    prepared = list(text.build("full", TFDS, tmp_path))
-    assert [p.examples.sha256 for p in prepared] == [f.examples.sha256 for f in fetched]
-    assert [p.source for p in prepared] == [f.source for f in fetched]
-
-    (tmp_path / "trap.py").write_text("raise SystemExit")
-    monkeypatch.syspath_prepend(tmp_path)
-    (features,) = (tmp_path / "tfds").rglob("features.json")
-    features.write_text(features.read_text().replace("tensorflow_datasets.core.features", "trap"))
-    assert [p.examples.sha256 for p in text.build("full", TFDS, tmp_path)] == [f.examples.sha256 for f in fetched]
-    assert "trap" not in sys.modules
-
-    for shard in (tmp_path / "tfds").rglob("*-test.array_record*"):
-        shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(DataError, match="not readable"):
-        text.build("full", TFDS, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -210,13 +150,13 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: Callable[[bytes], 
 def test_incomplete_sources(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"neither aclImdb_v1.tar.gz nor aclImdb/ in .*Download http.*data directory"):
         text.build("full", OFFICIAL, tmp_path)
-    assert text.locate(tmp_path) is None
+    assert text.locate(tmp_path) == []
     folder = unpack(tmp_path, {n: c for n, c in FILES.items() if "test/pos" not in n})
-    assert text.locate(tmp_path) == folder
+    assert [origin.path for origin in text.locate(tmp_path)] == [folder]
     with pytest.raises(DataError, match="no folder test/pos"):
         text.read(folder)
     packed = pack(tmp_path / text.ARCHIVE.name, FILES)
-    assert text.locate(tmp_path) == packed
+    assert [origin.path for origin in text.locate(tmp_path)] == [packed, folder]
     with pytest.raises(DataError, match="2 reviews in train/neg, not 12500"):
         text.build("full", OFFICIAL, tmp_path)
 
@@ -272,7 +212,7 @@ def test_sample_is_fixed(sample_reviews: dict[str, list[tuple[bytes, int]]]) -> 
 @pytest.mark.slow
 def test_real_reviews(data_dir: Path) -> None:
     """Counts, balance and lengths of the labelled part of the release; documents are not cut."""
-    if text.locate(data_dir) is None:
+    if not text.locate(data_dir):
         pytest.skip(f"no {text.ARCHIVE.name} in the data directory")
     full = {part.split: part.examples for part in text.build("full", OFFICIAL, data_dir)}
     for split, examples in full.items():
