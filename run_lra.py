@@ -44,7 +44,7 @@ except ModuleNotFoundError:
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lra import config as cfg
-from lra.errors import ConfigError, LraError
+from lra.errors import ConfigError, Interrupted, LraError
 from lra.paths import explain, runs_directory
 from tasks.errors import DataError
 
@@ -583,6 +583,9 @@ def main(argv: list[str] | None = None) -> int:
     except (LraError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return Interrupted.exit_status
     except OSError as error:
         if (message := explain(error)) is None:
             raise

@@ -53,10 +53,13 @@ def unwritable(directory: Path) -> str:
 
 def explain(error: OSError) -> str | None:
     """Return a line about an error of the file system that the user can fix, and how; None for any other error."""
+    from tasks.archives import tfds_root  # imports numpy, which most commands do without
+
     if error.errno not in CAUSES:
         return None
     path = Path(str(error.filename)).absolute() if error.filename is not None else None
-    names = [name for name, place in DIRECTORIES.items() if path is not None and path.is_relative_to(place())]
+    directories = {name: place() for name, place in DIRECTORIES.items()} | {"TFDS_DATA_DIR": tfds_root()}
+    names = [name for name, place in directories.items() if path is not None and path.is_relative_to(place)]
     place = f"{path}: " if path is not None else ""
     fix = f"set {names[0]} to a directory that can be used" if names else CAUSES[error.errno]
     return f"{place}{error.strerror}; {fix}"
@@ -64,6 +67,7 @@ def explain(error: OSError) -> str | None:
 
 CAUSES = {
     errno.ENOENT: "check the path",
+    errno.EEXIST: "something else has this name; choose another path",
     errno.EACCES: "change its permissions, or choose another place",
     errno.EPERM: "change its permissions, or choose another place",
     errno.EROFS: "choose a place that can be written",

@@ -164,7 +164,7 @@ def test_a_directory_that_cannot_be_used_is_named_with_its_variable(
     assert run_lra.main(["data", verb, *words]) == 1
     first, *rest = capsys.readouterr().err.splitlines()
     assert first.startswith(f"error: {place}")
-    assert first.endswith(f": Permission denied; give yourself access to it, or set {variable} to another directory")
+    assert first.endswith(f": Permission denied; set {variable} to a directory that can be used")
     assert all(not line.startswith(("error", "Traceback")) for line in rest)
 
 
@@ -180,4 +180,4 @@ def test_a_file_in_the_place_of_the_directory_is_named(prepared: Path, capsys: p
     prepared.write_text("a file")
     assert run_lra.main(["data", "prepare", "--tasks", "listops", "--variant", "short", "--source", "sample"]) == 1
     assert f"error: {prepared}: " in (output := capsys.readouterr().err)
-    assert "set LRA_PREPARED to another directory" in output
+    assert "set LRA_PREPARED to a directory that can be used" in output

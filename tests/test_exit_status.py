@@ -224,7 +224,10 @@ def test_a_score_to_reproduce(
 
 def test_a_run_is_submitted(result: Said, runs: Path, untrained: Callable[[float], None], tmp_path: Path) -> None:
     assert status(*LINEAR) == 0
-    (path,) = runs.glob("*/records/*.json")
+    (short,) = runs.glob("*/records/*.json")
+    assert_fails(result, "submit", short.stem, because="this run was shortened (limit=20, train.steps=4)")
+    assert status(*LINEAR, "--limit", "None", "--train.steps", "500", "--train.eval-every", "500") == 0
+    (path,) = (path for path in runs.glob("*/records/*.json") if path != short)
     name = path.stem
     assert status("submit", name) == 0
     assert [p.name for p in (tmp_path / "results").rglob("*.json")] == [path.name]

@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 from lra.errors import ConfigError, Interrupted
 from lra.paths import data_directory, prepared_directory
 from tasks import load_task
-from tasks.archives import tfds_root
 from tasks.core import OFFICIAL, SAMPLE, TFDS, Card, Prepared, Progress, Split, check_request, no_progress
 from tasks.errors import DataError
 from tasks.prepared import prepared_dir_name, read_prepared, write_prepared
@@ -115,20 +114,13 @@ def prepare(
       DataError: source files are missing or damaged; the message says which, where, and how to fix it.
       Interrupted: by Ctrl-C.
     """
+    chosen = choose_source(task, variant, source, allow_sample=allow_sample)
+    if note := source_note(task, variant, chosen, requested=source is not None):
+        print(note, file=sys.stderr)
+    target = prepared_path(task, variant, chosen)
     try:
-        chosen = choose_source(task, variant, source, allow_sample=allow_sample)
-        if note := source_note(task, variant, chosen, requested=source is not None):
-            print(note, file=sys.stderr)
-        target = prepared_path(task, variant, chosen)
         if not (target / "meta.json").exists():
             _build(task, variant, chosen, target, progress)
-    except OSError as error:
-        place = Path(error.filename or prepared_directory())
-        variables = {"LRA_DATA": data_directory(), "TFDS_DATA_DIR": tfds_root()}
-        variable = next((name for name, folder in variables.items() if place.is_relative_to(folder)), "LRA_PREPARED")
-        raise DataError(
-            f"{place}: {error.strerror or error}; give yourself access to it, or set {variable} to another directory"
-        ) from error
     except KeyboardInterrupt as error:
         raise Interrupted(f"{task} {variant}: interrupted; the same command prepares the data") from error
     return read_prepared(target, load_task(task).CARD)
