@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from lra import config as cfg
 from lra.config import Protocol, RunConfig
 from lra.data.prepare import check_length, cut_note, prepare
@@ -26,9 +24,8 @@ from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.distributed import is_writer
 from lra.runtime.numerics import pin
 from lra.runtime.progress import data_progress
-from lra.training.memory import check_memory
+from lra.training.memory import check_memory, train_in_memory
 from lra.training.step_functions import StepFunctions
-from lra.training.trainer import train
 from lra.typed_json import with_floats
 from models import mixers
 from tasks import load_task
@@ -166,15 +163,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboa
     check_readable(make, functions)
     if is_writer():
         _begin(directory, config, code)
-    try:
-        outcome = train(functions, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        smaller = [m for m in range(1, functions.micro_batch) if config.train.batch_size % m == 0]
-        advice = "".join(f"--train.micro-batch {m} or " for m in smaller[-1:]) + "--train.remat"
-        reason = str(error).partition("\n")[0]
-        raise RunError(f"{directory.name}: out of memory ({reason}); try {advice}") from error
+    outcome = train_in_memory(functions, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
     if outcome.status == "interrupted":
         raise Interrupted(f"{directory.name}: {outcome.message}; the same command resumes it")
     record = make(outcome)
