@@ -13,7 +13,7 @@ from typing import Any
 from lra import config as cfg
 from lra.config import Protocol, RunConfig
 from lra.data.prepare import check_length, cut_note, prepare
-from lra.errors import ConfigError, Interrupted, RunError
+from lra.errors import ConfigError, Interrupted, RunError, describe
 from lra.paths import runs_directory, write_atomically
 from lra.provenance.code import Code, computing
 from lra.provenance.environment import code_state, versions
@@ -87,7 +87,8 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
     """Return a mixer by name, and its options with their types.
 
     Raises:
-      ConfigError: there is no such mixer or option; the message lists the valid ones
+      ConfigError: there is no such mixer or option, and the message lists the valid ones; or the mixer's file cannot
+        be imported
     """
     pin()  # before the mixer's module is imported, which may make arrays
     try:
@@ -97,6 +98,8 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
         mixers.check_options(found.cls, options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except Exception as error:  # of the user's file, while it is imported
+        raise ConfigError(f"mixer {mixer!r}: {describe(error)}") from error
     valid = mixers.options(found.cls)
     return found, {name: with_floats(value, valid[name].annotation) for name, value in options.items()}
 
@@ -212,6 +215,9 @@ def make_record(
     history, test = outcome.history, outcome.test
     labels = data.splits["test"].labels[: config.limit]
     result: Any = {}
+    name, sha256 = config.mixer, config.mixer_sha256
+    if sha256 is not None:
+        name = config.mixer_label.partition(f"@{sha256[:8]}")[0]
     if test is not None:
         loss = test.loss if math.isfinite(test.loss) else None
         result = result_of(test.predictions, test.labels, len(card.classes), loss=loss)
@@ -220,10 +226,10 @@ def make_record(
         run_id,
         column_of(data, config.protocol, config.protocol_version, config.modified),
         {
-            "name": config.mixer if config.mixer_sha256 is None else config.mixer_label.partition("@")[0],
+            "name": name,
             "label": config.mixer_label,
             "options": dict(config.mixer_options),
-            "sha256": config.mixer_sha256,
+            "sha256": sha256,
             "version": mixer_version,
         },
         environment=first.environment,

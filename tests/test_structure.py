@@ -29,7 +29,7 @@ LAYERS = {
     "training": {"runtime", "provenance"},
     "leaderboard": {"record"},
     "api": {"training", "record", "provenance", "data", "runtime"},
-    "finished": {"training", "record", "provenance", "data", "runtime"},
+    "finished": {"api", "training", "record", "provenance", "data", "runtime"},
     "analysis": {"finished"},
     "sweep": {"api", "record", "provenance", "data", "runtime"},
     "contract": {"api", "training", "runtime"},

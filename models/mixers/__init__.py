@@ -18,11 +18,8 @@ A module may define two constants:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -32,9 +29,11 @@ from typing import Any
 from flax import nnx
 
 from models.core import Block, Dims, Mixer
+from models.mixer_files import FOLDER, checked_version, did_you_mean
 from models.mixer_files import available as available
-from models.mixer_files import checked_version, did_you_mean
 from models.mixer_files import version_of as version_of
+from models.user_files import INSTALLED, TAKEN, own_files, sha256_of
+from models.user_modules import load
 
 FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:Class"
 
@@ -76,34 +75,41 @@ def resolve(spec: str) -> Resolved:
     if spec in available():
         module = importlib.import_module(f"{__name__}.{spec}")
         return _project_mixer(spec, module, _mixer_class(module, "", spec))
+    if not spec.isprintable():  # a name that Python cannot decode in this locale, or with a line break
+        raise ValueError(
+            f"mixer {spec!r}: the name has characters that cannot be printed: rename it, or set LC_ALL=C.UTF-8"
+        )
     location, _, class_name = spec.rpartition(":") if ":" in spec else (spec, "", "")
     forms = FORMS.format(names=", ".join(available()))
+    name = location
     if location.endswith(".py"):
         path = Path(location).expanduser()
         if not path.is_file():
             raise ValueError(f"mixer {spec!r}: there is no file {path.absolute()}; {forms}")
-        module = _load(path)
-        location, name = str(path.resolve()), path.name
-    elif class_name:
-        try:
-            module = importlib.import_module(location)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{location}.".startswith(f"{error.name}."):
-                raise  # the module exists, but an import inside it fails
-            raise ValueError(f"mixer {spec!r}: there is no module {location}; {forms}") from error
-        name = location
-    else:
+        name, path = path.name, path.resolve()
+        location = f"{__name__}.{path.stem}" if path.parent == FOLDER.resolve() else str(path)
+    elif not class_name:
         raise ValueError(f"unknown mixer {spec!r}{did_you_mean(spec, available())}; {forms}")
+    try:
+        module, sha256 = load(path) if location.endswith(".py") else _import(location)
+    except ImportError as error:
+        top = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and f"{location}.".startswith(f"{error.name}."):
+            hint = f"; {taken(top)}" if top in TAKEN else ""
+            raise ValueError(f"mixer {spec!r}: there is no module {location}{hint}; {forms}") from error
+        if top in TAKEN:
+            raise ValueError(f"mixer {spec!r}: {error}; {taken(top)}") from error
+        raise
     cls = _mixer_class(module, class_name, spec)
     source = Path(str(module.__file__))
-    if source.resolve().parent == Path(__file__).resolve().parent:
+    if source.resolve().parent == FOLDER.resolve():
         return _project_mixer(source.stem, module, cls)
     return Resolved(
         name=f"{name}:{cls.__name__}",
         spec=f"{location}:{cls.__name__}",
         cls=cls,
         complexity=getattr(module, "COMPLEXITY", None),
-        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        sha256=sha256,
         version=checked_version(getattr(module, "VERSION", 1), source.name),
     )
 
@@ -180,23 +186,22 @@ def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
     return name + (f"({', '.join(changed)})" if changed else "") + block
 
 
-def _load(path: Path) -> types.ModuleType:
-    """Execute a Python file once per content; the module's name contains a hash of path and content."""
-    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
-    name = f"mixer_{path.stem}_{digest[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def taken(name: str) -> str:
+    """Return what to do about a user's package that has the name of one of this project."""
+    return (
+        f"the name {name} is taken by this project: give your own package another name, or make the folder of the "
+        f"mixer a package (with __init__.py) and import relatively, as in `from .{name} import ...`"
+    )
+
+
+def _import(name: str) -> tuple[types.ModuleType, str]:
+    """Import a module, and return it with the hash of its file and of the modules of its package that it imports."""
+    module = importlib.import_module(name)
+    if module.__file__ is None:
+        raise ValueError(f"{name} is a folder, not a module: name one of its modules, as in {name}.my_file:MyMixer")
+    path = Path(module.__file__).resolve()
+    root = path.parents[name.count(".") + (path.stem == "__init__")]
+    return module, sha256_of(own_files(name, path, () if root.name in INSTALLED else (root,)))
 
 
 def _mixer_class(module: types.ModuleType, name: str, spec: str) -> type:
