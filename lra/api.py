@@ -26,9 +26,12 @@ from lra.runtime.distributed import is_writer
 from lra.runtime.numerics import pin
 from lra.runtime.progress import data_progress
 from lra.selection import selection_rule
+from lra.training.step_functions import encoder_config
 from lra.training.trainer import Outcome, train
 from lra.typed_json import with_floats
 from models import mixers
+from models.core import Dims
+from models.mixer_checks import UnsuitableMixerError, verify
 from tasks import load_task
 from tasks.core import Card, Prepared
 
@@ -60,7 +63,22 @@ def configure(
         overrides=overrides,
     )
     check_length(card, config.variant, config.max_len)
+    check_mixer(found, given, encoder_config(config, card).dims)
     return config
+
+
+def check_mixer(mixer: mixers.Resolved, options: Mapping[str, Any], dims: Dims) -> None:
+    """Construct and call a mixer abstractly.
+
+    Raises:
+      ConfigError: an option is invalid, or the mixer cannot be constructed, called or trained
+    """
+    try:
+        verify(mixer.cls, dims, options)
+    except UnsuitableMixerError as error:
+        raise ConfigError(str(error)) from error
+    except Exception as error:
+        raise ConfigError(f"mixer {mixer.name}: {describe(error)}") from error
 
 
 def protocol_and_mixer(

@@ -21,8 +21,7 @@ import dataclasses
 import importlib
 import inspect
 import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,9 @@ from models.core import Block, Dims, Mixer
 from models.mixer_files import FOLDER, checked_version, did_you_mean
 from models.mixer_files import available as available
 from models.mixer_files import version_of as version_of
+from models.mixer_options import Option as Option
+from models.mixer_options import check_options, options, title_of
+from models.mixer_options import parse_options as parse_options
 from models.user_files import INSTALLED, TAKEN, own_files, sha256_of
 from models.user_modules import load
 
@@ -56,13 +58,6 @@ class Resolved:
     complexity: tuple[str, str] | None
     sha256: str | None
     version: int = 1
-
-
-class Option(typing.NamedTuple):
-    """Annotation and default value of an option."""
-
-    annotation: Any
-    default: Any
 
 
 def resolve(spec: str) -> Resolved:
@@ -118,57 +113,20 @@ def _project_mixer(name: str, module: types.ModuleType, cls: type) -> Resolved:
     return Resolved(name, name, cls, getattr(module, "COMPLEXITY", None), None, version_of(name))
 
 
-def options(cls: type) -> dict[str, Option]:
-    """Return the options of a mixer: all keywords of its constructor except `dims` and `rngs`."""
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-    valid = {}
-    for name, parameter in parameters.items():
-        if name in ("self", "dims", "rngs"):
-            continue
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.default is parameter.empty:
-            raise TypeError(f"{cls.__name__}: constructor argument {name} must be a keyword with a default")
-        valid[name] = Option(hints.get(name, type(parameter.default)), parameter.default)
-    return valid
-
-
-def check_options(cls: type, given: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown option, or for a value that is not among the choices of a `Literal` option."""
-    valid = options(cls)
-    for name, value in given.items():
-        if name not in valid:
-            listed = ", ".join(f"{n}={o.default}" for n, o in valid.items()) or "none"
-            raise ValueError(f"{cls.__name__} has no option {name!r}{did_you_mean(name, valid)}; its options: {listed}")
-        choices = typing.get_args(valid[name].annotation)
-        if typing.get_origin(valid[name].annotation) is typing.Literal and value not in choices:
-            raise ValueError(f"{cls.__name__}: option {name}={value}: not one of {', '.join(map(str, choices))}")
-
-
-def parse_options(cls: type, texts: Sequence[str]) -> dict[str, Any]:
-    """Convert command-line options such as ["window=64"] by the annotations of the constructor.
+def build(cls: type, dims: Dims, given: Mapping[str, Any], rngs: nnx.Rngs) -> Mixer:
+    """Construct a mixer with these options.
 
     Raises:
-      ValueError: a text is not of the form name=value, the option does not exist, or the value has another type.
+      ValueError: as `check_options`, or the constructor refuses an option; the message begins with the mixer's name.
     """
-    valid = options(cls)
-    parsed: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{text!r} is not an option of the form name=value")
-        if name not in valid:
-            check_options(cls, {name: value})
-        try:
-            parsed[name] = _convert(value, valid[name].annotation)
-        except ValueError as error:
-            raise ValueError(f"{cls.__name__}: option {name}={value}: {error}") from None
-    return parsed
-
-
-def build(cls: type, dims: Dims, given: Mapping[str, Any], rngs: nnx.Rngs) -> Mixer:
-    """Construct a mixer with these options; raise ValueError as `check_options` does."""
     check_options(cls, given)
-    return cls(dims, **given, rngs=rngs)
+    try:
+        return cls(dims, **given, rngs=rngs)
+    except ValueError as error:
+        text = str(error)
+        if "nnx.List" in text:  # flax, in twenty lines, about a plain list or dict of modules or arrays
+            text = f"{text.partition('. Static attributes')[0]}; use nnx.List([...]) or nnx.Dict(...) instead"
+        raise ValueError(f"{title_of(cls)}: {' '.join(text.split())}") from error
 
 
 def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
@@ -221,36 +179,3 @@ def _mixer_class(module: types.ModuleType, name: str, spec: str) -> type:
     if "keys" in parameters and "rng_keys" not in parameters:
         raise ValueError(f"mixer {spec!r}: rename the parameter keys of {cls.__name__}.__call__ to rng_keys")
     return cls
-
-
-def _convert(text: str, annotation: Any) -> Any:
-    """Convert a text by an annotation: int, float, bool, str, None, Literal, tuple[T, ...] or a union of these."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        for arg in sorted(args, key=lambda a: a is str):  # str accepts every text, so it is tried last
-            try:
-                return _convert(text, arg)
-            except ValueError:
-                continue
-        raise ValueError(f"not one of {', '.join(getattr(a, '__name__', str(a)) for a in args)}")
-    if origin is typing.Literal:
-        for choice in args:
-            if str(choice) == text:
-                return choice
-        raise ValueError(f"not one of {', '.join(map(str, args))}")
-    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_convert(part.strip(), args[0]) for part in text.split(",") if part.strip())
-    if annotation is type(None):
-        if text.lower() == "none":
-            return None
-        raise ValueError("not none")
-    if annotation is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise ValueError("not true or false")
-    if annotation in (int, float, str):
-        try:
-            return annotation(text)
-        except ValueError:
-            raise ValueError(f"not {'an int' if annotation is int else 'a float'}") from None
-    raise ValueError(f"a value of type {annotation} cannot be given as text")
