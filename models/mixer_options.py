@@ -62,7 +62,7 @@ def _evaluated(annotation: Any, function: Any) -> Any:
 
 
 def check_options(cls: type, given: Mapping[str, Any]) -> None:
-    """Check the names of options, the choices of `Literal` options, and that no number is infinite or above 1e100.
+    """Check names and types of options, and that no number is infinite or above 1e100.
 
     Raises:
       ValueError: an option does not exist or has an invalid value.
@@ -72,13 +72,30 @@ def check_options(cls: type, given: Mapping[str, Any]) -> None:
         if name not in valid:
             listed = ", ".join(f"{n}={o.default}" for n, o in valid.items()) or "none"
             raise ValueError(f"{title} has no option {name!r}{did_you_mean(name, valid)}; its options: {listed}")
-        annotation = valid[name].annotation
-        choices = typing.get_args(annotation)
-        if typing.get_origin(annotation) is typing.Literal and value not in choices:
-            raise ValueError(f"{title}: option {name}={value}: not one of {', '.join(map(str, choices))}")
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, int | float) and not abs(number) <= LARGEST:
                 raise ValueError(f"{title}: option {name}={value}: not a finite number of at most {LARGEST:g}")
+        if (problem := _problem(value, valid[name].annotation)) is not None:
+            raise ValueError(f"{title}: option {name}={value}: {problem}")
+
+
+def _problem(value: Any, annotation: Any) -> str | None:
+    """Return why a value is not of a type that `parse_options` knows; None if it is, or if the type is another."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        problems = [_problem(value, arg) for arg in args]
+        return None if None in problems else f"not one of {', '.join(getattr(a, '__name__', str(a)) for a in args)}"
+    if origin is typing.Literal:
+        return None if value in args else f"not one of {', '.join(map(str, args))}"
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        parts = value if isinstance(value, list | tuple) else [value]
+        return next((problem for part in parts if (problem := _problem(part, args[0])) is not None), None)
+    accepted: Any = {bool: bool, int: int, float: (int, float), str: str, type(None): type(None)}.get(annotation)
+    if accepted is None or (isinstance(value, accepted) and isinstance(value, bool) <= (annotation is bool)):
+        return None
+    return {bool: "not true or false", int: "not an int", float: "not a float", str: "not a text"}.get(
+        annotation, "not none"
+    )
 
 
 def title_of(cls: type) -> str:
