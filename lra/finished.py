@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from lra.api import find_mixer
+from lra.api import check_mixer, find_mixer
 from lra.config import RunConfig
 from lra.data.prepare import prepare
 from lra.errors import ConfigError, RunError
@@ -18,7 +18,8 @@ from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.progress import data_progress
 from lra.training.checkpoints import Checkpoints
 from lra.training.evaluation import Evaluation, evaluate
-from lra.training.step_functions import StepFunctions, TrainState
+from lra.training.step_functions import StepFunctions, TrainState, encoder_config
+from models import mixers
 from tasks import load_task
 from tasks.core import Prepared
 
@@ -40,6 +41,7 @@ def trained(name: str) -> Trained:
       name: of a run in `runs/`, or a path to its directory
 
     Raises:
+      ConfigError: the mixer or its options are no longer valid.
       RunError: there is no such run, it has no record yet, its data or checkpoint have changed, or its mixer's file
         has, of which an earlier version of the suite made no copy.
     """
@@ -51,6 +53,7 @@ def trained(name: str) -> Trained:
     config = _own_code(RunConfig.read(directory / "config.json"), directory)
     _compare_code(record, config)
     card = load_task(config.task).CARD
+    check_mixer(mixers.resolve(config.mixer), config.mixer_options, encoder_config(config, card).dims)
     data = prepare(config.task, config.variant, config.source, progress=data_progress)
     if data.sha256 != (trained_on := record.column.data_sha256):
         raise RunError(f"{directory.name} was trained on data {trained_on[:8]}, this is {data.sha256[:8]}")

@@ -1,4 +1,4 @@
-"""Import of a user's mixer file with the files beside it.
+"""Import of a user's mixer file with the files of its folder.
 
 Modules from the file's folders are not entered into `sys.modules`. Each version of a mixer has its own modules, so
 edited helpers are read again, and helpers of the same name in two folders do not meet.
