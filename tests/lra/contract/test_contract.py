@@ -224,8 +224,8 @@ def test_slow_measured_time_is_a_flag(monkeypatch: Any) -> None:
 def test_parameters_are_flagged_beyond_ten_per_cent(tmp_path: Any) -> None:
     file = tmp_path / "wide.py"
     file.write_text(
-        "import jax.numpy as jnp\nfrom flax import nnx\nfrom models.core import QKVAttention\n"
-        "class Wide(QKVAttention):\n"
+        "import jax.numpy as jnp\nfrom flax import nnx\nfrom models.mixers.softmax import Softmax\n"
+        "class Wide(Softmax):\n"
         "    def __init__(self, dims, *, rows: int = 1000, rngs):\n"
         "        super().__init__(dims, rngs=rngs)\n"
         "        self.table = nnx.Param(jnp.ones((rows, dims.d_model)))\n"
