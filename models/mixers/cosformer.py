@@ -38,7 +38,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, QKVAttention
+from models.core import MIN_EPS, Dims, QKVAttention, check_range
 from models.ops import boolean_mask, kv_state
 
 COMPLEXITY = ("L", "L")
@@ -163,6 +163,7 @@ class CosFormer(QKVAttention):
     def __init__(
         self, dims: Dims, *, eps: float = 1e-6, m: Literal["max_len", "own"] = "max_len", rngs: nnx.Rngs
     ) -> None:
+        check_range(MIN_EPS, 1.0, eps=eps)
         super().__init__(dims, rngs=rngs)
         self.eps, self.m = eps, m
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, QKVAttention
+from models.core import MIN_EPS, Dims, QKVAttention, check_range
 from models.ops import boolean_mask, kv_state
 
 COMPLEXITY = ("L", "L")
@@ -49,6 +49,7 @@ class Linear(QKVAttention):
     """Attention with the feature map elu + 1. `eps` is added to the denominator."""
 
     def __init__(self, dims: Dims, *, eps: float = 1e-6, rngs: nnx.Rngs) -> None:
+        check_range(MIN_EPS, 1.0, eps=eps)
         super().__init__(dims, rngs=rngs)
         self.eps = eps
 

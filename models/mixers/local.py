@@ -22,7 +22,7 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, merge_blocks, split_blocks, strided_attention
-from models.core import Dims, QKVAttention
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
@@ -57,8 +57,7 @@ class Local(QKVAttention):
     def __init__(
         self, dims: Dims, *, window: int = 50, layout: Literal["local", "lra_strided"] = "local", rngs: nnx.Rngs
     ) -> None:
-        if window < 1:
-            raise ValueError(f"Local: window {window} must be at least 1")
+        check_range(1, MAX_SIZE, window=window)
         super().__init__(dims, rngs=rngs)
         self.window, self.layout = window, layout
 

@@ -28,7 +28,7 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, block_weights, merge_blocks, split_blocks, with_neighbours
-from models.core import Dims, QKVAttention
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.dropout import fold_in_keys
 from models.ops import boolean_mask, scores
 
@@ -132,10 +132,9 @@ class Sparse(QKVAttention):
         global_first: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        if columns < 1 or (stride is not None and stride < 1):
-            raise ValueError(f"Sparse: stride={stride} and columns={columns} must be at least 1")
+        check_range(1, MAX_SIZE, stride=stride, columns=columns)
         if stride is not None and kind == "fixed" and columns > stride:
-            raise ValueError(f"Sparse: columns={columns} must not exceed stride={stride}, the size of a block")
+            raise ValueError(f"option columns={columns}: must not exceed stride={stride}, the size of a block")
         super().__init__(dims, rngs=rngs)
         self.stride = min(math.ceil(math.sqrt(dims.max_len)) if stride is None else stride, dims.max_len)
         self.kind, self.columns = kind, min(columns, self.stride)

@@ -58,6 +58,7 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
     "models.block_attention.strided_attention": lambda m: strided_attention(X, X, X, m, 3),
     "models.ops.boolean_mask": ops.boolean_mask,
     "models.ops.masked_softmax": lambda m: ops.masked_softmax(normal(2, LENGTH), m),
+    "models.ops.zero_padding": lambda m: ops.zero_padding(X, m),
     "models.mixers.bigbird.bigbird_attention": lambda m: bigbird.bigbird_attention(
         X, X, X, m, jnp.zeros((3, 2, 0), int), 4
     ),
