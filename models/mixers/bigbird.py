@@ -28,7 +28,7 @@ from jax import Array
 from models.block_attention import block_attention, merge_blocks, split_blocks, with_neighbours
 from models.core import MAX_SIZE, Buffer, Dims, QKVAttention, check_range
 from models.dropout import fold_in_keys
-from models.ops import boolean_mask
+from models.ops import boolean_mask, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -65,6 +65,7 @@ def bigbird_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     blocks = [split_blocks(x, size) for x in (q, k, v)]  # [B, N, S, H, K]
     b, n, _, h, _ = blocks[0].shape
     real_length = mask.sum(1)[:, None, None, None]

@@ -96,7 +96,7 @@ def cosformer_attention(
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K], up to a third faster on a CPU
     q, k = jax.nn.relu(q), jax.nn.relu(k)
     if mask is not None:
-        k = jnp.where(mask[:, None, :, None], k, 0)
+        k, v = (jnp.where(mask[:, None, :, None], x, 0) for x in (k, v))
     attend = _causal if causal else _bidirectional
     return attend(q, k, v, max_len, eps).swapaxes(1, 2).astype(dtype)
 

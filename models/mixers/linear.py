@@ -16,7 +16,7 @@ from flax import nnx
 from jax import Array
 
 from models.core import MIN_EPS, Dims, QKVAttention, check_range
-from models.ops import boolean_mask, kv_state
+from models.ops import boolean_mask, kv_state, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -35,6 +35,7 @@ def linear_attention(q: Array, k: Array, v: Array, mask: Array, eps: float = 1e-
       [B, Lq, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     q = jax.nn.elu(q) + 1

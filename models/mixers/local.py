@@ -23,7 +23,7 @@ from jax import Array
 
 from models.block_attention import block_attention, merge_blocks, split_blocks, strided_attention
 from models.core import MAX_SIZE, Dims, QKVAttention, check_range
-from models.ops import boolean_mask
+from models.ops import boolean_mask, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -45,6 +45,7 @@ def local_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     length = q.shape[1]
     size = min(window, length)
     q, k, v, mask = (split_blocks(x, size) for x in (q, k, v, mask))

@@ -52,6 +52,7 @@ def sliding_window_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     length, real_length = q.shape[1], mask.sum(1)[:, None, None]
     size = min(max(left, right, 16), 128)  # smaller blocks copy keys more often, larger ones compute unused pairs
     before, after = -(-left // size), -(-right // size)

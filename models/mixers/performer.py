@@ -33,7 +33,7 @@ from flax import nnx
 from jax import Array
 
 from models.core import MAX_SIZE, Buffer, Dims, QKVAttention, check_range
-from models.ops import boolean_mask, kv_state
+from models.ops import boolean_mask, kv_state, zero_padding
 
 COMPLEXITY = ("L", "L")
 EPS = {"softmax": 1e-6, "relu": 1e-3}
@@ -68,6 +68,7 @@ def performer_attention(
       [B, Lq, H, V], dtype of v; zeros where an example has no real key
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     mask = mask[:, None, :, None]

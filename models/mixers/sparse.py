@@ -30,7 +30,7 @@ from jax import Array
 from models.block_attention import block_attention, block_weights, merge_blocks, split_blocks, with_neighbours
 from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.dropout import fold_in_keys
-from models.ops import boolean_mask, scores
+from models.ops import boolean_mask, scores, zero_padding
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 
@@ -57,6 +57,7 @@ def sparse_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     start = int(global_first)
     qs, ks, vs, masks = (split_blocks(x[:, start:], stride) for x in (q, k, v, mask))  # [B, N, S, ...], S = l
     key_sets = _strided(ks, vs, masks, causal) if kind == "strided" else _fixed(ks, vs, masks, columns, causal)
