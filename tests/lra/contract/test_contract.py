@@ -181,7 +181,9 @@ def test_an_error_is_attributed_to_the_innermost_frame_outside_of_lra() -> None:
         return str(micro_batch_size(0, 1, accelerator=False, equal_lengths=False))
 
     assert re.match(r"test_contract.py:\d+ raised ValueError: max\(\)", check.examine("", raises).detail)
-    inside = unoptimised()(partial(micro_batch_size, 0, 1, accelerator=False, equal_lengths=False))  # contextlib is not blamed either
+    inside = unoptimised()(
+        partial(micro_batch_size, 0, 1, accelerator=False, equal_lengths=False)
+    )  # contextlib is not blamed either
     assert re.match(r"batching.py:\d+ raised ValueError: max\(\)", check.examine("", inside).detail)
 
 
