@@ -26,7 +26,13 @@ from lra.paths import ROOT, runs_directory
 from lra.runtime.signals import stop_on_signal
 from models.mixer_files import available
 
-SHARES = {1: 0.30, 2: 0.15, 3: 0.25, 4: 0.15, 5: 0.15}  # of the time; what a part leaves is divided among the later ones
+SHARES = {
+    1: 0.30,
+    2: 0.15,
+    3: 0.25,
+    4: 0.15,
+    5: 0.15,
+}  # of the time; what a part leaves is divided among the later ones
 ENVIRONMENT_SECONDS = 120.0
 POLL_SECONDS = 0.1
 LOG_CHARACTERS = 500
@@ -68,6 +74,7 @@ class Session:
         A case whose process dies is recorded as crashed; the remaining cases run in a new process.
         """
         print(f"part {part}, {PARTS[part]}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
+        self._log(part).unlink(missing_ok=True)
         begin, status, error = self.clock(), "", None
         while not status:
             exit_status = self._run_process(part, begin + seconds)
@@ -79,18 +86,14 @@ class Session:
             elif exit_status != RESTART and not running:
                 status, error = "failed", self._log_end(part)
             for case in running:
-                reason = {"stopped": "stopped by a signal", "time limit": "ended by the time limit of its part"}
-                fields = (
-                    {"status": "crashed", "error": f"its process ended with status {exit_status}: {self._log_end(part)}"}
-                    if not status
-                    else {"status": "cut off", "error": reason[status]}
-                )
-                lines.append(self.output, part, "result", case=case, **fields)
+                reason = f"its process ended with status {exit_status}: {self._log_end(part)}"
+                how = ("cut off", f"{status} of the part") if exit_status is None else ("crashed", reason)
+                lines.append(self.output, part, "result", case=case, status=how[0], error=how[1])
             if not status and not waiting:
                 status = "complete"
         used = self.clock() - begin
-        fields = {"status": status, "seconds": used, "limit": seconds, "left_out": waiting, "error": error}
-        lines.append(self.output, part, "end", **fields)
+        ended = {"status": status, "seconds": used, "limit": seconds, "left_out": waiting, "error": error}
+        lines.append(self.output, part, "end", **ended)
 
     def _run_process(self, part: int, deadline: float) -> int | None:
         """Run the process of a part; return its exit status, or None if it had to be killed."""

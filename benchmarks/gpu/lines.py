@@ -1,6 +1,6 @@
 """The results of `python -m benchmarks.gpu`: one JSON object per line, on the disk as soon as it is known.
 
-Kinds of lines: `plan` (all cases of a part), `start` and `result` (of a case), `end` (of a part). Standard library only.
+Kinds of lines: `plan` (all cases of a part), `start` and `result` (of a case), `end` (of a part).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def results(output: Path, part: int) -> dict[str, dict[str, Any]]:
 def left(output: Path, part: int) -> tuple[list[str], list[str]]:
     """Return the cases that were started and have no result, and those that were not started."""
     lines = read(output, part)
-    planned = next((line["cases"] for line in lines if line["kind"] == "plan"), [])
+    planned: list[str] = next((line["cases"] for line in lines if line["kind"] == "plan"), [])
     started = {line["case"] for line in lines if line["kind"] == "start"}
     without = [case for case in planned if case not in results(output, part)]
     return [c for c in without if c in started], [c for c in without if c not in started]

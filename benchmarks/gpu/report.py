@@ -58,10 +58,11 @@ def _environment(output: Path) -> list[str]:
     if "environment" not in line:
         return ["## Environment", _end(output, 0)]
     facts, code = line["environment"], line["code"]
-    rows = [(name, str(value)) for name, value in facts.items() if value not in (None, "", {})]
+    texts = {k: ", ".join(f"{n}={x}" for n, x in v.items()) if isinstance(v, Mapping) else v for k, v in facts.items()}
+    rows = [(name, str(value)) for name, value in texts.items() if value not in (None, "")]
     rows += [
         ("compute capability", line["compute_capability"] or NONE),
-        ("memory for programs", _gib(line["memory_bytes"])),
+        ("memory for programs, GiB", _gib(line["memory_bytes"])),
         ("code", f"{code['sha256'][:8]}, commit {code['git_commit']}, clean {code['git_clean']}"),
     ]
     return ["## Environment", _grid(("", ""), rows)]
@@ -88,15 +89,17 @@ def _mixers(results: Sequence[Line]) -> list[str]:
 
 def _numerics(results: Sequence[Line]) -> list[str]:
     def largest(name: str) -> Callable[[Line], str]:
-        return lambda line: _number(max(filter(None, line.get(name, {}).values()), default=0.0) if name in line else None)
+        return lambda line: _number(
+            max(filter(None, line.get(name, {}).values()), default=0.0) if name in line else None
+        )
 
     columns = ("case", "status", "seconds", "highest, float32", "highest, float64", "default, float32", "verdict")
     values = (largest("highest_float32"), largest("highest_float64"), largest("default_float32"), "verdict")
     return [
         _table(results, columns, "case", "status", "seconds", *values),
-        "Largest difference of outputs and gradients from the CPU, relative to the largest value of the array, at matmul "
-        "precision `highest` and at the default precision. Float64 is compared where float32 differs by more than 1e-5: "
-        "mixers that sort or hash can differ in float32 by ties.",
+        "Largest difference of outputs and gradients from the CPU, relative to the largest value of the array, at "
+        "matmul precision `highest` and at the default precision. Float64 is compared where float32 differs by more "
+        "than 1e-5, because rounding and ties (of mixers that sort or hash) disappear in float64, and errors do not.",
     ]
 
 
@@ -134,7 +137,15 @@ def _utilisation(results: Sequence[Line]) -> list[str]:
     def gap(line: Line) -> str:
         return f"{1e3 * line['host_gap_seconds']:.2f}" if line.get("host_gap_seconds") is not None else NONE
 
-    columns = ("case", "status", "micro-batch", "trainer, steps/s", "compiled, steps/s", "host gap, ms/step", "peak, GiB")
+    columns = (
+        "case",
+        "status",
+        "micro-batch",
+        "trainer, steps/s",
+        "compiled, steps/s",
+        "host gap, ms/step",
+        "peak, GiB",
+    )
     values = ("micro_batch", "trainer_steps_per_second", "compiled_steps_per_second", gap)
     return [
         _table(results, columns, "case", "status", *values, lambda line: _gib(line.get("peak_bytes"))),
@@ -148,7 +159,15 @@ def _training(results: Sequence[Line]) -> list[str]:
         return f"{line['test_accuracy']:.2%}" if line.get("test_accuracy") is not None else NONE
 
     columns = ("task", "status", "source", "run", "steps", "of", "steps/s", "test accuracy", "data, s")
-    values = ("source", "run_status", "steps_done", "steps_planned", "steps_per_second", accuracy, "preparation_seconds")
+    values = (
+        "source",
+        "run_status",
+        "steps_done",
+        "steps_planned",
+        "steps_per_second",
+        accuracy,
+        "preparation_seconds",
+    )
     missing = [f"- {line['case']}: no data. {line['error']}" for line in results if line["status"] == "no data"]
     return [_table(results, columns, "case", "status", *values), "\n".join(missing)]
 

@@ -53,5 +53,5 @@ def _train(settings: Settings, task: str, end: float, tasks_left: int) -> dict[s
         "steps_planned": record.steps.planned,
         "steps_per_second": record.steps_per_second,
         "test_accuracy": record.test.accuracy if record.test else None,
-        "peak_bytes": record.peak_memory_bytes,
+        "peak_bytes": record.peak_bytes,
     }
