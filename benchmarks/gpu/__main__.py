@@ -34,6 +34,7 @@ SHARES = {
     5: 0.15,
 }  # of the time; what a part leaves is divided among the later ones
 ENVIRONMENT_SECONDS = 120.0
+WORKER = (sys.executable, "-m", "benchmarks.gpu.worker")
 POLL_SECONDS = 0.1
 LOG_CHARACTERS = 500
 
@@ -53,7 +54,7 @@ class Session:
     tiny: bool
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
-    command: tuple[str, ...] = (sys.executable, "-m", "benchmarks.gpu.worker")
+    command: tuple[str, ...] = dataclasses.field(default_factory=lambda: WORKER)
 
     def run(self, parts: Sequence[int], seconds: float) -> None:
         """Run the environment and these parts, and write the report after each.

@@ -58,9 +58,12 @@ def results(output: Path, part: int) -> dict[str, dict[str, Any]]:
 
 
 def left(output: Path, part: int) -> tuple[list[str], list[str]]:
-    """Return the cases that were started and have no result, and those that were not started."""
+    """Return the cases that were started and have no result, and those that were not started.
+
+    The latter are `all cases` where the process of the part ended before it listed them.
+    """
     lines = read(output, part)
-    planned: list[str] = next((line["cases"] for line in lines if line["kind"] == "plan"), [])
+    planned: list[str] = next((line["cases"] for line in lines if line["kind"] == "plan"), ["all cases"])
     started = {line["case"] for line in lines if line["kind"] == "start"}
     without = [case for case in planned if case not in results(output, part)]
     return [c for c in without if c in started], [c for c in without if c not in started]
