@@ -42,7 +42,7 @@ def cases(settings: Settings) -> dict[str, Case]:
     use_every_core()
     tasks, micro_batches_per_step = (TASKS[1:], (4,)) if settings.tiny else (TASKS, (4, 1))
     return {
-        f"{task}, {count} micro-batches, dispatch {dispatch}": partial(_measure, task, count, dispatch, settings.tiny)
+        f"{task} micro-batch 1/{count} dispatch {dispatch}": partial(_measure, task, count, dispatch, settings.tiny)
         for task, count, dispatch in itertools.product(tasks, micro_batches_per_step, DISPATCH_STEPS)
     }
 
