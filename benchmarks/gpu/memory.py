@@ -2,7 +2,7 @@
 
 JAX_PLATFORMS=cpu python -m benchmarks.gpu.memory
 
-Nothing is trained. Every example has the full length. The training set comes on top: its bytes, and 12 per example.
+Nothing is trained. Every example has the full length. The data come on top: their bytes, and 16 per example.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ ROOFLINE = "roofline"
 def cases(settings: Settings) -> dict[str, Case]:
     """Return the roofline, then a case for each length, mixer and implementation of the mixer."""
     found: dict[str, Case] = {ROOFLINE: _roofline}
-    lengths, names = ((32,), ("cosformer", "softmax")) if settings.tiny else (LENGTHS, MIXERS)
+    lengths, names = ((32,), ("softmax",)) if settings.tiny else (LENGTHS, MIXERS)
     for length in lengths:
         for mixer in names:
             for options in implementations(mixer):
