@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
-import time
 from pathlib import Path
 
 from benchmarks.gpu import lines
@@ -30,8 +30,9 @@ def main() -> int:
             if behaviour == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             if behaviour == "hangs":
-                (output / "hanging.pid").write_text(str(os.getpid()))
-                time.sleep(1_000)
+                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1_000)"])
+                (output / "hanging.pid").write_text(str(child.pid))
+                child.wait()
         lines.append(output, part, "result", case=case, status="ok", seconds=0.0)
         if behaviour == "restarts":
             return 75
