@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import pytest
@@ -20,6 +20,7 @@ from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import lines, report, speed, worker
 from benchmarks.gpu.__main__ import SHARES, Session
 from benchmarks.gpu.lines import Settings
+from models import mixers
 from models.mixer_files import available
 from tests.benchmarks.fake_part import CASES
 
@@ -29,27 +30,6 @@ REFUSED = (
     "tensorflow_datasets", "array_record", "importlib_resources", "matplotlib", "tensorboardX", "sklearn",
     "scipy", "jinja2", "tyro", "PIL", "submitit", "playwright", "hypothesis",
 )  # fmt: skip
-BROKEN = """
-import os
-import signal
-
-from models.core import QKVAttention
-
-
-class Raises(QKVAttention):
-    def attend(self, q, k, v, mask, rng_keys):
-        raise ValueError("not today")
-
-
-class Dies(QKVAttention):
-    def attend(self, q, k, v, mask, rng_keys):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class NotFinite(QKVAttention):
-    def attend(self, q, k, v, mask, rng_keys):
-        return v / 0
-"""
 
 
 def session(output: Path, behaviour: str, clock: Callable[[], float] = time.monotonic) -> Session:
@@ -134,8 +114,7 @@ sys.meta_path.insert(0, Refuse())
 
 
 def test_a_mixer_that_raises_dies_or_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
-    output, broken = tmp_path / "out", tmp_path / "broken.py"
-    broken.write_text(BROKEN)
+    output, broken = tmp_path / "out", Path(__file__).with_name("broken_mixers.py")
     names = [f"{broken}:{name}" for name in ("Raises", "Dies", "NotFinite")] + ["fnet"]
     words = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--parts", "1", "--output", str(output), "--mixers"]
     done = subprocess.run([*words, *names], cwd=ROOT, env=environment(tmp_path), capture_output=True, check=False)
@@ -143,7 +122,7 @@ def test_a_mixer_that_raises_dies_or_diverges_does_not_stop_the_others(tmp_path:
     expected = {names[0]: "failed", names[1]: "crashed", names[2]: "failed", "fnet": "ok"}
     assert statuses(output, 1) == {f"{n} {dtype}": s for dtype in ("float32", "bfloat16") for n, s in expected.items()}
     errors = {case: line.get("error") for case, line in lines.results(output, 1).items()}
-    assert errors[f"{names[0]} float32"] == "broken.py:10 raised ValueError: not today"
+    assert errors[f"{names[0]} float32"] == "broken_mixers.py:13 raised ValueError: not today"
     assert "-9" in errors[f"{names[1]} float32"]
     assert errors[f"{names[2]} float32"] == "the loss of step 0 is not finite"
     assert len(report.failures(output)) == 6
@@ -162,10 +141,6 @@ assert not xla_bridge.backends_are_initialized()
 
 
 def test_each_implementation_of_a_mixer_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    from typing import Literal
-
-    from models import mixers
-
     option = mixers.Option(Literal["xla", "cudnn"], "xla")
     monkeypatch.setattr(mixers, "options", lambda cls: {"implementation": option})
     assert speed.implementations("softmax") == [{"implementation": "xla"}, {"implementation": "cudnn"}]
