@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from lra import config as cfg
 from lra.config import Protocol, RunConfig
 from lra.data.prepare import check_length, cut_note, prepare
-from lra.errors import ConfigError, Interrupted, RunError
+from lra.errors import ConfigError, Interrupted, RunError, describe
 from lra.paths import runs_directory, write_atomically
 from lra.provenance.code import Code, computing
 from lra.provenance.environment import code_state, versions
@@ -26,11 +24,12 @@ from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.distributed import is_writer
 from lra.runtime.numerics import pin
 from lra.runtime.progress import data_progress
-from lra.training.memory import check_memory
-from lra.training.step_functions import StepFunctions
-from lra.training.trainer import train
+from lra.training.memory import check_memory, train_in_memory
+from lra.training.step_functions import StepFunctions, encoder_config
 from lra.typed_json import with_floats
 from models import mixers
+from models.core import Dims
+from models.mixer_checks import UnsuitableMixerError, verify
 from tasks import load_task
 
 
@@ -64,7 +63,22 @@ def configure(
     if card.pairs != (config.model.pair is not None):
         wanted = "concat or nli, because an example has two documents" if card.pairs else "none: it has one document"
         raise ConfigError(f"model.pair is {config.model.pair}; on {task} it must be {wanted}")
+    check_mixer(found, given, encoder_config(config, card).dims)
     return config
+
+
+def check_mixer(mixer: mixers.Resolved, options: Mapping[str, Any], dims: Dims) -> None:
+    """Construct and call a mixer abstractly.
+
+    Raises:
+      ConfigError: an option is invalid, or the mixer cannot be constructed, called or trained
+    """
+    try:
+        verify(mixer.cls, dims, options)
+    except UnsuitableMixerError as error:
+        raise ConfigError(str(error)) from error
+    except Exception as error:
+        raise ConfigError(f"mixer {mixer.name}: {describe(error)}") from error
 
 
 def protocol_and_mixer(
@@ -91,7 +105,8 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
     """Return a mixer by name, and its options with their types.
 
     Raises:
-      ConfigError: there is no such mixer or option; the message lists the valid ones
+      ConfigError: there is no such mixer or option, and the message lists the valid ones; or the mixer's file cannot
+        be imported
     """
     pin()  # before the mixer's module is imported, which may make arrays
     try:
@@ -101,6 +116,8 @@ def find_mixer(mixer: str, options: Mapping[str, Any] | Sequence[str] = ()) -> t
         mixers.check_options(found.cls, options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except Exception as error:  # of the user's file, while it is imported
+        raise ConfigError(f"mixer {mixer!r}: {describe(error)}") from error
     valid = mixers.options(found.cls)
     return found, {name: with_floats(value, valid[name].annotation) for name, value in options.items()}
 
@@ -166,15 +183,7 @@ def run_config(config: RunConfig, *, max_minutes: float | None = None, tensorboa
     check_readable(make, functions)
     if is_writer():
         _begin(directory, config, code)
-    try:
-        outcome = train(functions, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        smaller = [m for m in range(1, functions.micro_batch) if config.train.batch_size % m == 0]
-        advice = "".join(f"--train.micro-batch {m} or " for m in smaller[-1:]) + "--train.remat"
-        reason = str(error).partition("\n")[0]
-        raise RunError(f"{directory.name}: out of memory ({reason}); try {advice}") from error
+    outcome = train_in_memory(functions, data, directory, max_minutes=max_minutes, tensorboard=tensorboard)
     if outcome.status == "interrupted":
         raise Interrupted(f"{directory.name}: {outcome.message}; the same command resumes it")
     record = make(outcome)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
+from lra.api import check_mixer, find_mixer
 from lra.config import RunConfig
 from lra.data.prepare import prepare
-from lra.errors import RunError
+from lra.errors import ConfigError, RunError
 from lra.provenance.code import changes, computing
+from lra.record.earlier import copied_mixer
 from lra.record.files import find, of_kind, run_directory
 from lra.record.schema import Result, RunRecord
 from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.runtime.progress import data_progress
 from lra.training.checkpoints import Checkpoints
 from lra.training.evaluation import Evaluation, evaluate
-from lra.training.step_functions import StepFunctions, TrainState
+from lra.training.step_functions import StepFunctions, TrainState, encoder_config
+from models import mixers
 from tasks import load_task
 from tasks.core import Prepared
 
@@ -37,16 +41,19 @@ def trained(name: str) -> Trained:
       name: of a run in `runs/`, or a path to its directory
 
     Raises:
-      RunError: there is no such run, it has no record yet, or its data or checkpoint have changed.
+      ConfigError: the mixer or its options are no longer valid.
+      RunError: there is no such run, it has no record yet, its data or checkpoint have changed, or its mixer's file
+        has, of which an earlier version of the suite made no copy.
     """
     directory = run_directory(name)
     records = of_kind(find([(directory / "records", "committed")]), RunRecord)  # no other run
     if not records:
         raise RunError(f"{directory.name} has no record yet, because it is not finished; `train` resumes it")
     record = records[0].record
-    config = RunConfig.read(directory / "config.json")
+    config = _own_code(RunConfig.read(directory / "config.json"), directory)
     _compare_code(record, config)
     card = load_task(config.task).CARD
+    check_mixer(mixers.resolve(config.mixer), config.mixer_options, encoder_config(config, card).dims)
     data = prepare(config.task, config.variant, config.source, progress=data_progress)
     if data.sha256 != (trained_on := record.column.data_sha256):
         raise RunError(f"{directory.name} was trained on data {trained_on[:8]}, this is {data.sha256[:8]}")
@@ -58,6 +65,24 @@ def trained(name: str) -> Trained:
     if loaded is None:
         raise RunError(f"{directory.name}: the checkpoint of step {step} is gone or damaged")
     return Trained(record, functions, loaded[0], data)
+
+
+def _own_code(config: RunConfig, directory: Path) -> RunConfig:
+    """Return the configuration of a run with the copy of the user's mixer that its directory contains."""
+    if config.mixer_sha256 is None:
+        return config
+    copy = copied_mixer(directory)
+    spec = config.mixer if copy is None else f"{copy}:{config.mixer.rpartition(':')[2]}"
+    try:
+        mixer, _ = find_mixer(spec, config.mixer_options)
+    except ConfigError as error:
+        raise RunError(f"{directory.name}: its mixer cannot be loaded: {error}") from error
+    if copy is None and mixer.sha256 != config.mixer_sha256:
+        raise RunError(
+            f"{directory.name} contains no copy of its mixer, and {config.mixer} is no longer {config.mixer_label}: "
+            "undo the changes to the mixer's file and to the files that it imports"
+        )
+    return dataclasses.replace(config, mixer=mixer.spec, mixer_sha256=mixer.sha256)
 
 
 def _compare_code(record: RunRecord, config: RunConfig) -> None:

@@ -42,6 +42,9 @@ def make_record(
     history, test = outcome.history, outcome.test
     labels = data.splits["test"].labels[: config.limit]
     result: Any = {}
+    name, sha256 = config.mixer, config.mixer_sha256
+    if sha256 is not None:
+        name = config.mixer_label.partition(f"@{sha256[:8]}")[0]
     if test is not None:
         loss = test.loss if math.isfinite(test.loss) else None
         result = result_of(test.predictions, test.labels, len(card.classes), loss=loss)
@@ -50,10 +53,10 @@ def make_record(
         run_id,
         column_of(data, config.protocol, config.protocol_version, config.modified),
         {
-            "name": config.mixer if config.mixer_sha256 is None else config.mixer_label.partition("@")[0],
+            "name": name,
             "label": config.mixer_label,
             "options": dict(config.mixer_options),
-            "sha256": config.mixer_sha256,
+            "sha256": sha256,
             "version": mixer_version,
         },
         environment=first.environment,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from models.dropout import attention_dropout
-from models.ops import boolean_mask, masked_softmax, scores
+from models.ops import boolean_mask, masked_softmax, scores, zero_padding
 
 
 def split_blocks(x: Array, size: int) -> Array:
@@ -87,6 +87,7 @@ def strided_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     b, length, h, _ = q.shape
     # Each pair of remainder and head acts as one head.
     q, k, v = (split_blocks(x, stride).reshape(b, 1, -1, stride * h, x.shape[-1]) for x in (q, k, v))

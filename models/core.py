@@ -19,7 +19,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from models.ops import zero_padding
+
 Init = Literal["xavier", "lecun", "torch"]
+MAX_SIZE = 65_536  # of an option that is a number of positions, features or the like
+MIN_EPS = 1e-30  # smaller numbers are zero or imprecise in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +65,8 @@ class Mixer(Protocol):
     """Interface of a token mixer, the layer in place of attention.
 
     The constructor has the form `(dims, *, <options with defaults>, rngs)`. Outputs at real positions must not
-    depend on padding or on other examples in the batch. Inputs at padded positions are arbitrary finite numbers;
-    outputs there must be finite.
+    depend on padding or on other examples in the batch. Inputs at padded positions are arbitrary finite numbers, and
+    the mixers of this project ignore NaN and infinity there too; outputs there must be finite.
     """
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
@@ -88,6 +92,23 @@ class Block(nnx.Module):
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         raise NotImplementedError(f"{type(self).__name__} has no __call__(x, mask, *, rng_keys=None)")
+
+
+def check_range(least: float, most: float, **options: float | None) -> None:
+    """Check that options of a mixer lie in a range; None is a default and passes.
+
+    Args:
+      least, most: bounds; if they are ints, so must be the options
+
+    Raises:
+      ValueError: `option window=0: must be a whole number from 1 to 65,536`.
+    """
+    whole = isinstance(least, int)
+    for name, value in options.items():
+        if value is None or (isinstance(value, int if whole else int | float) and least <= value <= most):
+            continue
+        bounds = f"{least:,} to {most:,}" if whole else f"{least:g} to {most:g}"
+        raise ValueError(f"option {name}={value}: must be a {'whole ' if whole else ''}number from {bounds}")
 
 
 class Buffer(nnx.Variable):
@@ -145,6 +166,7 @@ class QKVAttention(nnx.Module):
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
+        x = zero_padding(x, mask)
         q, k, v = (y.reshape(heads) for y in project(x, self.query, self.key, self.value))  # [B, L, H, K]
         return self.output(self.attend(q, k, v, mask, rng_keys).reshape(*x.shape[:2], self.dims.qkv_dim))
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+MAX_STEPS = 20  # more than ever help
+
 
 def iterative_inverse(a: Array, steps: int = 6, scale: Array | None = None) -> Array:
     """Compute the approximate pseudo-inverse of each matrix, differentiable through the iteration.

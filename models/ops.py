@@ -32,6 +32,14 @@ def boolean_mask(mask: Array) -> Array:
     return mask.astype(bool)
 
 
+def zero_padding(x: Array, mask: Array) -> Array:
+    """Return x [B, L, ...] with zeros at padded positions, so that NaN or infinity there does not spread.
+
+    A weight of zero does not remove such a value from a sum.
+    """
+    return jnp.where(boolean_mask(mask).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, 0)
+
+
 def scores(equation: str, q: Array, k: Array) -> Array:
     """Compute q . k / sqrt(K) by an einsum, where K is the last axis of q; accumulate in at least float32."""
     accum_dtype = jnp.promote_types(q.dtype, jnp.float32)

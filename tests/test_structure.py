@@ -30,7 +30,7 @@ LAYERS = {
     "leaderboard": {"record"},
     "run_record": {"training", "record", "provenance"},
     "api": {"run_record", "training", "record", "provenance", "data", "runtime"},
-    "finished": {"training", "record", "provenance", "data", "runtime"},
+    "finished": {"api", "training", "record", "provenance", "data", "runtime"},
     "analysis": {"finished"},
     "sweep": {"api", "record", "provenance", "data", "runtime"},
     "contract": {"api", "training", "runtime"},

@@ -21,11 +21,10 @@ from lra.config import RunConfig
 from lra.errors import describe
 from lra.runtime.devices import use_every_core
 from lra.runtime.memory import Peak, available_bytes
-from lra.training.batching import stack_micro_batches
 from lra.training.evaluation import evaluate, evaluation_micro_batch
 from lra.training.flops import flops
 from lra.training.step_functions import BATCH_SHARDED, StepFunctions, TrainState
-from lra.training.train_step import gradient, micro_batches, step_inputs
+from lra.training.train_step import gradient, micro_batch_stacks, step_inputs
 from tasks import load_task
 from tasks.core import Split
 
@@ -127,8 +126,7 @@ class BenchCase:
             jax.eval_shape(step_functions.zero_gradients, state.params),
             NamedSharding(step_functions.mesh, BATCH_SHARDED),
         )
-        batch = micro_batches(step_functions, 0, self.batch)
-        stack = stack_micro_batches(batch, step_functions.micro_batches_per_step)
+        _, stack = next(micro_batch_stacks(step_functions, 0, self.batch))
         inputs = step_inputs(step_functions, state, self.batch)
         prediction = (state.params, state.buffers, self.batch.arrays, np.zeros(self.evaluation_micro, np.int32))
         bucket = {"bucket": length}

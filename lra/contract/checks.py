@@ -4,7 +4,8 @@ A check takes a `MixerUnderTest` and returns what it measured, or raises `Contra
 for every mixer; `lra.contract.report` adds slower checks and prints the results.
 
 Outputs that must be invariant are compared in float32, to 1e-5 of the largest value. Rounding can change the order of
-a mixer that hashes or sorts; what differs in float32 must then be equal in float64, to 1e-9.
+a mixer that hashes or sorts; what differs in float32 must then be equal in float64, to 1e-9. If the mixer converts
+to float32 there too, as the softmax of flax's attention does, the tolerance stays 1e-5.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lra.contract.harness import (
     probe_of,
     zero_padding,
 )
+from models.mixer_checks import UnsuitableMixerError, verify
 
 # Options under which a mixer runs other code than by default; the tests check each of them as well.
 FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
@@ -70,7 +72,11 @@ def invariance(advice: str) -> Callable[[Callable[[Probe], Pairs]], Check]:
 
 
 def shapes(subject: MixerUnderTest) -> str:
-    """Check shape, dtype and finite values of the outputs."""
+    """Check that the mixer has no state, and shape, dtype and finite values of the outputs."""
+    try:
+        verify(subject.mixer.cls, subject.dims, subject.options)
+    except UnsuitableMixerError as error:
+        raise ContractViolation(str(error)) from error
     probe = probe_of(subject, "float32")
     _ = probe.background  # starts here
     longest = subject.dims.max_len
@@ -187,7 +193,7 @@ def micro_batches(probe: Probe) -> Pairs:
     yield "gradients of parameters, in micro-batches of one,", summed, probe.reference["gradients of parameters"]
 
 
-@invariance("The mixer alone passes: does it keep state from one call to the next?")
+@invariance("If all checks above pass: does the mixer use a global value, or state outside of its arguments?")
 def encoder(probe: Probe) -> Pairs:
     """Compare micro-batches of an encoder with dropout with one rematerialised batch."""
     plain, remat, lengths = probe.encoder(remat=False), probe.encoder(remat=True), probe.subject.lengths

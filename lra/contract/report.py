@@ -24,7 +24,7 @@ from lra.config import protocols_named
 from lra.contract import checks as contract
 from lra.contract import scaling
 from lra.contract.harness import DIMS, TOLERANCES, ContractViolation, MixerUnderTest, Probe, unoptimised
-from lra.errors import describe
+from lra.errors import ConfigError, describe
 from lra.plain_table import plain_table
 from lra.training.checkpoints import Checkpoints
 from lra.training.step_functions import StepFunctions, TrainState
@@ -160,11 +160,19 @@ def check_all(names: Sequence[str], options: Sequence[str] = (), *, quick: bool 
     """Print table and verdict of each mixer, of all of the project if none is named; return whether all pass.
 
     Raises:
-      ConfigError: a mixer or option is unknown; nothing was run.
+      ConfigError: a mixer or option is unknown, or a mixer refuses an option; nothing was run.
     """
     console = Console()
     verdicts: dict[str, bool] = {}
-    for mixer, parsed_options in [find_mixer(name, options) for name in names or mixers.available()]:
+    found = [find_mixer(name, options) for name in names or mixers.available()]
+    for mixer, parsed_options in found:
+        try:
+            MixerUnderTest(mixer, parsed_options).graph()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        except Exception:  # which the first check reports
+            continue
+    for mixer, parsed_options in found:
         table, verdict, passes = report(mixer, parsed_options, quick=quick)
         console.print(table)
         print(f"{verdict}\n", flush=True)

@@ -30,7 +30,7 @@ import json
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ from lra.config import RunConfig
 from lra.errors import RunError
 from lra.paths import ROOT
 from lra.provenance.syntax import Syntax, syntax
+from models.user_files import TAKEN as PROJECT
+from models.user_files import file_in, imported_names, module_of, own_file
 from tasks import load_task
 
 COMPUTING = (
@@ -54,7 +56,6 @@ COMPUTING = (
     "training/train_step",
     "training/trainer",
 )
-PROJECT = ("configs", "lra", "models", "tasks")
 REGISTRY = "models/mixers/__init__.py"  # finds a mixer by its name, and computes nothing
 
 
@@ -63,9 +64,13 @@ class Code:
     """The code that computes a run.
 
     files: hash of each part by its path in the project; of modules of the user's, by their name as a path
+    sources: content of the user's modules, by the same path
+    mixer: path of the mixer's own file among the sources; None for a mixer of the project or an installed one
     """
 
     files: Mapping[str, str]
+    sources: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    mixer: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -110,62 +115,67 @@ def computing(config: RunConfig, root: Path = ROOT) -> Code:
     card = load_task(config.task).CARD
     facts = json.dumps([card.vocab_size, len(card.classes), card.selection])
     files[f"tasks/{config.task}.py:CARD"] = hashlib.sha256(facts.encode()).hexdigest()
-    module, path = _mixer(config.mixer, root)
-    waiting, seen = [("models.encoder", root / "models" / "encoder.py"), (module, path)], {root / REGISTRY}
+    module, path, folders = _mixer(config.mixer, root)
+    mixer, is_file = _name(module, path, root), config.mixer.startswith(f"{path}:")
+    waiting, seen = (
+        [("models.encoder", root / "models" / "encoder.py", False), (module, path, is_file)],
+        {root / REGISTRY},
+    )
     own = {**dict.fromkeys(PROJECT, True), **dict.fromkeys(sys.stdlib_module_names, False)}
+    copied = is_file or not _installed(module.partition(".")[0])
     own[module.partition(".")[0]] = True
+    sources: dict[str, bytes] = {}
     while waiting:
-        module, path = waiting.pop()
+        module, path, again = waiting.pop()
         if path in seen:
             continue
         seen.add(path)
-        found = _syntax(path, again=config.mixer.startswith(f"{path}:"))
-        files[_name(module, path, root)] = found.sha256
-        for name in _imported(found, module, path):
+        found = _syntax(path, again=again)
+        name = _name(module, path, root)
+        files[name] = found.sha256
+        if copied and not _in_project(path, root) and path.suffix == ".py":
+            sources[name] = _first[path]
+        for name in imported_names(found.imports, module, is_package=path.stem == "__init__"):
             top = name.partition(".")[0]
+            if (place := own_file(folders, name)) is not None:
+                if place.is_file():
+                    waiting.append((name, place, True))
+                continue
             if top not in own:
                 own[top] = not _installed(top)
             if own[top] and (place := _place(name, root)) is not None:
-                waiting.append((name, place))
-    return Code(dict(sorted(files.items())))
+                waiting.append((name, place, False))
+    return Code(dict(sorted(files.items())), sources, mixer if mixer in sources else None)
 
 
-def _mixer(spec: str, root: Path) -> tuple[str, Path]:
-    """Return module and file of a mixer as `models.mixers` finds it."""
+def _mixer(spec: str, root: Path) -> tuple[str, Path, tuple[Path, ...]]:
+    """Return module and file of a mixer as `models.mixers` finds it, and the folders of its own modules."""
     place = spec.rpartition(":")[0] if ":" in spec else f"models.mixers.{spec}"
-    if place.endswith(".py"):
-        return Path(place).stem, Path(place)
-    path = _place(place, root)
-    if path is None:
+    path = Path(place) if place.endswith(".py") else _place(place, root)
+    if path is None or not path.is_file():
         raise RunError(f"mixer {spec}: the file of {place} is not found")
-    return place, path
+    if place.endswith(".py"):
+        name, folders = module_of(path)
+        return name, path, folders
+    return place, path, ()
+
+
+def _in_project(path: Path, root: Path) -> bool:
+    return any(path.is_relative_to(root / folder) for folder in PROJECT)
 
 
 def _name(module: str, path: Path, root: Path) -> str:
     """Return a file's path in the project, or of a user's module its name as a path: `lab/ops.py` for lab.ops."""
-    if any(path.is_relative_to(root / folder) for folder in PROJECT):
+    if _in_project(path, root):
         return str(path.relative_to(root))
     return module.replace(".", "/") + ("/__init__" if path.stem == "__init__" else "") + path.suffix
-
-
-def _imported(found: Syntax, module: str, path: Path) -> Iterator[str]:
-    """Yield the names of all modules that the imports of a file may mean, after the packages that these are in."""
-    package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    names = [module]
-    for level, base, inside in found.imports:
-        if level:
-            around = package.split(".")[: package.count(".") + 2 - level]
-            base = ".".join([*around, *([base] if base else [])])
-        names += [base, *(f"{base}.{name}" for name in inside)]
-    parents = (name.split(".") for name in names if name and not name.startswith("."))
-    yield from dict.fromkeys(".".join(parts[:n]) for parts in parents for n in range(1, len(parts) + 1))
 
 
 def _place(module: str, root: Path) -> Path | None:
     """Return the file of a module; None if there is none. Nothing is imported for it."""
     top, *rest = module.split(".")
     if top in PROJECT:
-        return _file([root], [top, *rest])
+        return file_in(root, [top, *rest])
     if (loaded := sys.modules.get(module)) is not None:
         origin = getattr(loaded, "__file__", None)
         return Path(origin).resolve() if origin else None
@@ -173,14 +183,9 @@ def _place(module: str, root: Path) -> Path | None:
     if (spec := next((spec for spec in specs if spec is not None), None)) is None:
         return None
     if rest:
-        return _file([Path(folder).resolve() for folder in spec.submodule_search_locations or ()], rest)
+        places = (file_in(Path(folder).resolve(), rest) for folder in spec.submodule_search_locations or ())
+        return next((place for place in places if place is not None), None)
     return Path(spec.origin).resolve() if spec.has_location and spec.origin else None
-
-
-def _file(folders: Sequence[Path], parts: Sequence[str]) -> Path | None:
-    plain = (folder.joinpath(*parts) for folder in folders)
-    files = (file for path in plain for file in (path / "__init__.py", path.with_suffix(".py")))
-    return next((file for file in files if file.is_file()), None)
 
 
 def _installed(module: str) -> bool:
@@ -202,7 +207,7 @@ def _syntax(path: Path, definition: str = "", *, again: bool = False) -> Syntax:
     """Return the syntax of a file as this process read it first.
 
     Args:
-      again: the process reads the file again when its content changes, as `models.mixers` does with a user's file
+      again: the process reads the file again when its content changes, as `models.user_modules` does
     """
     content = path.read_bytes()
     if again:

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from models.user_files import Import
+
 # `ctx` follows from where a name is, `kind` says only that a string was written u"...".
 UNUSED = {"ctx", "kind", "type_comment", "type_ignores"}
-
-
-Import = tuple[int, str, tuple[str, ...]]  # level of a relative import, module, names in it
 
 
 class Syntax(NamedTuple):

@@ -10,32 +10,48 @@ from pathlib import Path
 
 from lra.config import RunConfig, id_hashes
 from lra.errors import ConfigError, RecordError, RunError
-from lra.paths import runs_directory, write_atomically
+from lra.paths import open_atomically, runs_directory, write_atomically
 from lra.provenance.code import Code, changes, computing
 from lra.provenance.environment import code_state
 from lra.record import status
 from lra.record.files import RecordFile, complete_record_path, read
 from lra.record.schema import RunRecord
 from lra.typed_json import from_json
+from models.user_files import COPIES
 
 FILE = "code.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownCode:
-    """What is known of the code of a run. files: hash of each part; None: not recorded."""
+    """What is known of the code of a run.
+
+    files: hash of each part; None: not recorded
+    mixer: path of the user's mixer file below `COPIES` in the run's directory; None: it was not copied
+    """
 
     files: Mapping[str, str] | None = None
     git_commit: str | None = None
     git_clean: bool | None = None
+    mixer: str | None = None
 
 
 def write_code(directory: Path, code: Code) -> None:
-    """Write the code that computes a run into its directory, when the run begins."""
-    if not (directory / FILE).exists():
+    """Write the code that computes a run into its directory, when the run begins: hashes, and copies of user files."""
+    if not (directory / FILE).exists() or (code.mixer and copied_mixer(directory) is None):
+        for name, content in code.sources.items():
+            with open_atomically(directory / COPIES / name) as file:
+                file.write(content)
         state = code_state()
-        known = KnownCode(dict(code.files), state["git_commit"], state["git_clean"])
+        known = KnownCode(dict(code.files), state["git_commit"], state["git_clean"], code.mixer)
         write_atomically(directory / FILE, json.dumps(dataclasses.asdict(known), indent=1) + "\n")
+
+
+def copied_mixer(directory: Path) -> Path | None:
+    """Return the copy of the user's mixer file in a run's directory; None if there is none."""
+    mixer = _code(directory).mixer
+    path = directory / COPIES / (mixer or "")
+    return path if path.is_file() else None
 
 
 def note(config: RunConfig, run_id: str, code: Code) -> str:

@@ -35,6 +35,11 @@ def use_every_core() -> None:
             jax.config.update("jax_num_cpu_devices", loky.cpu_count())
 
 
+def on_accelerator() -> bool:
+    """Return whether the devices are GPUs or TPUs, not cores of a CPU. It starts JAX."""
+    return jax.default_backend() != "cpu"
+
+
 def device_mesh(batch_size: int, micro_batch: int | None, length_shards: int) -> Mesh:
     """Return a mesh with the axes "data" and "length".
 

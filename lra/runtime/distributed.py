@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from lra.errors import ConfigError
 
 HEARTBEAT_TIMEOUT_SECONDS = 30  # after which a silent process counts as lost, and the others end with an error
+AGREEMENT_SECONDS = 2.0
 VARIABLES = ("LRA_COORDINATOR", "LRA_PROCESSES", "LRA_PROCESS")
 
 
@@ -47,11 +48,32 @@ def is_writer() -> bool:
     return jax.process_index() == 0
 
 
-def any_process(*flags: bool) -> tuple[bool, ...]:
-    """Return for each flag whether it is set in any process; all processes must call this at the same time."""
-    if jax.process_count() == 1:
-        return flags
-    return tuple(multihost_utils.process_allgather(np.array(flags)).any(0).tolist())
+class Agreement:
+    """Decisions that are taken if any process wants them, asked for at most every few seconds.
+
+    Asking makes every process wait for the slowest, so the processes agree at each meeting on the step of the next.
+    """
+
+    def __init__(self) -> None:
+        self._next_step = 0
+
+    def any_process(self, step: int, step_seconds: float, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether it is set in any process; all false before the next meeting.
+
+        All processes must call this at the same steps.
+
+        Args:
+          step: number of steps done
+          step_seconds: of one step in this process; 0 if unknown
+        """
+        if jax.process_count() == 1:
+            return flags
+        if step < self._next_step:
+            return (False,) * len(flags)
+        answers = multihost_utils.process_allgather(np.array([*flags, step_seconds], np.float32))
+        slowest = float(answers[:, -1].max())
+        self._next_step = step + (int(AGREEMENT_SECONDS / slowest) if slowest else 0) + 1
+        return tuple((answers[:, :-1] > 0).any(0).tolist())
 
 
 def same_everywhere(sha256: str) -> bool:

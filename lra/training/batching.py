@@ -138,7 +138,11 @@ def stack_micro_batches(micro_batches: Sequence[MicroBatch], size: int) -> Micro
     return MicroBatchStack(np.int32(len(micro_batches)), *arrays)
 
 
-def micro_batch_size(batch_size: int, max_len: int, accelerator: bool) -> int:
-    """Return the examples of a micro-batch: 1,024 tokens on a CPU, to fit its cache; else a quarter of the batch."""
-    target = batch_size // 4 if accelerator else max(1, 1_024 // max_len)
+def micro_batch_size(batch_size: int, max_len: int, *, accelerator: bool, equal_lengths: bool) -> int:
+    """Return the examples of a micro-batch of one device.
+
+    On a CPU it has 1,024 tokens, to fit the cache. On an accelerator it is the whole batch if all examples have the
+    same length, so that nothing is padded, else a quarter of it.
+    """
+    target = (batch_size if equal_lengths else batch_size // 4) if accelerator else 1_024 // max_len
     return max(m for m in range(1, batch_size + 1) if batch_size % m == 0 and m <= max(1, target))

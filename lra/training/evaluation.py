@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from lra.runtime.distributed import all_gather
@@ -37,7 +36,7 @@ class Evaluation:
 
 def evaluation_micro_batch(functions: StepFunctions) -> int:
     """Return the examples of a micro-batch of an evaluation: the batch size, or on a CPU a number of tokens."""
-    if jax.default_backend() != "cpu":
+    if functions.accelerator:
         return functions.config.train.batch_size
     return functions.devices * max(1, CPU_TOKENS // functions.config.max_len)
 

@@ -63,6 +63,14 @@ def _of(equation: Any) -> float:
     return float(made)
 
 
+def all_equations(jaxpr: Jaxpr) -> Iterator[Any]:
+    """Yield the equations of a program and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _inner(equation.params):
+            yield from all_equations(inner)
+
+
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The jaxprs among the parameters of an equation: bodies of loops, jitted and rematerialised functions."""
     for value in params.values():

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lra.config import RunConfig
 from lra.errors import ConfigError
-from lra.runtime.devices import compiler_options, device_mesh
+from lra.runtime.devices import compiler_options, device_mesh, on_accelerator
 from lra.runtime.numerics import pin
 from lra.training.batching import MicroBatchStack, micro_batch_size
 from lra.training.device_dataset import DeviceDataset, DeviceSplit, gather
@@ -70,6 +70,7 @@ class StepFunctions:
     Attributes:
       config, card: what they were made from
       mesh: the devices; parameters and data are replicated, the examples of a micro-batch are sharded
+      accelerator: the devices are not cores of a CPU
       devices: number of shards of a micro-batch; with `length_shards` several devices form one shard
       micro_batch: examples computed together, on all devices
       micro_batches_per_step: number of micro-batches in a batch
@@ -100,8 +101,12 @@ class StepFunctions:
         self.mesh = device_mesh(train.batch_size, train.micro_batch, train.length_shards)
         self.devices = self.mesh.shape["data"]
         self.replicated = NamedSharding(self.mesh, REPLICATED)
+        self.accelerator = on_accelerator()
         self.micro_batch = train.micro_batch or self.devices * micro_batch_size(
-            train.batch_size // self.devices, config.max_len, accelerator=jax.default_backend() != "cpu"
+            train.batch_size // self.devices,
+            config.max_len,
+            accelerator=self.accelerator,
+            equal_lengths=card.images,
         )
         self.micro_batches_per_step = train.batch_size // self.micro_batch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -50,11 +51,9 @@ def gradient(functions: StepFunctions, state: TrainState, dataset: DeviceDataset
     """Return the gradient and the metrics of a step's batch, summed over its micro-batches."""
     accumulator = functions.zero_gradients(state.params)
     inputs = step_inputs(functions, state, dataset)
-    batch = micro_batches(functions, state.step, dataset)
-    for bucket, group in itertools.groupby(batch, lambda micro_batch: micro_batch.bucket):
-        stack = stack_micro_batches(list(group), functions.micro_batches_per_step)
+    for bucket, stack in micro_batch_stacks(functions, state.step, dataset):
         accumulator = functions.add_gradients(accumulator, inputs, stack, bucket=bucket)
-    if functions.mesh.size > 1 and jax.default_backend() == "cpu":
+    if functions.mesh.size > 1 and not functions.accelerator:
         # The update is a collective, and XLA aborts a process whose devices wait 40 s for each other. On a busy
         # machine one core can get that far ahead, unless it waits here.
         jax.block_until_ready(accumulator)
@@ -73,13 +72,30 @@ def micro_batches(functions: StepFunctions, step: int, dataset: DeviceDataset) -
     return split_into_micro_batches(indices, dataset.lengths[indices], functions.micro_batch, dataset.buckets)
 
 
+def micro_batch_stacks(
+    functions: StepFunctions, step: int, dataset: DeviceDataset
+) -> Iterator[tuple[int, MicroBatchStack]]:
+    """Yield the micro-batches of a step as they are dispatched, each stack with its bucket.
+
+    On a CPU all micro-batches of a bucket are one dispatch, whose number of iterations is an argument. On an
+    accelerator, the host would wait for the device in each of these iterations, so each micro-batch is a dispatch.
+    """
+    batch = micro_batches(functions, step, dataset)
+    if functions.accelerator:
+        for micro_batch in batch:
+            yield micro_batch.bucket, stack_micro_batches([micro_batch], 1)._replace(count=None)
+        return
+    for bucket, group in itertools.groupby(batch, lambda micro_batch: micro_batch.bucket):
+        yield bucket, stack_micro_batches(list(group), functions.micro_batches_per_step)
+
+
 def compile_ahead(functions: StepFunctions, state: TrainState, dataset: DeviceDataset) -> None:
     """Compile the functions of a step on a CPU: each in a thread, while the next is traced in this one.
 
     Tracing is Python's, so threads that trace at the same time only wait for each other. On an accelerator, functions
     are compiled when they are first called.
     """
-    if jax.default_backend() != "cpu" or dispatch_steps(functions, dataset) > 1 or jax.process_count() > 1:
+    if functions.accelerator or dispatch_steps(functions, dataset) > 1 or jax.process_count() > 1:
         return
     accumulator = functions.zero_gradients(state.params)
     inputs = step_inputs(functions, state, dataset)._replace(step=np.uint32(0))
@@ -100,6 +116,6 @@ def dispatch_steps(functions: StepFunctions, dataset: DeviceDataset) -> int:
     train = functions.config.train
     if train.dispatch_steps is not None:
         return train.dispatch_steps
-    if jax.default_backend() == "cpu" or len(dataset.buckets) > 1:
+    if not functions.accelerator or len(dataset.buckets) > 1:
         return 1
     return max(n for n in range(1, DISPATCH_STEPS + 1) if train.eval_every % n == 0)

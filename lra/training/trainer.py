@@ -15,7 +15,7 @@ from lra.errors import RunError
 from lra.provenance import sessions
 from lra.provenance.code import Code, computing
 from lra.provenance.sessions import Session
-from lra.runtime.distributed import any_process, is_writer, same_everywhere
+from lra.runtime.distributed import Agreement, is_writer, same_everywhere
 from lra.runtime.heartbeat import Heartbeat
 from lra.runtime.locks import run_lock
 from lra.runtime.progress import Reporter
@@ -91,6 +91,7 @@ def train(
         heartbeat.update(run.state.step, run.history.validation_accuracy)
         reporter = context.enter_context(Reporter(title, steps, done=run.state.step))
 
+        agreement = Agreement()
         stopped: Literal["truncated", "interrupted"] | None = None
         while run.state.step < steps and stopped is None and run.history.failed is None:
             evaluates = run.train_until_boundary()
@@ -99,7 +100,9 @@ def train(
             if evaluates:
                 accuracy = run.validate()
                 reporter.print(f"{title}: step {run.state.step}, validation accuracy {accuracy:.2%}")
-            interrupted, out_of_time, checkpoint_due = any_process(
+            interrupted, out_of_time, checkpoint_due = agreement.any_process(
+                run.state.step,
+                budget.step_seconds,
                 stop_requested.is_set(),
                 budget.ends_within(run.dispatch_steps),
                 run.seconds_since_checkpoint > CHECKPOINT_SECONDS,

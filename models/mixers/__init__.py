@@ -18,23 +18,24 @@ A module may define two constants:
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import sys
 import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
 from models.core import Block, Dims, Mixer
+from models.mixer_files import FOLDER, checked_version, did_you_mean
 from models.mixer_files import available as available
-from models.mixer_files import checked_version, did_you_mean
 from models.mixer_files import version_of as version_of
+from models.mixer_options import Option as Option
+from models.mixer_options import check_options, options, title_of
+from models.mixer_options import parse_options as parse_options
+from models.user_files import INSTALLED, TAKEN, own_files, sha256_of
+from models.user_modules import load
 
 FORMS = "a mixer is one of {names}, or package.module:Class, or path/my_file.py:Class"
 
@@ -59,13 +60,6 @@ class Resolved:
     version: int = 1
 
 
-class Option(typing.NamedTuple):
-    """Annotation and default value of an option."""
-
-    annotation: Any
-    default: Any
-
-
 def resolve(spec: str) -> Resolved:
     """Find a mixer by its specification.
 
@@ -76,34 +70,41 @@ def resolve(spec: str) -> Resolved:
     if spec in available():
         module = importlib.import_module(f"{__name__}.{spec}")
         return _project_mixer(spec, module, _mixer_class(module, "", spec))
+    if not spec.isprintable():  # a name that Python cannot decode in this locale, or with a line break
+        raise ValueError(
+            f"mixer {spec!r}: the name has characters that cannot be printed: rename it, or set LC_ALL=C.UTF-8"
+        )
     location, _, class_name = spec.rpartition(":") if ":" in spec else (spec, "", "")
     forms = FORMS.format(names=", ".join(available()))
+    name = location
     if location.endswith(".py"):
         path = Path(location).expanduser()
         if not path.is_file():
             raise ValueError(f"mixer {spec!r}: there is no file {path.absolute()}; {forms}")
-        module = _load(path)
-        location, name = str(path.resolve()), path.name
-    elif class_name:
-        try:
-            module = importlib.import_module(location)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{location}.".startswith(f"{error.name}."):
-                raise  # the module exists, but an import inside it fails
-            raise ValueError(f"mixer {spec!r}: there is no module {location}; {forms}") from error
-        name = location
-    else:
+        name, path = path.name, path.resolve()
+        location = f"{__name__}.{path.stem}" if path.parent == FOLDER.resolve() else str(path)
+    elif not class_name:
         raise ValueError(f"unknown mixer {spec!r}{did_you_mean(spec, available())}; {forms}")
+    try:
+        module, sha256 = load(path) if location.endswith(".py") else _import(location)
+    except ImportError as error:
+        top = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and f"{location}.".startswith(f"{error.name}."):
+            hint = f"; {taken(top)}" if top in TAKEN else ""
+            raise ValueError(f"mixer {spec!r}: there is no module {location}{hint}; {forms}") from error
+        if top in TAKEN:
+            raise ValueError(f"mixer {spec!r}: {error}; {taken(top)}") from error
+        raise
     cls = _mixer_class(module, class_name, spec)
     source = Path(str(module.__file__))
-    if source.resolve().parent == Path(__file__).resolve().parent:
+    if source.resolve().parent == FOLDER.resolve():
         return _project_mixer(source.stem, module, cls)
     return Resolved(
         name=f"{name}:{cls.__name__}",
         spec=f"{location}:{cls.__name__}",
         cls=cls,
         complexity=getattr(module, "COMPLEXITY", None),
-        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        sha256=sha256,
         version=checked_version(getattr(module, "VERSION", 1), source.name),
     )
 
@@ -112,57 +113,20 @@ def _project_mixer(name: str, module: types.ModuleType, cls: type) -> Resolved:
     return Resolved(name, name, cls, getattr(module, "COMPLEXITY", None), None, version_of(name))
 
 
-def options(cls: type) -> dict[str, Option]:
-    """Return the options of a mixer: all keywords of its constructor except `dims` and `rngs`."""
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-    valid = {}
-    for name, parameter in parameters.items():
-        if name in ("self", "dims", "rngs"):
-            continue
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.default is parameter.empty:
-            raise TypeError(f"{cls.__name__}: constructor argument {name} must be a keyword with a default")
-        valid[name] = Option(hints.get(name, type(parameter.default)), parameter.default)
-    return valid
-
-
-def check_options(cls: type, given: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown option, or for a value that is not among the choices of a `Literal` option."""
-    valid = options(cls)
-    for name, value in given.items():
-        if name not in valid:
-            listed = ", ".join(f"{n}={o.default}" for n, o in valid.items()) or "none"
-            raise ValueError(f"{cls.__name__} has no option {name!r}{did_you_mean(name, valid)}; its options: {listed}")
-        choices = typing.get_args(valid[name].annotation)
-        if typing.get_origin(valid[name].annotation) is typing.Literal and value not in choices:
-            raise ValueError(f"{cls.__name__}: option {name}={value}: not one of {', '.join(map(str, choices))}")
-
-
-def parse_options(cls: type, texts: Sequence[str]) -> dict[str, Any]:
-    """Convert command-line options such as ["window=64"] by the annotations of the constructor.
+def build(cls: type, dims: Dims, given: Mapping[str, Any], rngs: nnx.Rngs) -> Mixer:
+    """Construct a mixer with these options.
 
     Raises:
-      ValueError: a text is not of the form name=value, the option does not exist, or the value has another type.
+      ValueError: as `check_options`, or the constructor refuses an option; the message begins with the mixer's name.
     """
-    valid = options(cls)
-    parsed: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{text!r} is not an option of the form name=value")
-        if name not in valid:
-            check_options(cls, {name: value})
-        try:
-            parsed[name] = _convert(value, valid[name].annotation)
-        except ValueError as error:
-            raise ValueError(f"{cls.__name__}: option {name}={value}: {error}") from None
-    return parsed
-
-
-def build(cls: type, dims: Dims, given: Mapping[str, Any], rngs: nnx.Rngs) -> Mixer:
-    """Construct a mixer with these options; raise ValueError as `check_options` does."""
     check_options(cls, given)
-    return cls(dims, **given, rngs=rngs)
+    try:
+        return cls(dims, **given, rngs=rngs)
+    except ValueError as error:
+        text = str(error)
+        if "nnx.List" in text:  # flax, in twenty lines, about a plain list or dict of modules or arrays
+            text = f"{text.partition('. Static attributes')[0]}; use nnx.List([...]) or nnx.Dict(...) instead"
+        raise ValueError(f"{title_of(cls)}: {' '.join(text.split())}") from error
 
 
 def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
@@ -180,23 +144,22 @@ def label(spec: str | Resolved, given: Mapping[str, Any]) -> str:
     return name + (f"({', '.join(changed)})" if changed else "") + block
 
 
-def _load(path: Path) -> types.ModuleType:
-    """Execute a Python file once per content; the module's name contains a hash of path and content."""
-    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
-    name = f"mixer_{path.stem}_{digest[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def taken(name: str) -> str:
+    """Return what to do about a user's package that has the name of one of this project."""
+    return (
+        f"the name {name} is taken by this project: give your own package another name, or make the folder of the "
+        f"mixer a package (with __init__.py) and import relatively, as in `from .{name} import ...`"
+    )
+
+
+def _import(name: str) -> tuple[types.ModuleType, str]:
+    """Import a module, and return it with the hash of its file and of the modules of its package that it imports."""
+    module = importlib.import_module(name)
+    if module.__file__ is None:
+        raise ValueError(f"{name} is a folder, not a module: name one of its modules, as in {name}.my_file:MyMixer")
+    path = Path(module.__file__).resolve()
+    root = path.parents[name.count(".") + (path.stem == "__init__")]
+    return module, sha256_of(own_files(name, path, () if root.name in INSTALLED else (root,)))
 
 
 def _mixer_class(module: types.ModuleType, name: str, spec: str) -> type:
@@ -216,36 +179,3 @@ def _mixer_class(module: types.ModuleType, name: str, spec: str) -> type:
     if "keys" in parameters and "rng_keys" not in parameters:
         raise ValueError(f"mixer {spec!r}: rename the parameter keys of {cls.__name__}.__call__ to rng_keys")
     return cls
-
-
-def _convert(text: str, annotation: Any) -> Any:
-    """Convert a text by an annotation: int, float, bool, str, None, Literal, tuple[T, ...] or a union of these."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        for arg in sorted(args, key=lambda a: a is str):  # str accepts every text, so it is tried last
-            try:
-                return _convert(text, arg)
-            except ValueError:
-                continue
-        raise ValueError(f"not one of {', '.join(getattr(a, '__name__', str(a)) for a in args)}")
-    if origin is typing.Literal:
-        for choice in args:
-            if str(choice) == text:
-                return choice
-        raise ValueError(f"not one of {', '.join(map(str, args))}")
-    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_convert(part.strip(), args[0]) for part in text.split(",") if part.strip())
-    if annotation is type(None):
-        if text.lower() == "none":
-            return None
-        raise ValueError("not none")
-    if annotation is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise ValueError("not true or false")
-    if annotation in (int, float, str):
-        try:
-            return annotation(text)
-        except ValueError:
-            raise ValueError(f"not {'an int' if annotation is int else 'a float'}") from None
-    raise ValueError(f"a value of type {annotation} cannot be given as text")

@@ -26,9 +26,9 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, merge_blocks, split_blocks, with_neighbours
-from models.core import Buffer, Dims, QKVAttention
+from models.core import MAX_SIZE, Buffer, Dims, QKVAttention, check_range
 from models.dropout import fold_in_keys
-from models.ops import boolean_mask
+from models.ops import boolean_mask, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -65,6 +65,7 @@ def bigbird_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     blocks = [split_blocks(x, size) for x in (q, k, v)]  # [B, N, S, H, K]
     b, n, _, h, _ = blocks[0].shape
     real_length = mask.sum(1)[:, None, None, None]
@@ -129,9 +130,8 @@ class BigBird(QKVAttention):
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(dims, rngs=rngs)
-        for name, value, least in (("block", block, 1), ("num_random", num_random, 0), ("random_span", random_span, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"BigBird: {name} {value} must be at least {least}")
+        check_range(1, MAX_SIZE, block=block, random_span=random_span)
+        check_range(0, 1000, num_random=num_random)
         self.size = min(block, max(1, dims.max_len // (6 + 2 * num_random)))
         self.rate = dims.dropout if drop_weights else 0.0
         count = -(-dims.max_len // self.size)

@@ -38,7 +38,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, QKVAttention
+from models.core import MIN_EPS, Dims, QKVAttention, check_range
 from models.ops import boolean_mask, kv_state
 
 COMPLEXITY = ("L", "L")
@@ -96,7 +96,7 @@ def cosformer_attention(
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K], up to a third faster on a CPU
     q, k = jax.nn.relu(q), jax.nn.relu(k)
     if mask is not None:
-        k = jnp.where(mask[:, None, :, None], k, 0)
+        k, v = (jnp.where(mask[:, None, :, None], x, 0) for x in (k, v))
     attend = _causal if causal else _bidirectional
     return attend(q, k, v, max_len, eps).swapaxes(1, 2).astype(dtype)
 
@@ -163,6 +163,7 @@ class CosFormer(QKVAttention):
     def __init__(
         self, dims: Dims, *, eps: float = 1e-6, m: Literal["max_len", "own"] = "max_len", rngs: nnx.Rngs
     ) -> None:
+        check_range(MIN_EPS, 1.0, eps=eps)
         super().__init__(dims, rngs=rngs)
         self.eps, self.m = eps, m
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, QKVAttention
-from models.ops import boolean_mask, kv_state
+from models.core import MIN_EPS, Dims, QKVAttention, check_range
+from models.ops import boolean_mask, kv_state, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -35,6 +35,7 @@ def linear_attention(q: Array, k: Array, v: Array, mask: Array, eps: float = 1e-
       [B, Lq, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     q = jax.nn.elu(q) + 1
@@ -49,6 +50,7 @@ class Linear(QKVAttention):
     """Attention with the feature map elu + 1. `eps` is added to the denominator."""
 
     def __init__(self, dims: Dims, *, eps: float = 1e-6, rngs: nnx.Rngs) -> None:
+        check_range(MIN_EPS, 1.0, eps=eps)
         super().__init__(dims, rngs=rngs)
         self.eps = eps
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, QKVAttention
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.dropout import attention_dropout
 from models.ops import boolean_mask, scores
 
@@ -81,9 +81,8 @@ class Linformer(QKVAttention):
         init: Literal["normal", "xavier"] = "normal",
         rngs: nnx.Rngs,
     ) -> None:
+        check_range(1, MAX_SIZE, rank=rank)
         super().__init__(dims, rngs=rngs)
-        if rank < 1:
-            raise ValueError(f"Linformer: rank {rank} must be at least 1; the paper uses 128 and 256")
         rank = min(rank, dims.max_len)
         shape = (dims.max_len, rank) if sharing != "none" else (dims.num_heads, dims.max_len, rank)
         draw = (

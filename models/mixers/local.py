@@ -22,8 +22,8 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, merge_blocks, split_blocks, strided_attention
-from models.core import Dims, QKVAttention
-from models.ops import boolean_mask
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
+from models.ops import boolean_mask, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -45,6 +45,7 @@ def local_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     length = q.shape[1]
     size = min(window, length)
     q, k, v, mask = (split_blocks(x, size) for x in (q, k, v, mask))
@@ -57,8 +58,7 @@ class Local(QKVAttention):
     def __init__(
         self, dims: Dims, *, window: int = 50, layout: Literal["local", "lra_strided"] = "local", rngs: nnx.Rngs
     ) -> None:
-        if window < 1:
-            raise ValueError(f"Local: window {window} must be at least 1")
+        check_range(1, MAX_SIZE, window=window)
         super().__init__(dims, rngs=rngs)
         self.window, self.layout = window, layout
 

@@ -26,9 +26,9 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, merge_blocks, split_blocks, with_neighbours
-from models.core import Dims, QKVAttention, projection
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range, projection
 from models.dropout import fold_in_keys
-from models.ops import boolean_mask
+from models.ops import boolean_mask, zero_padding
 
 COMPLEXITY = ("L", "L")
 
@@ -52,6 +52,7 @@ def sliding_window_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     length, real_length = q.shape[1], mask.sum(1)[:, None, None]
     size = min(max(left, right, 16), 128)  # smaller blocks copy keys more often, larger ones compute unused pairs
     before, after = -(-left // size), -(-right // size)
@@ -90,9 +91,9 @@ class Longformer(QKVAttention):
         window_counts_query: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
+        check_range(1, MAX_SIZE, window=window)
+        check_range(0, MAX_SIZE, num_global=num_global)
         super().__init__(dims, rngs=rngs)
-        if window < 1 or num_global < 0:
-            raise ValueError(f"Longformer: window {window} must be at least 1 and num_global {num_global} at least 0")
         self.left, self.right = (window - 1) // 2 if window_counts_query else window // 2, window // 2
         self.num_global = min(num_global, dims.max_len)
         if num_global:
@@ -105,6 +106,7 @@ class Longformer(QKVAttention):
         def heads(layer: nnx.Linear, x: Array) -> Array:
             return layer(x).reshape(*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
 
+        x = zero_padding(x, mask)
         q, k, v = heads(self.query, x), heads(self.key, x), heads(self.value, x)
         y = self.attend(q, k, v, mask, fold_in_keys(rng_keys, 0))
         if self.num_global:

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, projection
+from models.core import MAX_SIZE, Dims, check_range, projection
 from models.dropout import dropout, fold_in_keys
 from models.ops import gelu
 
@@ -111,15 +111,14 @@ class LRU(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         width = dims.d_model
+        check_range(1, MAX_SIZE, state=state)
+        check_range(0.0, 1.0, r_min=r_min)
+        check_range(1e-6, 1.0, r_max=r_max)
+        check_range(1e-6, 2 * math.pi, max_phase=max_phase)
+        check_range(1e-9, 1.0, lr_scale=lr_scale)
+        if r_min > r_max or r_min == 1:
+            raise ValueError(f"option r_min={r_min}: must be at most r_max={r_max} and below 1")
         state = width if state is None else state
-        if state < 1:
-            raise ValueError(f"LRU: state {state} must be at least 1; None means d_model {width}")
-        if not (0 <= r_min <= r_max <= 1 and r_min < 1 and r_max > 0):
-            raise ValueError(
-                f"LRU: r_min {r_min} and r_max {r_max} must satisfy 0 <= r_min <= r_max <= 1, and not both 0 or 1"
-            )
-        if not 0 < max_phase <= 2 * math.pi:
-            raise ValueError(f"LRU: max_phase {max_phase} must be in (0, 2 pi]")
 
         def slow_param(value: Array) -> nnx.Param:
             return nnx.Param(value, lr_scale=lr_scale, decay=False)

@@ -32,9 +32,9 @@ from jax import Array
 
 from models.block_attention import merge_blocks, split_blocks
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Block, Dims, projection
+from models.core import MAX_SIZE, Block, Dims, check_range, projection
 from models.dropout import dropout, fold_in_keys
-from models.ops import boolean_mask, masked_softmax
+from models.ops import boolean_mask, masked_softmax, zero_padding
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -120,12 +120,10 @@ class Mega(Block):
         taps: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
+        check_range(1, MAX_SIZE, chunk=chunk, z_dim=z_dim, v_dim=v_dim, ema_dim=ema_dim, taps=taps)
         d = dims.d_model
         z = max(d // 2, 1) if z_dim is None else z_dim
         v = 2 * d if v_dim is None else v_dim
-        for name, size in {"chunk": chunk, "z_dim": z, "v_dim": v, "ema_dim": ema_dim, "taps": taps}.items():
-            if size is not None and size < 1:
-                raise ValueError(f"Mega: {name} {size} must be at least 1; omit it for the default")
 
         def normal(std: float, *shape: int) -> nnx.Param:
             return nnx.Param(std * jax.random.normal(rngs.params(), shape))
@@ -150,7 +148,7 @@ class Mega(Block):
         )
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
-        rate, pre = self.dims.hidden_dropout, self.norm == "pre"
+        rate, pre, x = self.dims.hidden_dropout, self.norm == "pre", zero_padding(x, mask)
         x = self.gated(self.attention_norm(x) if pre else x, x, mask, rng_keys)
         x = x if pre else self.attention_norm(x)
         y = jax.nn.silu(self.expand(self.mlp_norm(x) if pre else x))

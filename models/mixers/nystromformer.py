@@ -28,9 +28,9 @@ from flax import nnx
 from jax import Array
 
 from models.convolution import long_convolution
-from models.core import Dims, QKVAttention
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.dropout import attention_dropout, fold_in_keys
-from models.newton_schulz import iterative_inverse
+from models.newton_schulz import MAX_STEPS, iterative_inverse
 from models.ops import boolean_mask, masked_softmax
 
 COMPLEXITY = ("L log L", "L")
@@ -117,10 +117,10 @@ class Nystromformer(QKVAttention):
         drop_weights: bool = True,
         rngs: nnx.Rngs,
     ) -> None:
-        if landmarks < 1 or steps < 1:
-            raise ValueError(f"Nystromformer: landmarks {landmarks} and steps {steps} must be at least 1")
-        if taps is not None and (taps < 1 or taps % 2 == 0):
-            raise ValueError(f"Nystromformer: taps {taps} must be odd and positive; None for no filter")
+        check_range(1, MAX_SIZE, landmarks=landmarks, taps=taps)
+        check_range(1, MAX_STEPS, steps=steps)
+        if taps is not None and taps % 2 == 0:
+            raise ValueError(f"option taps={taps}: must be odd; none for no filter")
         super().__init__(dims, rngs=rngs)
         self.landmarks, self.steps = min(landmarks, dims.max_len), steps
         self.width = -(-dims.max_len // self.landmarks) if segments == "padded" else None

@@ -32,8 +32,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Buffer, Dims, QKVAttention
-from models.ops import boolean_mask, kv_state
+from models.core import MAX_SIZE, Buffer, Dims, QKVAttention, check_range
+from models.ops import boolean_mask, kv_state, zero_padding
 
 COMPLEXITY = ("L", "L")
 EPS = {"softmax": 1e-6, "relu": 1e-3}
@@ -68,6 +68,7 @@ def performer_attention(
       [B, Lq, H, V], dtype of v; zeros where an example has no real key
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
     mask = mask[:, None, :, None]
@@ -107,9 +108,10 @@ class Performer(QKVAttention):
         width = dims.head_dim
         self.kernel, self.redraw, self.eps = kernel, redraw, EPS[kernel] if eps is None else eps
         self.count = max(1, int(width * math.log(width))) if features is None else features
-        if self.count < (kernel == "softmax" or redraw) or self.eps < 0:
-            given = f"kernel={kernel}, features={features}, redraw={redraw}, eps={eps}"
-            raise ValueError(f"Performer: {given}: set eps >= 0 and features >= 1 (0 only for relu without redraw)")
+        check_range(0, MAX_SIZE, features=features)
+        check_range(0.0, 1.0, eps=eps)
+        if self.count < (kernel == "softmax" or redraw):
+            raise ValueError(f"option features={features}: must be at least 1, unless kernel=relu and redraw=false")
         self.w = Buffer(orthogonal_features(rngs.params(), self.count, width)) if self.count else None
 
     def attend(self, q: Array, k: Array, v: Array, mask: Array, rng_keys: Array | None) -> Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Dims, QKVAttention
+from models.core import Dims, QKVAttention, check_range
 from models.dropout import attention_dropout
 from models.ops import boolean_mask, scores
 
@@ -52,9 +52,10 @@ class Polynomial(QKVAttention):
     """
 
     def __init__(self, dims: Dims, *, degree: int = 3, learned_scale: bool = False, rngs: nnx.Rngs) -> None:
+        check_range(1, 10, degree=degree)
+        if jnp.dtype(dims.dtype) == jnp.float16:
+            raise ValueError("float16 is too small for the powers of this mixer: use float32 or bfloat16")
         super().__init__(dims, rngs=rngs)
-        if degree < 1:
-            raise ValueError(f"Polynomial: degree {degree} must be at least 1; the paper uses 2 and 3")
         self.degree = degree
         self.scale = nnx.Param(jnp.ones(())) if learned_scale else None
 

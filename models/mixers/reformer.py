@@ -36,9 +36,9 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import with_neighbours
-from models.core import Buffer, Dims, projection
+from models.core import MAX_SIZE, Buffer, Dims, check_range, projection
 from models.dropout import attention_dropout, fold_in_keys
-from models.ops import boolean_mask
+from models.ops import boolean_mask, zero_padding
 
 COMPLEXITY = ("L log L", "L")
 MAX_SINGLE_HASH = 128  # largest number of buckets of a single hash
@@ -173,23 +173,26 @@ class Reformer(nnx.Module):
         self, dims: Dims, *, rounds: int = 1, chunk: int | None = None, buckets: int | None = None,
         across_buckets: bool = False, duplicates: bool = False, official: bool = False, rngs: nnx.Rngs,
     ) -> None:  # fmt: skip
+        check_range(1, MAX_SIZE, chunk=chunk, buckets=buckets)
+        check_range(1, 64, rounds=rounds)
+        if buckets is not None and buckets > 1 and buckets % 2:
+            raise ValueError(f"option buckets={buckets}: must be even or 1")
         width = dims.d_model if official else dims.qkv_dim
         if width % dims.num_heads:
-            raise ValueError(f"Reformer: official needs d_model {width} to be divisible by num_heads {dims.num_heads}")
+            raise ValueError(
+                f"option official={official}: needs d_model {width} to be divisible by num_heads {dims.num_heads}"
+            )
         default = dims.max_len // 10 + 1 if official else 64
         self.chunk = min(default if chunk is None else chunk, dims.max_len)
-        chunks = math.ceil(dims.max_len / max(self.chunk, 1))
+        chunks = math.ceil(dims.max_len / self.chunk)
         if buckets is None:
             buckets = 10 if official else 2 * chunks if chunks > 1 else 1
-        if min(rounds, self.chunk, buckets) < 1 or (buckets > 1 and buckets % 2):
-            given = f"rounds={rounds}, chunk={chunk}, buckets={buckets}"
-            raise ValueError(f"Reformer: {given} must be at least 1, and buckets even or 1")
         first = 2 * round(math.sqrt(buckets) / 2)
         self.factors: tuple[int, ...] = (buckets,) if buckets > 1 else ()
         if buckets > MAX_SINGLE_HASH:
             self.factors = (first, 2 * math.ceil(buckets / first / 2))
         if (math.prod(self.factors) + 1) * chunks * self.chunk >= 2**31:
-            raise ValueError(f"Reformer: {buckets} buckets times {dims.max_len} positions exceed 2^31: increase chunk")
+            raise ValueError(f"option buckets={buckets}: times {dims.max_len} positions exceed 2^31: increase chunk")
         self.dims, self.official = dims, official
         self.across_buckets, self.duplicates = across_buckets or official, duplicates or official
         query_dims = dataclasses.replace(dims, dtype=jnp.promote_types(dims.dtype, jnp.float32))
@@ -201,6 +204,7 @@ class Reformer(nnx.Module):
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         b, length, h = *x.shape[:2], self.dims.num_heads
+        x = zero_padding(x, mask)
         qk, v = (layer(x).reshape(b, length, h, -1).swapaxes(1, 2) for layer in (self.query, self.value))
         rotations, rate = self.rotations[...], 0.0 if self.official else self.dims.dropout
         if rng_keys is None or self.official:

@@ -49,7 +49,7 @@ from flax import nnx
 from jax import Array
 
 from models.convolution import exponential_kernel, long_convolution
-from models.core import Dims, projection
+from models.core import MAX_SIZE, Dims, check_range, projection
 from models.dropout import dropout, fold_in_keys
 from models.ops import gelu
 
@@ -114,16 +114,18 @@ class S4D(nnx.Module):
         lr: float = 1e-3,
         rngs: nnx.Rngs,
     ) -> None:
+        check_range(2, 1024, state=state)
+        check_range(1, MAX_SIZE, systems=systems)
+        check_range(1e-8, 10.0, dt_min=dt_min, dt_max=dt_max)
+        check_range(1e-9, 1.0, lr=lr)
         width = dims.d_model
         systems = width if systems is None else systems
-        if state < 2 or state % 2:
-            raise ValueError(f"S4D: state {state} must be an even number >= 2, because modes are conjugate pairs")
-        if systems < 1 or width % systems:
-            raise ValueError(f"S4D: systems {systems} must divide d_model {width}; None gives each channel its own")
-        if not 0 < dt_min <= dt_max:
-            raise ValueError(f"S4D: dt_min {dt_min} and dt_max {dt_max} must satisfy 0 < dt_min <= dt_max")
-        if not lr > 0:
-            raise ValueError(f"S4D: lr {lr} must be positive")
+        if state % 2:
+            raise ValueError(f"option state={state}: must be even, because modes are conjugate pairs")
+        if width % systems:
+            raise ValueError(f"option systems={systems}: must divide d_model {width}; none gives each channel its own")
+        if dt_min > dt_max:
+            raise ValueError(f"option dt_min={dt_min}: must be at most dt_max={dt_max}")
 
         def state_param(value: Array) -> nnx.Param:
             return nnx.Param(value, lr=lr, decay=False)

@@ -35,7 +35,7 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, block_weights, merge_blocks, split_blocks, strided_attention
-from models.core import Dims, QKVAttention
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.dropout import fold_in_keys
 from models.ops import boolean_mask, scores
 
@@ -80,7 +80,8 @@ def sorted_attention(q: Array, k: Array, v: Array, mask: Array, s: Array, rate: 
 
     def sorted_and_own(x: Array) -> Array:  # [B, N, S, H, K] -> [B, N, T, H, K], T = 2 S
         y = jnp.einsum("bhuw,bwshk->bushk", s.astype(x.dtype), jnp.where(mask[..., None, None], x, 0))
-        return jnp.concatenate([y / share[..., None].astype(x.dtype), x], 2)
+        y = (y.astype(share.dtype) / share[..., None]).astype(x.dtype)  # a small share is zero in float16
+        return jnp.concatenate([y, x], 2)
 
     bias = jnp.concatenate([jnp.log(share), jnp.zeros_like(share)], 2)  # [B, N, T, H]
     visible = jnp.concatenate([sorted_visible, jnp.broadcast_to(mask[..., None], sorted_visible.shape)], 2)
@@ -131,9 +132,9 @@ class Sinkhorn(QKVAttention):
         temperature: float = 0.75,
         rngs: nnx.Rngs,
     ) -> None:
-        if (window is not None and window < 1) or iterations < 1 or temperature <= 0:
-            given = f"{window=}, {iterations=}, {temperature=}"
-            raise ValueError(f"Sinkhorn: {given}: window and iterations must be at least 1, temperature positive")
+        check_range(1, MAX_SIZE, window=window)
+        check_range(1, 1000, iterations=iterations)
+        check_range(1e-3, 1e3, temperature=temperature)
         super().__init__(dims, rngs=rngs)
         self.size = min(math.ceil(math.sqrt(dims.max_len)) if window is None else window, dims.max_len)
         self.count = math.ceil(dims.max_len / self.size)

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Buffer, Dims, QKVAttention
+from models.core import MAX_SIZE, Buffer, Dims, QKVAttention, check_range
 from models.dropout import attention_dropout
-from models.newton_schulz import iterative_inverse
+from models.newton_schulz import MAX_STEPS, iterative_inverse
 from models.ops import boolean_mask
 
 COMPLEXITY = ("L", "L")
@@ -98,11 +98,9 @@ class Skyformer(QKVAttention):
         steps: int = 6,
         rngs: nnx.Rngs,
     ) -> None:
-        if features < 2 or steps < 1 or ridge <= 0:
-            raise ValueError(
-                f"Skyformer: features {features} must be at least 2 (a query and a key), "
-                f"steps {steps} at least 1 and ridge {ridge} positive"
-            )
+        check_range(2, MAX_SIZE, features=features)  # a query and a key
+        check_range(1, MAX_STEPS, steps=steps)
+        check_range(1e-6, 1e3, ridge=ridge)
         super().__init__(dims, rngs=rngs)
         self.kind, self.ridge, self.steps = kind, ridge, steps
         if kind == "skyformer":

@@ -26,7 +26,7 @@ from jax import Array
 
 from models.core import QKVAttention
 from models.dropout import GOLDEN_RATIO_32, hash_dropout, row_dropout_seeds
-from models.ops import boolean_mask, matmul_precision
+from models.ops import boolean_mask, matmul_precision, zero_padding
 
 COMPLEXITY = ("L^2", "L")
 BLOCK = 128  # queries per block; smaller blocks make matrix products inefficient
@@ -52,6 +52,7 @@ def softmax_attention(
       [B, Lq, H, V], dtype of v; zeros where an example has no real key
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     return _attend(_Options(dropout_rate, block, matmul_precision()), q, k, v, mask, rng_keys)
 
 

@@ -28,9 +28,9 @@ from flax import nnx
 from jax import Array
 
 from models.block_attention import block_attention, block_weights, merge_blocks, split_blocks, with_neighbours
-from models.core import Dims, QKVAttention
+from models.core import MAX_SIZE, Dims, QKVAttention, check_range
 from models.dropout import fold_in_keys
-from models.ops import boolean_mask, scores
+from models.ops import boolean_mask, scores, zero_padding
 
 COMPLEXITY = ("L^1.5", "L^1.5")
 
@@ -57,6 +57,7 @@ def sparse_attention(
       [B, L, H, V], dtype of v
     """
     mask = boolean_mask(mask)
+    v = zero_padding(v, mask)
     start = int(global_first)
     qs, ks, vs, masks = (split_blocks(x[:, start:], stride) for x in (q, k, v, mask))  # [B, N, S, ...], S = l
     key_sets = _strided(ks, vs, masks, causal) if kind == "strided" else _fixed(ks, vs, masks, columns, causal)
@@ -132,10 +133,9 @@ class Sparse(QKVAttention):
         global_first: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        if columns < 1 or (stride is not None and stride < 1):
-            raise ValueError(f"Sparse: stride={stride} and columns={columns} must be at least 1")
+        check_range(1, MAX_SIZE, stride=stride, columns=columns)
         if stride is not None and kind == "fixed" and columns > stride:
-            raise ValueError(f"Sparse: columns={columns} must not exceed stride={stride}, the size of a block")
+            raise ValueError(f"option columns={columns}: must not exceed stride={stride}, the size of a block")
         super().__init__(dims, rngs=rngs)
         self.stride = min(math.ceil(math.sqrt(dims.max_len)) if stride is None else stride, dims.max_len)
         self.kind, self.columns = kind, min(columns, self.stride)

@@ -35,9 +35,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from models.core import Buffer, Dims, projection
+from models.core import MAX_SIZE, Buffer, Dims, check_range, projection
 from models.dropout import attention_dropout
-from models.ops import masked_softmax, scores
+from models.ops import masked_softmax, scores, zero_padding
 
 COMPLEXITY = ("L^2", "L^2")
 
@@ -69,11 +69,9 @@ class Synthesizer(nnx.Module):
         blocks: int | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        for name, size in (("rank", rank), ("blocks", blocks)):
-            if size is not None and size < 1:
-                raise ValueError(f"Synthesizer: {name} {size} must be at least 1")
+        check_range(1, MAX_SIZE, rank=rank, blocks=blocks)
         if not trained and mode not in ("random", "factorized_random"):
-            raise ValueError(f"Synthesizer: mode {mode} has no table; trained=false needs random or factorized_random")
+            raise ValueError(f"option trained=false: mode={mode} has no table; it needs random or factorized_random")
 
         self.dims, self.mode, self.dot_product = dims, mode, dot_product
         length, heads, width = dims.max_len, dims.num_heads, dims.head_dim
@@ -114,6 +112,7 @@ class Synthesizer(nnx.Module):
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
+        x = zero_padding(x, mask)
         logits = self.synthetic(x)
         if self.dot_product != "none":
             q, k = self.query(x).reshape(heads), self.key(x).reshape(heads)

@@ -58,6 +58,7 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
     "models.block_attention.strided_attention": lambda m: strided_attention(X, X, X, m, 3),
     "models.ops.boolean_mask": ops.boolean_mask,
     "models.ops.masked_softmax": lambda m: ops.masked_softmax(normal(2, LENGTH), m),
+    "models.ops.zero_padding": lambda m: ops.zero_padding(X, m),
     "models.mixers.bigbird.bigbird_attention": lambda m: bigbird.bigbird_attention(
         X, X, X, m, jnp.zeros((3, 2, 0), int), 4
     ),
@@ -125,6 +126,33 @@ def test_integer_masks_equal_boolean_masks_and_other_masks_are_refused(name: str
         ValueError, match="a mask of integers must contain only 0 and 1; this int32 mask has other values"
     ):
         call(jnp.where(MASK, 0, -1))
+
+
+VALUES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {  # with values v [B, L, H, V]
+    "bigbird": lambda v, m: bigbird.bigbird_attention(X, X, v, m, jnp.zeros((3, 2, 0), int), 4),
+    "cosformer": lambda v, m: cosformer.cosformer_attention(X, X, v, mask=m),
+    "cosformer, causal": lambda v, m: cosformer.cosformer_attention(X, X, v, mask=m, causal=True),
+    "linear": lambda v, m: linear.linear_attention(X, X, v, m),
+    "linformer": lambda v, m: linformer.linformer_attention(X, X, v, m, normal(LENGTH, 3), normal(LENGTH, 3)),
+    "local": lambda v, m: local.local_attention(X, X, v, m, 4),
+    "longformer": lambda v, m: longformer.sliding_window_attention(X, X, v, m, 2, 2, 1),
+    "performer": lambda v, m: performer.performer_attention(X, X, v, m, kernel="relu"),
+    "softmax": lambda v, m: softmax.softmax_attention(X, X, v, m),
+    "sparse": lambda v, m: sparse.sparse_attention(X, X, v, m, kind="fixed", stride=4, columns=1),
+    "strided": lambda v, m: strided_attention(X, X, v, m, 3),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_that_are_no_numbers_at_padded_positions_are_ignored(name: str) -> None:
+    def real(v: jax.Array) -> jax.Array:
+        return jnp.where(MASK[..., None, None], VALUES[name](v, MASK), 0)
+
+    for value in (jnp.nan, jnp.inf):
+        odd = jnp.where(MASK[..., None, None], X, value)
+        np.testing.assert_array_equal(real(odd), real(X))
+        gradient = jax.grad(lambda v: real(v).sum())(odd)
+        np.testing.assert_array_equal(gradient, jax.grad(lambda v: real(v).sum())(X))
 
 
 def test_block_attention_refuses_float_masks() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import pytest
 from flax import nnx
 
 from models.core import Block, Dims
-from models.mixers import available, build, label, options, parse_options, resolve, version_of
+from models.mixers import available, build, check_options, label, options, parse_options, resolve, version_of
 
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24, dropout=0.3)
 every_mixer = pytest.mark.parametrize("name", available())
@@ -68,7 +69,7 @@ def test_version_of_a_user_file(tmp_path: Path) -> None:
 
 MINE = """
 from __future__ import annotations
-from typing import Literal
+from typing import Any, Literal
 from flax import nnx
 from models.core import Dims, QKVAttention
 
@@ -192,19 +193,72 @@ def test_invalid_option_texts_are_refused(text: str, message: str) -> None:
 
 
 def test_build_and_label_refuse_unknown_options_and_choices() -> None:
-    with pytest.raises(ValueError, match="CosFormer has no option 'window'; its options: eps=1e-06"):
+    with pytest.raises(ValueError, match="cosformer has no option 'window'; its options: eps=1e-06"):
         build(resolve("cosformer").cls, DIMS, {"window": 3}, nnx.Rngs(0))
-    with pytest.raises(ValueError, match="Softmax has no option 'eps'; its options: none"):
+    with pytest.raises(ValueError, match="softmax has no option 'eps'; its options: none"):
         label("softmax", {"eps": 3})
-    with pytest.raises(ValueError, match="CosFormer: option m=padded: not one of max_len, own"):
+    with pytest.raises(ValueError, match="cosformer: option m=padded: not one of max_len, own"):
         build(resolve("cosformer").cls, DIMS, {"m": "padded"}, nnx.Rngs(0))
     assert label("cosformer", {"eps": 1e-6}) == "cosformer"
     assert label("cosformer", {"eps": 1e-4}) == "cosformer(eps=0.0001)"
 
 
-def test_options_need_defaults() -> None:
+HARD = """
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from somewhere import Window
+
+class Hard:
+    def __init__(
+        self, dims: "Dims", *, window: "Window" = 64, rate=0.5, kind=None, sizes=(1, 2), scale: "int | None" = 1, rngs
+    ) -> "Unknown": ...
+
+    def __call__(self, x, mask, *, rng_keys=None):
+        return x
+"""
+
+
+def test_options_without_a_known_annotation_have_the_type_of_their_default(tmp_path: Path) -> None:
+    (tmp_path / "hard.py").write_text(HARD)
+    hard = resolve(str(tmp_path / "hard.py")).cls
+    assert {name: annotation for name, (annotation, _) in options(hard).items()} == {
+        "window": int,
+        "rate": float,
+        "kind": Any,
+        "sizes": Any,
+        "scale": int | None,
+    }
+    texts = ["window=3", "rate=1", "kind=64", "sizes=[4, 5.5]", "scale=2"]
+    assert parse_options(hard, texts) == {"window": 3, "rate": 1.0, "kind": 64, "sizes": (4, 5.5), "scale": 2}
+    for text, value in (("none", None), ("True", True), ("'a'", "a"), ("1e-3", 1e-3)):
+        assert parse_options(hard, [f"kind={text}"]) == {"kind": value}
+    for text in ("fast", "{1}", "b'x'", "1j", "(1, (2,))", "f()"):
+        with pytest.raises(ValueError, match=r"Hard: option kind=.*: not "):
+            parse_options(hard, [f"kind={text}"])
+
+
+def test_constructors_that_do_not_name_their_options_are_explained() -> None:
     class Loose:
         def __init__(self, dims: Dims, *, rngs: nnx.Rngs, **anything: int) -> None: ...
 
-    with pytest.raises(TypeError, match="Loose: constructor argument anything must be a keyword with a default"):
-        options(Loose)
+    class Required:
+        def __init__(self, dims: Dims, *, window: int, rngs: nnx.Rngs) -> None: ...
+
+    class Nothing: ...
+
+    for cls, message in (
+        (Loose, r"test_mixers.py: Loose.__init__: name each option instead of \*\*anything, as in"),
+        (Required, r"test_mixers.py: Required.__init__: the option window has no default; give it one"),
+        (Nothing, r"Nothing has no constructor `def __init__\(self, dims, \*, rngs\)`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            options(cls)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e101, -(10**101), (1.0, math.nan)])
+def test_numbers_that_records_refuse_are_refused(value: Any) -> None:
+    for name in ("rate", "sizes"):
+        with pytest.raises(ValueError, match=rf"Options: option {name}=.*: not a finite number of at most 1e\+100"):
+            check_options(Options, {name: value})
+    assert check_options(Options, {"rate": 1e100}) is None

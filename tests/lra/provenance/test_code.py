@@ -236,8 +236,14 @@ def test_a_process_that_has_imported_other_code_is_stopped(tree: Path, lab: Path
 
     own = dataclasses.replace(config, mixer=f"{lab}/two/alone.py:Mine")
     mine = computing(own, tree)
-    edit(lab / "two" / "alone.py")  # `models.mixers` runs such a file anew when its content changes
+    edit(lab / "two" / "alone.py")  # such a file and those beside it are executed again when their content changes
     assert changes(mine.files, computing(own, tree).files) == "changed: alone.py"
+    edit(lab / "two" / "helpers.py")
+    assert changes(mine.files, computing(own, tree).files) == "changed: alone.py, helpers.py"
+    (lab / "one" / "mine.py").write_text("import helpers")  # from another folder, by sys.path
+    own = dataclasses.replace(config, mixer=f"{lab}/one/mine.py:Mine")
+    fresh = computing(own, tree)
+    assert {"mine.py", "helpers.py"} <= fresh.sources.keys()
     edit(lab / "two" / "helpers.py")
     with pytest.raises(RunError, match=r"helpers.py has changed"):
         computing(own, tree)

@@ -66,7 +66,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Train]
     monkeypatch.setenv("LRA_RUNS", str(tmp_path))
     monkeypatch.setattr(api, "prepare", lambda *_, **__: prepared())
     monkeypatch.setattr(api, "use_compilation_cache", lambda: None)
-    return lambda function: monkeypatch.setattr(api, "train", function)
+    return lambda function: monkeypatch.setattr(api, "train_in_memory", function)
 
 
 @pytest.mark.parametrize(("correct", "at_chance"), [(22, True), (23, False)])  # 0.4 + 2 sqrt(0.24 / 40) is 0.5549

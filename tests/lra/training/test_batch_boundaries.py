@@ -62,32 +62,28 @@ def test_a_length_that_equals_an_edge_is_in_its_bucket(length: int, bucket: int)
 def test_a_micro_batch_on_a_cpu_has_at_most_1024_tokens_and_divides_the_batch(
     batch: int, length: int, micro: int
 ) -> None:
-    assert micro_batch_size(batch, length, accelerator=False) == micro
+    assert micro_batch_size(batch, length, accelerator=False, equal_lengths=False) == micro
 
 
 @pytest.mark.parametrize(("every", "at_once"), [(500, 10), (32, 16), (7, 7), (17, 1), (1, 1), (48, 16), (30, 15)])
-def test_on_a_gpu_the_steps_of_a_dispatch_divide_those_between_validations(
-    monkeypatch: pytest.MonkeyPatch, every: int, at_once: int
-) -> None:
+def test_on_a_gpu_the_steps_of_a_dispatch_divide_those_between_validations(every: int, at_once: int) -> None:
     """At most 16, where all examples are of one length; else one."""
-    program: Any = types.SimpleNamespace(config=tiny_config("linear", **{"train.eval_every": every}))
+    program: Any = types.SimpleNamespace(accelerator=False, config=tiny_config("linear", **{"train.eval_every": every}))
     one, two = (types.SimpleNamespace(buckets=buckets) for buckets in ((8,), (4, 8)))
     assert dispatch_steps(program, one) == dispatch_steps(program, two) == 1  # type: ignore[arg-type]
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    program.accelerator = True
     assert dispatch_steps(program, one) == at_once  # type: ignore[arg-type]
     assert dispatch_steps(program, two) == 1  # type: ignore[arg-type]
     program.config = tiny_config("linear", **{"train.dispatch_steps": 3})
     assert dispatch_steps(program, two) == 3  # type: ignore[arg-type]
 
 
-def test_an_evaluation_has_the_batch_of_the_training_on_a_gpu_and_16384_tokens_on_a_cpu(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    program: Any = types.SimpleNamespace(devices=2, micro_batch=3, config=tiny_config("linear", max_len=4_000))
+def test_an_evaluation_has_the_batch_of_the_training_on_a_gpu_and_16384_tokens_on_a_cpu() -> None:
+    program: Any = types.SimpleNamespace(devices=2, accelerator=False, config=tiny_config("linear", max_len=4_000))
     assert evaluation_micro_batch(program) == 2 * 4
     program.config = tiny_config("linear", max_len=16_385)
     assert evaluation_micro_batch(program) == 2 * 1
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    program.accelerator = True
     assert evaluation_micro_batch(program) == program.config.train.batch_size == 8
 
 

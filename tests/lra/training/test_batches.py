@@ -89,8 +89,9 @@ def test_a_cut_holds_every_example_once(lengths, micro):
 
 @pytest.mark.parametrize(("batch", "length", "size"), [(32, 2000, 1), (32, 256, 4), (16, 4000, 1), (256, 512, 2)])
 def test_micro_batches_divide_the_batch(batch, length, size):
-    assert micro_batch_size(batch, length, accelerator=False) == size
-    assert batch % micro_batch_size(batch, length, accelerator=True) == 0
+    assert micro_batch_size(batch, length, accelerator=False, equal_lengths=False) == size
+    assert micro_batch_size(batch, length, accelerator=True, equal_lengths=False) == batch // 4
+    assert micro_batch_size(batch, length, accelerator=True, equal_lengths=True) == batch
 
 
 def test_stacked_micro_batches_are_followed_by_nothing():

@@ -71,8 +71,8 @@ def test_a_cut_loses_nothing_and_weighs_all_alike(lengths: np.ndarray, micro: in
         assert part.bucket == min(b for b in buckets if b >= longest)
 
 
-@given(st.integers(1, 300), st.integers(1, 20_000), st.booleans())
-def test_a_micro_batch_divides_the_batch(batch_size: int, max_len: int, accelerator: bool) -> None:
-    micro = micro_batch_size(batch_size, max_len, accelerator)
+@given(st.integers(1, 300), st.integers(1, 20_000), st.booleans(), st.booleans())
+def test_a_micro_batch_divides_the_batch(batch_size: int, max_len: int, accelerator: bool, equal: bool) -> None:
+    micro = micro_batch_size(batch_size, max_len, accelerator=accelerator, equal_lengths=equal)
     assert 1 <= micro <= batch_size
     assert batch_size % micro == 0

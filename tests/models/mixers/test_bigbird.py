@@ -150,5 +150,5 @@ def test_no_array_of_length_by_length() -> None:
 
 @pytest.mark.parametrize("options", [{"block": 0}, {"num_random": -1}, {"random_span": 0}])
 def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"BigBird: {next(iter(options))} .* must be at least"):
+    with pytest.raises(ValueError, match=f"option {next(iter(options))}=.*: must be a whole number from"):
         BigBird(DIMS, **options, rngs=nnx.Rngs(0))

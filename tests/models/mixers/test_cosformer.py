@@ -216,7 +216,7 @@ def test_option_m_selects_max_len() -> None:
     assert (jnp.abs(by_option["own"] - by_option["max_len"]).max((1, 2, 3)) > 1e-3).all()
     default = CosFormer(dims, rngs=nnx.Rngs(0)).attend(q, k, v, mask, None)
     np.testing.assert_array_equal(default, by_option["max_len"])
-    with pytest.raises(ValueError, match="CosFormer: option m=padded: not one of max_len, own"):
+    with pytest.raises(ValueError, match="cosformer: option m=padded: not one of max_len, own"):
         build(CosFormer, dims, {"m": "padded"}, nnx.Rngs(0))
 
 

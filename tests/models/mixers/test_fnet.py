@@ -120,8 +120,8 @@ def test_there_are_no_parameters_and_ortho_preserves_the_scale() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "forward"}, "FNet: option norm=forward: not one of ortho, backward"),
-        ({"length": "longest"}, "FNet: option length=longest: not one of own, padded"),
+        ({"norm": "forward"}, "fnet: option norm=forward: not one of ortho, backward"),
+        ({"length": "longest"}, "fnet: option length=longest: not one of own, padded"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:

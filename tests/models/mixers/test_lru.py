@@ -148,10 +148,10 @@ def test_learning_rates_parameter_count_and_dropout() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"state": 0}, "state 0 must be at least 1"),
-        ({"r_min": 0.9, "r_max": 0.5}, "r_min 0.9 and r_max 0.5"),
-        ({"r_min": 1.0, "r_max": 1.0}, "r_min 1.0 and r_max 1.0"),
-        ({"max_phase": 7.0}, "max_phase 7.0 must be in"),
+        ({"state": 0}, "option state=0: must be a whole number from 1 to"),
+        ({"r_min": 0.9, "r_max": 0.5}, "option r_min=0.9: must be at most r_max=0.5 and below 1"),
+        ({"r_min": 1.0, "r_max": 1.0}, "option r_min=1.0: must be at most r_max=1.0 and below 1"),
+        ({"max_phase": 7.0}, "option max_phase=7.0: must be a number from"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:

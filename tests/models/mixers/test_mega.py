@@ -214,11 +214,11 @@ def test_memory_of_chunks_is_linear_in_the_length() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attention": "relu"}, "Mega: option attention=relu: not one of softmax, laplace"),
-        ({"norm": "none"}, "Mega: option norm=none: not one of pre, post"),
-        ({"ema": "exact"}, "Mega: option ema=exact: not one of paper, code"),
+        ({"attention": "relu"}, "mega: option attention=relu: not one of softmax, laplace"),
+        ({"norm": "none"}, "mega: option norm=none: not one of pre, post"),
+        ({"ema": "exact"}, "mega: option ema=exact: not one of paper, code"),
         *(
-            ({name: -1}, f"Mega: {name} -1 must be at least 1")
+            ({name: -1}, f"option {name}=-1: must be a whole number from 1")
             for name in ("chunk", "z_dim", "v_dim", "ema_dim", "taps")
         ),
     ],

@@ -180,9 +180,9 @@ def test_no_array_is_quadratic_in_the_length() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"landmarks": 0}, "landmarks 0 and steps 6 must be at least 1"),
-        ({"taps": 34}, "taps 34 must be odd"),
-        ({"segments": "even"}, "Nystromformer: option segments=even: not one of own, padded"),
+        ({"landmarks": 0}, "option landmarks=0: must be a whole number from 1 to"),
+        ({"taps": 34}, "option taps=34: must be odd"),
+        ({"segments": "even"}, "nystromformer: option segments=even: not one of own, padded"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -95,5 +95,5 @@ def test_the_learned_scale_multiplies_the_output_and_has_a_gradient() -> None:
 
 
 def test_an_invalid_degree_is_refused() -> None:
-    with pytest.raises(ValueError, match="degree 0 must be at least 1; the paper uses 2 and 3"):
+    with pytest.raises(ValueError, match="option degree=0: must be a whole number from 1 to 10"):
         Polynomial(DIMS, degree=0, rngs=nnx.Rngs(0))

@@ -200,12 +200,12 @@ def test_no_array_of_all_modes_and_positions() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"init": "hippo"}, "S4D: option init=hippo: not one of lin, inv, legs"),
-        ({"state": 5}, "state 5 must be an even number"),
-        ({"state": 0}, "state 0 must be an even number"),
-        ({"systems": 4}, "systems 4 must divide d_model 6; None gives"),
-        ({"dt_min": 0.2}, "dt_min 0.2 and dt_max 0.1 must satisfy"),
-        ({"lr": 0.0}, "lr 0.0 must be positive"),
+        ({"init": "hippo"}, "s4d: option init=hippo: not one of lin, inv, legs"),
+        ({"state": 5}, "option state=5: must be even"),
+        ({"state": 0}, "option state=0: must be a whole number from 2 to"),
+        ({"systems": 4}, "option systems=4: must divide d_model 6; none gives"),
+        ({"dt_min": 0.2}, "option dt_min=0.2: must be at most dt_max=0.1"),
+        ({"lr": 0.0}, "option lr=0.0: must be a number from 1e-09"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -155,5 +155,5 @@ def test_noise_is_added_in_training_only() -> None:
 
 @pytest.mark.parametrize("option", [{"window": 0}, {"iterations": 0}, {"temperature": 0.0}, {"form": "soft"}])
 def test_invalid_options_are_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"Sinkhorn: .*{next(iter(option))}"):
+    with pytest.raises(ValueError, match=f"sinkhorn: .*{next(iter(option))}"):
         build(Sinkhorn, DIMS, option, nnx.Rngs(0))

@@ -155,9 +155,9 @@ def run(mixer: Skyformer, x: jax.Array, mask: jax.Array, rng_keys: jax.Array | N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "softmax"}, "Skyformer: option kind=softmax: not one of skyformer, kernelized"),
-        ({"features": 1}, "features 1 must be at least 2"),
-        ({"ridge": 0.0}, "ridge 0.0 positive"),
+        ({"kind": "softmax"}, "skyformer: option kind=softmax: not one of skyformer, kernelized"),
+        ({"features": 1}, "option features=1: must be a whole number from 2 to"),
+        ({"ridge": 0.0}, "option ridge=0.0: must be a number from"),
     ],
 )
 def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -192,9 +192,9 @@ def test_invalid_options_are_refused() -> None:
     for options, message in (
         ({"mode": "sparse"}, "option mode=sparse: not one of random, factorized_random, dense, factorized_dense"),
         ({"dot_product": "mean"}, "option dot_product=mean: not one of none, weighted, sum"),
-        ({"rank": 0}, "rank 0 must be at least 1"),
-        ({"blocks": 0}, "blocks 0 must be at least 1"),
-        ({"mode": "dense", "trained": False}, "mode dense has no table"),
+        ({"rank": 0}, "option rank=0: must be a whole number from 1 to"),
+        ({"blocks": 0}, "option blocks=0: must be a whole number from 1 to"),
+        ({"mode": "dense", "trained": False}, "option trained=false: mode=dense has no table"),
     ):
         with pytest.raises(ValueError, match=message):
             build(Synthesizer, DIMS, options, nnx.Rngs(0))
