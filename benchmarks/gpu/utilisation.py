@@ -24,7 +24,7 @@ from lra.runtime.devices import use_compilation_cache, use_every_core
 from lra.training.batching import MicroBatchStack, stack_micro_batches
 from lra.training.device_dataset import DeviceDataset
 from lra.training.step_functions import StepFunctions, TrainState
-from lra.training.train_step import micro_batches, step_inputs
+from lra.training.train_step import micro_batch_stacks, micro_batches, step_inputs
 from lra.training.trainer import train
 from tasks import listops, load_task, pathfinder
 from tasks.core import SPLITS, Prepared, Split
@@ -92,31 +92,30 @@ def compiled_step_seconds(functions: StepFunctions, dataset: DeviceDataset, disp
     Args:
       steps: to time, a multiple of `dispatch`; they run once before, so that everything is compiled
     """
-    size, bucketed = functions.micro_batches_per_step, []
-    for step in range(steps):
-        batch = micro_batches(functions, step, dataset)
-        groups = itertools.groupby(batch, lambda m: dataset.buckets[-1] if dispatch > 1 else m.bucket)
-        bucketed.append([(bucket, stack_micro_batches(list(group), size)) for bucket, group in groups])
-    put = partial(jax.device_put, device=functions.replicated)
-    dispatches = []  # of the arrays of several steps, one after the other
+    put, size = partial(jax.device_put, device=functions.replicated), functions.micro_batches_per_step
+    single = [
+        [(bucket, put(stack)) for bucket, stack in micro_batch_stacks(functions, step, dataset)]
+        for step in range(steps if dispatch == 1 else 0)
+    ]
+    several = []  # stacks of `dispatch` steps, as of `lra.training.train_step.train_steps`
     for first in range(0, steps if dispatch > 1 else 0, dispatch):
-        stacks = [groups[0][1] for groups in bucketed[first : first + dispatch]]
-        arrays = (np.stack(a) for a in zip(*(s[1:] for s in stacks), strict=True))
-        dispatches.append(put(MicroBatchStack(None, *arrays)))
-    single = [[(bucket, put(stack)) for bucket, stack in groups] for groups in bucketed] if dispatch == 1 else []
+        group = range(first, first + dispatch)
+        stacks = [stack_micro_batches(micro_batches(functions, step, dataset), size) for step in group]
+        arrays = (np.stack(array) for array in zip(*(stack[1:] for stack in stacks), strict=True))
+        several.append(put(MicroBatchStack(None, *arrays)))
 
     def run(state: TrainState) -> TrainState:
         params, opt_state = state.params, state.opt_state
         inputs = step_inputs(functions, state, dataset)
-        for stacks in dispatches:
+        for stacks in several:
             params, opt_state, _ = functions.several_steps(
                 params, opt_state, inputs._replace(params=None), stacks, bucket=dataset.buckets[-1]
             )
-        for groups in single:
+        for step in single:
             accumulator = functions.zero_gradients(params)
-            for bucket, stack in groups:
+            for bucket, stack in step:
                 accumulator = functions.add_gradients(accumulator, inputs._replace(params=params), stack, bucket=bucket)
-            if jax.default_backend() == "cpu":
+            if not functions.accelerator:
                 jax.block_until_ready(accumulator)  # as `lra.training.train_step.gradient`
             params, opt_state, _ = functions.update(params, opt_state, accumulator)
         return jax.block_until_ready(TrainState(0, params, state.buffers, opt_state))

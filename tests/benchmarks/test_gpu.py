@@ -122,7 +122,7 @@ def test_a_mixer_that_raises_dies_or_diverges_does_not_stop_the_others(tmp_path:
     expected = {names[0]: "failed", names[1]: "crashed", names[2]: "failed", "fnet": "ok"}
     assert statuses(output, 1) == {f"{n} {dtype}": s for dtype in ("float32", "bfloat16") for n, s in expected.items()}
     errors = {case: line.get("error") for case, line in lines.results(output, 1).items()}
-    assert errors[f"{names[0]} float32"] == "broken_mixers.py:13 raised ValueError: not today"
+    assert errors[f"{names[0]} float32"].endswith("broken_mixers.py:13 raised ValueError: not today")
     assert "-9" in errors[f"{names[1]} float32"]
     assert errors[f"{names[2]} float32"] == "the loss of step 0 is not finite"
     assert len(report.failures(output)) == 6
