@@ -3,7 +3,7 @@ VENV := .venv
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 RUN := $(VENV)/bin/python
 
-.PHONY: lra test test-all lint check install board clean
+.PHONY: lra test test-all lint check gpu install board clean
 
 # Every task with cosFormer and softmax under the protocol `quick`, one run per core, then the results.
 lra: install
@@ -32,6 +32,10 @@ lint: install
 # The contract of every mixer alone.
 check: install
 	$(RUN) run_lra.py check
+
+# Every mixer on this machine's GPU, with a report: docs/gpu.md. Without .venv, the Python that has the packages.
+gpu:
+	$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m benchmarks.gpu --minutes 10
 
 install: $(VENV)/installed
 

@@ -1,0 +1,1 @@
+"""Scripts that measure the project; benchmarks/README.md lists them."""
