@@ -36,8 +36,9 @@ def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool) -> Implement
     kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
     if any(size > 1 and kind != jax.sharding.AxisType.Manual for size, kind in kinds):
         return "blocks"  # positions may be sharded along this axis, which JAX refuses for cuDNN
+    attend = partial(fused_attention, "cudnn", mask=jnp.ones(k.shape[:2], bool))
     try:
-        jax.eval_shape(partial(fused_attention, "cudnn"), q, k, v, jax.ShapeDtypeStruct(k.shape[:2], bool))
+        jax.eval_shape(lambda *qkv: jax.vjp(attend, *qkv)[0], q, k, v)
     except RuntimeError:  # no cuDNN, or NotImplementedError: one too old for this GPU
         return "blocks"
     return "cudnn"
@@ -47,7 +48,8 @@ def fused_attention(implementation: Literal["cudnn", "xla"], q: Array, k: Array,
     """Compute softmax attention over the real keys by `jax.nn.dot_product_attention`.
 
     Its argument `mask` would have to be an array [B, 1, Lq, Lk] for cuDNN. The number of keys needs no memory, but it
-    masks only keys at the end. Attention does not depend on the order of keys, so the padded ones are moved there.
+    masks only keys at the end. Attention does not depend on the order of keys, so the padded ones are moved there. JAX
+    also refuses to differentiate cuDNN's attention of odd lengths, so a padded key and a query are added to these.
 
     Args:
       q:    [B, Lq, H, K]
@@ -61,12 +63,16 @@ def fused_attention(implementation: Literal["cudnn", "xla"], q: Array, k: Array,
     order = jnp.argsort(~mask, axis=1, stable=True)
     examples = jnp.arange(len(mask))[:, None]
 
+    def even(x: Array) -> Array:
+        return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))
+
     def real_first(x: Array) -> Array:
         indexed = zero_padding(x, mask).at[examples, order]
-        return indexed.get(unique_indices=True, mode="promise_in_bounds")
+        return even(indexed.get(unique_indices=True, mode="promise_in_bounds"))
 
     # An example without real keys attends to a padded key. Both key and value of it are zeros without a gradient.
     lengths = jnp.maximum(mask.sum(1, dtype=jnp.int32), 1)
-    return jax.nn.dot_product_attention(
-        q, real_first(k), real_first(v), key_value_seq_lengths=lengths, implementation=implementation
+    y = jax.nn.dot_product_attention(
+        even(q), real_first(k), real_first(v), key_value_seq_lengths=lengths, implementation=implementation
     )
+    return y[:, : q.shape[1]]

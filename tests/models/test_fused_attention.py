@@ -102,7 +102,8 @@ def test_cudnn_is_called_with_the_number_of_keys_and_no_mask(library: Library, g
     assert not keywords
     assert lengths.dtype == jnp.int32
     np.testing.assert_array_equal(lengths, jnp.maximum(mask.sum(1), 1))
-    assert query is q
+    assert not any(x.shape[1] % 2 for x in (query, key, value))  # JAX has no gradient of other lengths for cuDNN
+    np.testing.assert_array_equal(query[:, :37], q)
     for moved, x in ((key, k), (value, v)):
         for i, example in enumerate(mask):
             np.testing.assert_array_equal(moved[i, : example.sum()], x[i, example])
