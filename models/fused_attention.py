@@ -33,9 +33,8 @@ def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool) -> Implement
     if not major.isdecimal() or int(major) < 8:  # a GPU of AMD has a name such as gfx942
         return "blocks"
     mesh = jax.sharding.get_abstract_mesh()
-    kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    if any(size > 1 and kind != jax.sharding.AxisType.Manual for size, kind in kinds):
-        return "blocks"  # positions may be sharded along this axis, which JAX refuses for cuDNN
+    if mesh.size > 1 and any(kind != jax.sharding.AxisType.Manual for kind in mesh.axis_types):
+        return "blocks"  # JAX cannot partition cuDNN's attention where `jax.shard_map` maps only some axes
     attend = partial(fused_attention, "cudnn", mask=jnp.ones(k.shape[:2], bool))
     try:
         jax.eval_shape(lambda *qkv: jax.vjp(attend, *qkv)[0], q, k, v)

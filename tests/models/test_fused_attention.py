@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -160,9 +161,19 @@ def test_blocks_are_chosen_where_jax_refuses_cudnn(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("library")
-@pytest.mark.parametrize(("length_shards", "chosen"), [(1, "cudnn"), (2, "blocks")])
-def test_sharded_positions_are_computed_in_blocks(length_shards: int, chosen: str, gpu: Callable[[str], None]) -> None:
-    """As the trainer does it: the axis "data" is mapped, the axis "length" is left to the partitioner."""
+@pytest.mark.parametrize(
+    ("sizes", "mapped", "chosen"),
+    [
+        ((2, 1), {"data", "length"}, "cudnn"),
+        ((1, 1), {"data"}, "cudnn"),
+        ((2, 1), {"data"}, "blocks"),
+        ((1, 2), {"data"}, "blocks"),
+    ],
+)
+def test_cudnn_needs_every_axis_of_several_devices_to_be_mapped(
+    sizes: tuple[int, int], mapped: set[str], chosen: str, gpu: Callable[[str], None]
+) -> None:
+    """The trainer maps both axes, or leaves "length" to the partitioner if several devices share the positions."""
     gpu("9.0")
     found = []
 
@@ -170,10 +181,24 @@ def test_sharded_positions_are_computed_in_blocks(length_shards: int, chosen: st
         found.append(choose_implementation(x, x, x, dropout=False))
         return x
 
-    mesh, spec = AbstractMesh((2, length_shards), ("data", "length")), PartitionSpec("data")
-    mapped = jax.shard_map(attend, mesh=mesh, in_specs=(spec,), out_specs=spec, axis_names={"data"}, check_vma=False)
-    jax.eval_shape(jax.jit(mapped), shapes()[0])
+    mesh, spec = AbstractMesh(sizes, ("data", "length")), PartitionSpec("data")
+    options: dict[str, Any] = {"mesh": mesh, "in_specs": (spec,), "out_specs": spec, "check_vma": False}
+    jax.eval_shape(jax.jit(jax.shard_map(attend, axis_names=mapped, **options)), shapes()[0])
     assert found == [chosen]
+
+
+def test_jax_accepts_the_call_of_cudnn(monkeypatch: pytest.MonkeyPatch, gpu: Callable[[str], None]) -> None:
+    """Without a GPU, forward and backward pass are lowered for one, for even and odd lengths."""
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
+    gpu("9.0")
+    allowed = [jax.export.DisabledSafetyCheck.custom_call(f"__cudnn$fmhaSoftmax{part}") for part in ("", "Backward")]
+    for lq, lk in ((64, 64), (37, 53)):
+        q, k, v, dy, mask = arrays(lq, lk, jnp.bfloat16, width=64)
+        attend = functools.partial(softmax_attention, mask=mask)
+        both = jax.jit(lambda q, k, v, dy, attend=attend: jax.vjp(attend, q, k, v)[1](dy))
+        text = jax.export.export(both, platforms=["cuda"], disabled_checks=allowed)(q, k, v, dy).mlir_module()
+        assert text.count("custom_call @__cudnn$fmhaSoftmax(") == 1
+        assert text.count("custom_call @__cudnn$fmhaSoftmaxBackward(") == 1
 
 
 def test_weights_are_dropped_in_blocks_on_a_gpu(gpu: Callable[[str], None], library: Library) -> None:
