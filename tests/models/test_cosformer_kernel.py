@@ -88,6 +88,16 @@ def test_queries_without_keys_give_zeros_and_the_gradients_of_xla() -> None:
     assert_equal(got, want, 0)
 
 
+def test_where_eps_replaces_the_denominator_it_has_no_gradient() -> None:
+    q, k, v, dy, mask = arrays(40, 40)
+    q = 1e-10 * q
+    got, want = (values_and_gradients(form(name, mask), q, k, v, dy) for name in ("pallas", "xla"))
+    assert jnp.abs(got[0]).max() < 0.1  # the denominators are far below eps
+    assert jnp.abs(want[1]).max() > 1e6
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-6 * float(jnp.abs(b).max()))
+
+
 def test_no_array_has_the_size_of_all_weights() -> None:
     x = jnp.zeros((1, 4096, 1, 16))
     attention = lambda q, k, v: form("pallas", None)(q, k, v).sum()  # noqa: E731
