@@ -8,10 +8,19 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax._src.xla_bridge import backends_are_initialized
 
 from models.ops import boolean_mask, zero_padding
 
 Implementation = Literal["blocks", "cudnn", "xla"]
+
+
+def on_gpu() -> bool:
+    """Return whether JAX has started on a GPU.
+
+    Tracing does not start JAX, and this must not either: a process that only checks shapes would block the GPU.
+    """
+    return backends_are_initialized() and jax.default_backend() == "gpu"
 
 
 def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool) -> Implementation:
@@ -24,7 +33,7 @@ def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool) -> Implement
       q, k, v: as of `softmax_attention`, arrays or `jax.ShapeDtypeStruct`
       dropout: whether weights are dropped, for which `jax.nn.dot_product_attention` has no argument
     """
-    if jax.default_backend() != "gpu" or dropout:
+    if dropout or not on_gpu():
         return "blocks"
     width, dtypes = q.shape[3], {x.dtype.name for x in (q, k, v)}
     if dtypes not in ({"float16"}, {"bfloat16"}) or width % 8 or width > 128 or width != v.shape[3]:

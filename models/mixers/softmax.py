@@ -30,7 +30,7 @@ from jax import Array
 
 from models.core import QKVAttention
 from models.dropout import GOLDEN_RATIO_32, hash_dropout, row_dropout_seeds
-from models.fused_attention import Implementation, choose_implementation, fused_attention
+from models.fused_attention import Implementation, choose_implementation, fused_attention, on_gpu
 from models.ops import boolean_mask, matmul_precision, zero_padding
 
 COMPLEXITY = ("L^2", "L")
@@ -86,7 +86,7 @@ def softmax_attention(
 
 def _block_sizes(q: Array, k: Array) -> tuple[int, int]:
     """Return queries per block and keys per chunk: on a GPU one chunk, and weights [B, H, J, S] of `GPU_BYTES`."""
-    if jax.default_backend() != "gpu":
+    if not on_gpu():
         return BLOCK, CHUNK
     b, lk, h, _ = k.shape
     of_a_query = b * h * lk * jnp.promote_types(q.dtype, jnp.float32).itemsize

@@ -84,6 +84,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return a function that makes this machine look like one with a GPU of a compute capability."""
 
+    jax.devices()  # starts JAX
+
     def pretend(capability: str) -> None:
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         monkeypatch.setattr(jax, "local_devices", lambda: [types.SimpleNamespace(compute_capability=capability)])
