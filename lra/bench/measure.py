@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -25,6 +26,7 @@ from lra.training.evaluation import evaluate, evaluation_micro_batch
 from lra.training.flops import flops
 from lra.training.step_functions import BATCH_SHARDED, StepFunctions, TrainState
 from lra.training.train_step import gradient, micro_batch_stacks, step_inputs
+from models.fused_attention import choose_implementation
 from tasks import load_task
 from tasks.core import Split
 
@@ -63,6 +65,7 @@ class BenchResult:
       needed_bytes: by the compiler, see `lra.bench.memory.needed_bytes`
       limit_bytes: `lra.runtime.memory.available_bytes`
       peak_bytes: measured, see `lra.runtime.memory.Peak`
+      implementation: of the softmax mixer, see `softmax_implementation`; empty for other mixers
     """
 
     mixer: str
@@ -79,6 +82,7 @@ class BenchResult:
     peak_bytes: int | None = None
     training: Speed | None = None
     inference: Speed | None = None
+    implementation: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,7 @@ def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Benc
             moved_bytes=case.moved_bytes(executables),
             needed_bytes=needed,
             limit_bytes=limit,
+            implementation=softmax_implementation(config),
         )
         if limit is not None and needed > limit:
             return dataclasses.replace(result, status="oom", reason="needs more memory than is available; not run")
@@ -196,6 +201,21 @@ def measure(config: RunConfig, seconds: float, limit: int | None = None) -> Benc
         if isinstance(error, MemoryError) or any(t in str(error) for t in ("RESOURCE_EXHAUSTED", "Out of memory")):
             return dataclasses.replace(result, status="oom", reason="an allocation failed")
         return dataclasses.replace(result, reason=describe(error))
+
+
+def softmax_implementation(config: RunConfig) -> str:
+    """Return how softmax attention is computed on this machine: `blocks`, or `blocks in training, cudnn in inference`.
+
+    It is empty for other mixers.
+    """
+    if config.mixer != "softmax":
+        return ""
+    model = config.model
+    x = jax.ShapeDtypeStruct((1, config.max_len, model.heads, model.qkv_dim // model.heads), jnp.dtype(model.dtype))
+    training, inference = (
+        choose_implementation(x, x, x, dropout=dropout) for dropout in (model.attention_dropout > 0, False)
+    )
+    return training if training == inference else f"{training} in training, {inference} in inference"
 
 
 def _run(case: BenchCase, deadline: float, least: float) -> dict[str, Any]:

@@ -203,6 +203,8 @@ def remarks(results: Results) -> list[str]:
     ]
     if not any(c.mixer == REFERENCE and c.status == "measured" for c in cells):
         sentences.append(f"There are no ratios, because {REFERENCE} was not measured.")
+    implementations = dict.fromkeys(c.implementation for c in cells if c.implementation)
+    sentences += [f"Implementation of softmax attention: {text}." for text in implementations]
     if any(c.status == "oom" for c in cells):
         sentences.append("OOM: the trainer's micro-batch does not fit into memory; not run, or an allocation failed.")
     if any(s and s.steps < 5 for c in cells for s in (c.training, c.inference)):

@@ -38,11 +38,14 @@ def flops_of_jaxpr(jaxpr: Jaxpr) -> float:
 
 def _of(equation: Any) -> float:
     name, params = equation.primitive.name, equation.params
-    shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
+    shapes: list[tuple[int, ...]] = [getattr(v.aval, "shape", ()) for v in equation.invars]
     made = sum(math.prod(getattr(v.aval, "shape", ())) for v in equation.outvars)
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         return 2.0 * made * math.prod(shapes[0][i] for i in contracted)
+    if name.startswith("dot_product_attention"):  # of cuDNN: two products with all weights, five in the backward pass
+        (b, queries, heads, width), keys = shapes[0], shapes[1][1]
+        return (10.0 if "bwd" in name else 4.0) * b * heads * queries * keys * width
     if name == "conv_general_dilated":
         out_channels = shapes[1][params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * made * math.prod(shapes[1]) / out_channels

@@ -127,13 +127,14 @@ class StepFunctions:
 
         def sharded(*arrays: Any, bucket: int) -> PyTree:
             # With check_vma, the gradient of replicated parameters would be summed over devices in each micro-batch.
-            # Positions are left to the partitioner, along the axis "length".
+            # Positions are left to the partitioner, along the axis "length". Where it has one device, all axes are
+            # mapped, which cuDNN's attention on several GPUs needs (`models/fused_attention.py`).
             return jax.shard_map(
                 partial(function, bucket=bucket),
                 mesh=self.mesh,
                 in_specs=in_specs,
                 out_specs=out_specs,
-                axis_names={"data"},
+                axis_names={"data"} if self.mesh.shape["length"] > 1 else {"data", "length"},
                 check_vma=False,
             )(*arrays)
 

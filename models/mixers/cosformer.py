@@ -54,6 +54,7 @@ def cosformer_attention(
     max_len: int | Array | None = None,
     causal: bool = False,
     eps: float = 1e-6,
+    implementation: Literal["xla", "pallas"] = "xla",
 ) -> Array:
     """Compute attention with cosine re-weighting in linear time and memory; sums are in at least float32.
 
@@ -69,13 +70,16 @@ def cosformer_attention(
                None: max(Lq, Lk), so the result changes with the amount of padding
       causal:  query i sees only the keys j <= i (needs Lq = Lk)
       eps:     lower bound of the denominator
+      implementation: "pallas" = GPU kernels of the bidirectional form (`models/cosformer_kernel.py`), for head widths
+               that are powers of two from 16. No GPU has yet shown that they are faster, so no mixer uses them
 
     Returns:
       [B, Lq, H, V], dtype of v; zeros where a query has no real key
 
     Raises:
       ValueError: shapes do not match; the mask is neither bool nor integers 0 and 1; max_len is neither an int nor an
-        integer array [B], or is an int smaller than Lq or Lk, for which the cosine would be negative.
+        integer array [B], or is an int smaller than Lq or Lk, for which the cosine would be negative; the
+        implementation is unknown or cannot compute this.
     """
     mask = None if mask is None else boolean_mask(mask)
     (b, lq, h, width), lk = q.shape, k.shape[1]
@@ -93,6 +97,10 @@ def cosformer_attention(
         raise ValueError(f"max_len {max_len} is shorter than an input ({lq} queries, {lk} keys)")
 
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
+    if implementation == "pallas":
+        return _by_kernel(q, k, v, mask, max_len, causal, eps)
+    if implementation != "xla":
+        raise ValueError(f"implementation {implementation!r} is not one of xla, pallas")
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K], up to a third faster on a CPU
     q, k = jax.nn.relu(q), jax.nn.relu(k)
     if mask is not None:
@@ -140,7 +148,28 @@ def _causal(q: Array, k: Array, v: Array, max_len: int | Array, eps: float) -> A
     return y[..., :-1] / jnp.maximum(y[..., -1:], eps)
 
 
-def _cos_sin_weights(x: Array, max_len: int | Array) -> list[Array | np.ndarray]:
+def _by_kernel(
+    q: Array, k: Array, v: Array, mask: Array | None, max_len: int | Array, causal: bool, eps: float
+) -> Array:
+    """Attend to all keys by the kernels of `models/cosformer_kernel.py`; shapes as in `cosformer_attention`."""
+    if causal:
+        raise ValueError("implementation 'pallas' has no causal form; use 'xla'")
+    try:
+        from models.cosformer_kernel import kernel_attention
+    except ImportError as error:
+        raise ValueError(
+            f"implementation 'pallas' needs Pallas, which is not available ({error}); use 'xla'"
+        ) from error
+
+    def weights(x: Array) -> Array:  # [1 or B, 2, L]
+        heads_first = jax.ShapeDtypeStruct((1, 1, x.shape[1], 1), jnp.promote_types(q.dtype, jnp.float32))
+        return jnp.stack([jnp.asarray(w)[:, 0, :, 0] for w in _cos_sin_weights(heads_first, max_len)], 1)
+
+    key_weights = weights(k) if mask is None else jnp.where(mask[:, None], weights(k), 0)
+    return kernel_attention(q, k, v, weights(q), key_weights, eps)
+
+
+def _cos_sin_weights(x: Array | jax.ShapeDtypeStruct, max_len: int | Array) -> list[Array | np.ndarray]:
     """Return cos(a_i) and sin(a_i) for the positions i = 1 .. L of x [B, H, L, K], each [1 or B, 1, L, 1]."""
     positions = np.arange(1, x.shape[2] + 1)
     if not isinstance(max_len, Array | np.ndarray):  # constants; XLA would compute them for each element of x

@@ -9,6 +9,10 @@ logarithm of each query's sum. Memory is linear in L; time is quadratic.
 Weights have the layout [B, H, J, S] for J keys and S queries. Every product is then a plain matrix product, and maximum
 and sum reduce over rows; XLA executes these forms fastest on a CPU.
 
+On a GPU, cuDNN computes attention where it can: in 16-bit dtypes and without dropout of the weights
+(`models/fused_attention.py`). Otherwise blocks are larger on a GPU, where a small one takes no longer than the start of
+its kernels.
+
 Padded keys are masked, padded queries are not. The reference suite masks both, which changes only outputs at padded
 positions. An example without real keys gives zeros.
 """
@@ -26,18 +30,27 @@ from jax import Array
 
 from models.core import QKVAttention
 from models.dropout import GOLDEN_RATIO_32, hash_dropout, row_dropout_seeds
+from models.fused_attention import Implementation, choose_implementation, fused_attention, on_gpu
 from models.ops import boolean_mask, matmul_precision, zero_padding
 
 COMPLEXITY = ("L^2", "L")
 BLOCK = 128  # queries per block; smaller blocks make matrix products inefficient
 CHUNK = 1024  # keys per chunk; with many more, the weights of a block do not fit into a CPU's cache
 
+# Largest size of the weights of a block on a GPU, unless those of 16 queries need more. Reading 1 GiB takes at least
+# 0.2 ms at 5 TB/s, many times the 0.01 ms to start a kernel. The backward pass holds a few arrays of this size.
+GPU_BYTES = 2**30
+
 
 def softmax_attention(
     q: Array, k: Array, v: Array, mask: Array, *, dropout_rate: float = 0.0,
-    rng_keys: Array | None = None, block: int = BLOCK,
+    rng_keys: Array | None = None, block: int | None = None, implementation: Implementation | None = None,
 ) -> Array:  # fmt: skip
     """Compute attention over the real keys in memory linear in Lq and Lk; logits and sums are in at least float32.
+
+    The implementations "cudnn" and "xla" are those of `jax.nn.dot_product_attention`. They need q, k and v of one
+    dtype, K = V and no dropout. "cudnn" runs on some GPUs only, see `choose_implementation`. "xla" runs everywhere and
+    stores all Lq x Lk weights.
 
     Args:
       q:            [B, Lq, H, K]
@@ -46,21 +59,46 @@ def softmax_attention(
       mask:         [B, Lk] bool, True = real key
       dropout_rate: dropout rate of the weights, which are dropped as by `attention_dropout` of the whole matrix
       rng_keys:     [B], or None for no dropout
-      block:        queries per block, rounded up to a multiple of 16 if there are several blocks
+      block:        queries per block, rounded up to a multiple of 16 if there are several blocks; None: 128, on a GPU
+                    as many as `GPU_BYTES` allows
+      implementation: "blocks", "cudnn" or "xla"; None: that of `choose_implementation`
 
     Returns:
       [B, Lq, H, V], dtype of v; zeros where an example has no real key
+
+    Raises:
+      ValueError: the implementation is unknown or cannot drop weights
     """
     mask = boolean_mask(mask)
     v = zero_padding(v, mask)
-    return _attend(_Options(dropout_rate, block, matmul_precision()), q, k, v, mask, rng_keys)
+    dropout = rng_keys is not None and bool(dropout_rate)
+    implementation = implementation or choose_implementation(q, k, v, dropout=dropout)
+    if implementation == "blocks":
+        default_block, chunk = _block_sizes(q, k)
+        options = _Options(dropout_rate, block or default_block, chunk, matmul_precision())
+        return _attend(options, q, k, v, mask, rng_keys)
+    if implementation not in ("cudnn", "xla"):
+        raise ValueError(f"implementation {implementation!r} is not one of blocks, cudnn, xla")
+    if dropout:
+        raise ValueError(f'implementation "{implementation}" cannot drop weights; use "blocks"')
+    return fused_attention(implementation, q, k, v, mask)
+
+
+def _block_sizes(q: Array, k: Array) -> tuple[int, int]:
+    """Return queries per block and keys per chunk: on a GPU one chunk, and weights [B, H, J, S] of `GPU_BYTES`."""
+    if not on_gpu():
+        return BLOCK, CHUNK
+    b, lk, h, _ = k.shape
+    of_a_query = b * h * lk * jnp.promote_types(q.dtype, jnp.float32).itemsize
+    return max(GPU_BYTES // max(of_a_query, 1) // 16, 1) * 16, lk
 
 
 class _Options(NamedTuple):
-    """Static arguments of forward and backward pass."""
+    """Static arguments of forward and backward pass. block, chunk: most queries and keys computed together."""
 
     rate: float
     block: int
+    chunk: int
     precision: Any
 
 
@@ -95,7 +133,7 @@ def _forward(
 
     zeros = jnp.zeros((count, b, h, size), accum_dtype)
     init = zeros - jnp.inf, zeros, jnp.zeros((count, b, h, v.shape[-1], size), accum_dtype)
-    (largest, total, y), _ = _scan(scan_key_chunks, init, _split_keys(k, v, mask))
+    (largest, total, y), _ = _scan(scan_key_chunks, init, _split_keys(k, v, mask, options.chunk))
     total = jnp.where(total == 0, 1, total)
     log_sum = jnp.where(largest == -jnp.inf, 0, largest) + jnp.log(total)
     y = _merge_queries(y / total[:, :, :, None], q.shape[1]).astype(v.dtype)
@@ -128,7 +166,8 @@ def _backward(options: _Options, residuals: tuple[Any, ...], dy: Array) -> tuple
         return dq, dk_dv
 
     with jax.default_matmul_precision(options.precision):
-        dq, dk_dv = _scan(scan_key_chunks, jnp.zeros(q_blocks.shape, accum_dtype), _split_keys(k, v, mask))
+        chunks = _split_keys(k, v, mask, options.chunk)
+        dq, dk_dv = _scan(scan_key_chunks, jnp.zeros(q_blocks.shape, accum_dtype), chunks)
     dk, dv = (_merge_keys(x, k.shape[1]) for x in dk_dv)
     dq, dk = _merge_queries(dq * scale, q.shape[1]), dk * scale
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, None
@@ -172,10 +211,10 @@ class _KeyChunk(NamedTuple):
     first: Array
 
 
-def _split_keys(k: Array, v: Array, mask: Array) -> _KeyChunk:
+def _split_keys(k: Array, v: Array, mask: Array, chunk: int) -> _KeyChunk:
     """Return all keys as stacked chunks of equal size."""
     length = k.shape[1]
-    count, size = _equal_parts(length, CHUNK)
+    count, size = _equal_parts(length, chunk)
 
     def split(x: Array) -> Array:
         x = jnp.pad(x, [(0, 0), (0, count * size - length), *[(0, 0)] * (x.ndim - 2)])

@@ -16,6 +16,7 @@ import pytest
 import models
 from models import ops
 from models.block_attention import block_attention, block_weights, strided_attention
+from models.fused_attention import fused_attention
 from models.mixers import (
     bigbird,
     cosformer,
@@ -59,6 +60,7 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
     "models.ops.boolean_mask": ops.boolean_mask,
     "models.ops.masked_softmax": lambda m: ops.masked_softmax(normal(2, LENGTH), m),
     "models.ops.zero_padding": lambda m: ops.zero_padding(X, m),
+    "models.fused_attention.fused_attention": lambda m: fused_attention("xla", X, X, X, m),
     "models.mixers.bigbird.bigbird_attention": lambda m: bigbird.bigbird_attention(
         X, X, X, m, jnp.zeros((3, 2, 0), int), 4
     ),
@@ -138,6 +140,7 @@ VALUES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {  # with value
     "longformer": lambda v, m: longformer.sliding_window_attention(X, X, v, m, 2, 2, 1),
     "performer": lambda v, m: performer.performer_attention(X, X, v, m, kernel="relu"),
     "softmax": lambda v, m: softmax.softmax_attention(X, X, v, m),
+    "softmax, fused": lambda v, m: fused_attention("xla", X, X, v, m),
     "sparse": lambda v, m: sparse.sparse_attention(X, X, v, m, kind="fixed", stride=4, columns=1),
     "strided": lambda v, m: strided_attention(X, X, v, m, 3),
 }

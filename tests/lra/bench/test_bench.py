@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,22 @@ def test_steps_are_measured_without_compilation(monkeypatch: pytest.MonkeyPatch)
     assert cell.parameters == sum(p.size for p in jax.tree.leaves(BenchCase(tiny()).step_functions.init().params))
     assert cell.needed_bytes
     assert cell.needed_bytes > 4 * 4 * cell.parameters  # parameters, gradients and two moments in float32
+
+
+def test_the_implementation_of_softmax_attention_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure(tiny("softmax"), seconds=0.01, limit=0).implementation == "blocks"
+    assert measure(tiny("linear"), seconds=0.01, limit=0).implementation == ""
+    gpu = types.SimpleNamespace(compute_capability="8.0")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, *_, **__: q)
+    for dtype, dropout, text in [
+        ("float32", 0.0, "blocks"),
+        ("bfloat16", 0.0, "cudnn"),
+        ("bfloat16", 0.1, "blocks in training, cudnn in inference"),
+    ]:
+        config = tiny("softmax", **{"model.dtype": dtype, "model.attention_dropout": dropout, "model.heads": 2})
+        assert bench_measure.softmax_implementation(config) == text
 
 
 def test_a_case_above_the_memory_limit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,8 @@ def results(*cells: BenchResult) -> Results:
 
 
 SOME = results(
-    cell("softmax", 1024, 0.5, 2**30),
-    cell("softmax", 2048, 2.0, 2**32),
+    cell("softmax", 1024, 0.5, 2**30, implementation="blocks in training, cudnn in inference"),
+    cell("softmax", 2048, 2.0, 2**32, implementation="blocks in training, cudnn in inference"),
     cell("softmax", 4096, status="oom", training=None, inference=None, peak_bytes=None, needed_bytes=2**34),
     cell("cosformer", 1024, 0.25, 2**28),
     cell("cosformer", 2048, 0.5, 2**29),
@@ -96,6 +96,7 @@ def test_page_and_figure(tmp_path: Path) -> None:
     assert bench_report.write(SOME, committed, tmp_path).endswith("bench.png")
     page = (tmp_path / "bench.md").read_text()
     assert "| cosformer | 2.0x | 4.0x | – |" in page
+    assert page.count("Implementation of softmax attention: blocks in training, cudnn in inference.") == 1
     assert "mine at 1,024 failed: mine.py:3 raised ValueError: &lt;b&gt;\\|" in page
     assert "| Performer | 9.5 · 1.2x | 9.4 · 1.9x | 8.7 · 3.8x | 8 · 5.7x |" in page
     assert "![" in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -43,6 +44,14 @@ def power(x: jax.Array, times: int) -> jax.Array:
 )
 def test_counted_by_hand(function: Any, arguments: tuple[Any, ...], count: int) -> None:
     assert flops(function, *arguments) == pytest.approx(count, abs=2 * 7)
+
+
+@pytest.mark.parametrize(("name", "products"), [("fwd_wrapper", 2), ("bwd_wrapper", 5)])
+def test_the_attention_of_cudnn_is_counted_by_its_products(name: str, products: int) -> None:
+    primitive = jax.extend.core.Primitive(f"dot_product_attention_{name}")
+    primitive.def_abstract_eval(lambda q, k: q)
+    count = flops(primitive.bind, floats(2, 30, 4, 8), floats(2, 50, 4, 8))
+    assert count == products * 2 * (2 * 4) * 30 * 50 * 8
 
 
 def test_the_backward_pass_of_a_product_is_two_products() -> None:
