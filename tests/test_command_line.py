@@ -62,13 +62,13 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     initialized: list[bool] = []
     monkeypatch.setattr(distributed, "initialize", lambda: initialized.append(True))
-    base = cfg.protocol("text", "laptop")
-    model = distinct(base.model, heads=3, qkv_dim=321, dropout=0.0625, attention_dropout=0.625)
+    base = cfg.protocol("retrieval", "laptop")
+    model = distinct(base.model, heads=3, qkv_dim=321, pair="concat", dropout=0.0625, attention_dropout=0.625)
     train = distinct(base.train, batch_size=30, micro_batch=15, dispatch_steps=2, length_shards=7)
     assert changed_fields(base.model, model).keys() == {f.name for f in dataclasses.fields(Model)}
     assert changed_fields(base.train, train).keys() == {f.name for f in dataclasses.fields(Train)}
-    given = ["--task", "text", "--protocol", "laptop", "--mixer", "bigbird", "--max-len", "99", "--variant", "cut"]
-    given += ["--seed", "5", "--source", "tfds", "--limit", "17", "--max-minutes", "2.5"]
+    given = ["--task", "retrieval", "--protocol", "laptop", "--mixer", "bigbird", "--max-len", "99", "--variant", "cut"]
+    given += ["--seed", "5", "--source", "sample", "--limit", "17", "--max-minutes", "2.5"]
     given += ["--mixer-options", "block=32", "num_random=2", "--distributed", "--tensorboard"]
     assert run_lra.main(["train", *given, *words("model", model), *words("train", train)]) == 0
     (call,) = configured
@@ -77,8 +77,8 @@ def test_all_options_of_train_arrive(configured: Calls, monkeypatch: pytest.Monk
     assert config.seed == 5
     assert initialized == [True]
     assert (config.model, config.train) == (model, train)
-    wanted = {"task": "text", "protocol": "laptop", "mixer": "bigbird", "max_len": 99, "variant": "cut", "seed": 5}
-    wanted |= {"source": "tfds", "limit": 17, "mixer_options": {"block": 32, "num_random": 2}, "modified": True}
+    wanted = {"task": "retrieval", "protocol": "laptop", "mixer": "bigbird", "max_len": 99, "variant": "cut", "seed": 5}
+    wanted |= {"source": "sample", "limit": 17, "mixer_options": {"block": 32, "num_random": 2}, "modified": True}
     wanted |= {"mixer_label": "bigbird(block=32, num_random=2)", "protocol_version": base.version}
     assert {name: getattr(config, name) for name in wanted} == wanted
     again = RunConfig.from_text(config.as_text())

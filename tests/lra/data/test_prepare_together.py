@@ -47,9 +47,12 @@ print(data.prepare("listops", "short", "sample", progress=progress).sha256)
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def hear_ctrl_c() -> None:
-    """Undo that a shell lets the processes ignore Ctrl-C that it starts in the background, such as these tests."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A shell lets processes ignore Ctrl-C that it starts in the background, and they pass that on.
+HEAR_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 @pytest.fixture
@@ -61,14 +64,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def run(*arguments: str, log: str) -> subprocess.Popen[str]:
         with (tmp_path / log).open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [sys.executable, "-c", HEAR_CTRL_C, *arguments],
                 env=environment,
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
                 start_new_session=True,
-                preexec_fn=hear_ctrl_c,
             )
         started.append(process)
         return process
