@@ -77,3 +77,20 @@ def both_directions(
     y = decayed_attention(*arrays)
     first, second = jnp.split(y, 2)
     return first, second[:, ::-1]
+
+
+def two_sided_attention(q: Array, k: Array, v: Array, forward_decay: Array, backward_decay: Array | None) -> Array:
+    """Add the recurrences of both directions; each position is counted once.
+
+    Args:
+      q, k, v:        [B, L, H, K], [B, L, H, K], [B, L, H, V]
+      forward_decay:  `log_decay` of the recurrence from left to right
+      backward_decay: of that from right to left; None: only the first
+
+    Returns:
+      [B, L, H, V]
+    """
+    if backward_decay is None:
+        return decayed_attention(q, k, v, forward_decay)
+    forward, backward = both_directions((q, k, v, forward_decay), (q, k, v, backward_decay))
+    return forward + backward - jnp.einsum("blhk,blhk->blh", q, k)[..., None] * v
