@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from models.convolution import short_convolution
 from models.core import MAX_SIZE, Dims, check_range, projection
 from models.decayed_attention import both_directions
 from models.ops import zero_padding
@@ -86,7 +87,8 @@ class Mamba2(nnx.Module):
         b, length = u.shape[:2]
         dtype = jnp.promote_types(u.dtype, jnp.float32)
         z, convolved, dt = jnp.split(self.input(u), [self.width, self.width + self.convolved], -1)
-        convolved = zero_padding(jax.nn.silu(self._convolution(convolved)), mask)
+        taps, bias = (p[...].astype(convolved.dtype) for p in (self.taps, self.taps_bias))
+        convolved = zero_padding(jax.nn.silu(short_convolution(convolved, taps) + bias[None, None]), mask)
         x = convolved[..., : self.width].reshape(b, length, self.heads, -1)
         bs_and_cs = jnp.split(convolved[..., None, self.width :].astype(dtype), 4, -1)  # [B, L, 1, N] each
 
@@ -106,11 +108,3 @@ class Mamba2(nnx.Module):
         diagonal = self.d_layer(x.reshape(b, length, -1)) + self.d[...].astype(u.dtype)[None, None]
         y = (shifted + x * diagonal[..., None]).reshape(b, length, -1)
         return self.output(self.norm(y) * jax.nn.silu(z))
-
-    def _convolution(self, x: Array) -> Array:
-        """Convolve each channel of x [B, L, N] with its own taps, centred."""
-        kernel, length = self.taps.shape[0], x.shape[1]
-        padded = jnp.pad(x, ((0, 0), (kernel // 2, kernel // 2), (0, 0)))
-        taps = self.taps[...].astype(x.dtype)
-        y = sum(padded[:, t : t + length] * taps[t][None, None] for t in range(kernel))
-        return y + self.taps_bias[...].astype(x.dtype)[None, None]
