@@ -31,11 +31,10 @@ from jax import Array
 from models.convolution import short_convolution
 from models.core import Dims, project, projection
 from models.delta_rule import gated_delta_rule
-from models.ops import zero_padding
+from models.ops import rms_norm, zero_padding
 
 COMPLEXITY = ("L", "L")
 TAPS = 5
-NORM_EPS = 1e-5
 
 
 class GatedDeltaNet(nnx.Module):
@@ -78,7 +77,7 @@ class GatedDeltaNet(nnx.Module):
             self.log_a = nnx.Param(jnp.log(a), decay=False)
             self.step_bias = nnx.Param(step + jnp.log(-jnp.expm1(-step)), decay=False)  # softplus of it is the step
         self.gate = layer(dims.d_model, values) if output_gate else None
-        self.norm = nnx.RMSNorm(2 * self.key_width, epsilon=NORM_EPS, dtype=dims.dtype, rngs=rngs)
+        self.norm_scale = nnx.Param(jnp.ones(2 * self.key_width))
         self.output = layer(values, dims.d_model)
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
@@ -99,11 +98,11 @@ class GatedDeltaNet(nnx.Module):
         def own(y: Array) -> Array:  # [B, L, 2 H]: the first half is of the first direction
             return jnp.concatenate([y[..., :h], y[:, ::-1, h:]]) if self.directions == 2 else y
 
-        y = gated_delta_rule(both(q * self.key_width**-0.5), both(k), both(v), own(beta), own(log_decay))
+        y = gated_delta_rule(both(q * self.key_width**-0.5), both(k), both(v.astype(dtype)), own(beta), own(log_decay))
         if self.directions == 2:
             first, second = jnp.split(y, 2)
             y = first + second[:, ::-1]
-        y = self.norm(y).reshape(b, length, -1)
+        y = rms_norm(y, self.norm_scale[...]).astype(x.dtype).reshape(b, length, -1)
         return self.output(y if self.gate is None else y * jax.nn.silu(self.gate(x)))
 
     def _log_decay(self, x: Array, beta: Array) -> Array:

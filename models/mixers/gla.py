@@ -24,11 +24,10 @@ from jax import Array
 
 from models.core import MAX_SIZE, Dims, check_range, project, projection
 from models.decayed_attention import two_sided_attention
-from models.ops import zero_padding
+from models.ops import rms_norm, zero_padding
 
 COMPLEXITY = ("L", "L")
 NORMALIZER = 16.0  # the decay is the 16th root of a sigmoid, so that it starts close to 1
-NORM_EPS = 1e-5
 
 
 class GLA(nnx.Module):
@@ -61,7 +60,7 @@ class GLA(nnx.Module):
         self.gate = layer(dims.d_model, width) if output_gate else None
         self.decay_in = layer(dims.d_model, gate_rank)
         self.decay_out = layer(gate_rank, (1 + bidirectional) * heads * self.key_width, bias=True)
-        self.norm = nnx.RMSNorm(width // heads, epsilon=NORM_EPS, dtype=dims.dtype, rngs=rngs)
+        self.norm_scale = nnx.Param(jnp.ones(width // heads))
         self.output = layer(width, dims.d_model)
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
@@ -72,6 +71,6 @@ class GLA(nnx.Module):
         logits = self.decay_out(a).reshape(b, length, h, -1).astype(jnp.promote_types(x.dtype, jnp.float32))
         log_decay = zero_padding(jax.nn.log_sigmoid(logits) / NORMALIZER, mask)
         forward, backward = jnp.split(log_decay, 2, -1) if self.bidirectional else (log_decay, None)
-        y = two_sided_attention(q * self.key_width**-0.5, k, v, forward, backward)
-        y = self.norm(y).reshape(b, length, -1)
+        y = two_sided_attention(q * self.key_width**-0.5, k, v.astype(log_decay.dtype), forward, backward)
+        y = rms_norm(y, self.norm_scale[...]).astype(x.dtype).reshape(b, length, -1)
         return self.output(y if self.gate is None else y * jax.nn.silu(self.gate(x)))

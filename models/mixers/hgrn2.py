@@ -23,10 +23,9 @@ from jax import Array
 
 from models.core import Dims, check_range, project, projection
 from models.decayed_attention import two_sided_attention
-from models.ops import zero_padding
+from models.ops import rms_norm, zero_padding
 
 COMPLEXITY = ("L", "L")
-NORM_EPS = 1e-5
 
 
 class HGRN2(nnx.Module):
@@ -41,7 +40,7 @@ class HGRN2(nnx.Module):
         self.query, self.forget, self.value = (
             projection(dims, dims.d_model, dims.qkv_dim, bias=False, rngs=rngs) for _ in range(3)
         )
-        self.norm = nnx.RMSNorm(dims.qkv_dim, epsilon=NORM_EPS, dtype=dims.dtype, rngs=rngs)
+        self.norm_scale = nnx.Param(jnp.ones(dims.qkv_dim))
         self.output = projection(dims, dims.qkv_dim, dims.d_model, bias=False, rngs=rngs)
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
@@ -53,5 +52,5 @@ class HGRN2(nnx.Module):
         k = zero_padding((1 - c) * jax.nn.sigmoid(-f), mask)  # 1 minus the decay, exact where the decay is close to 1
         log_decay = jnp.log(c + (1 - c) * jax.nn.sigmoid(f)) if c else jax.nn.log_sigmoid(f)
         log_decay = zero_padding(log_decay, mask)
-        y = two_sided_attention(jax.nn.silu(q), k.astype(v.dtype), v, log_decay, log_decay)
-        return self.output(self.norm(y.reshape(*x.shape[:2], -1)))
+        y = two_sided_attention(jax.nn.silu(q), k, v.astype(dtype), log_decay, log_decay)
+        return self.output(rms_norm(y.reshape(*x.shape[:2], -1), self.norm_scale[...]).astype(x.dtype))

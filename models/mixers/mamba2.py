@@ -32,11 +32,10 @@ from jax import Array
 from models.convolution import short_convolution
 from models.core import MAX_SIZE, Dims, check_range, projection
 from models.decayed_attention import both_directions
-from models.ops import zero_padding
+from models.ops import rms_norm, zero_padding
 
 COMPLEXITY = ("L", "L")
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # bounds of the initial step d, which is log-uniform
-NORM_EPS = 1e-5
 
 
 class Mamba2(nnx.Module):
@@ -79,7 +78,7 @@ class Mamba2(nnx.Module):
         self.log_a = nnx.Param(jnp.zeros(self.heads), decay=False)
         self.d = nnx.Param(jnp.ones(self.heads), decay=False)
         self.d_layer = projection(dims, self.width, self.heads, bias=False, rngs=rngs)
-        self.norm = nnx.RMSNorm(self.width, epsilon=NORM_EPS, dtype=dims.dtype, rngs=rngs)
+        self.norm_scale = nnx.Param(jnp.ones(self.width))
         self.output = projection(dims, self.width, dims.d_model, bias=False, rngs=rngs)
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
@@ -89,7 +88,7 @@ class Mamba2(nnx.Module):
         z, convolved, dt = jnp.split(self.input(u), [self.width, self.width + self.convolved], -1)
         taps, bias = (p[...].astype(convolved.dtype) for p in (self.taps, self.taps_bias))
         convolved = zero_padding(jax.nn.silu(short_convolution(convolved, taps) + bias[None, None]), mask)
-        x = convolved[..., : self.width].reshape(b, length, self.heads, -1)
+        x = convolved[..., : self.width].reshape(b, length, self.heads, -1).astype(dtype)
         bs_and_cs = jnp.split(convolved[..., None, self.width :].astype(dtype), 4, -1)  # [B, L, 1, N] each
 
         def one_direction(dt: Array, bs: Array, cs: Array) -> tuple[Array, ...]:
@@ -105,6 +104,6 @@ class Mamba2(nnx.Module):
         )
         shifted = jnp.pad(forward[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
         shifted = shifted + jnp.pad(backward[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0)))
-        diagonal = self.d_layer(x.reshape(b, length, -1)) + self.d[...].astype(u.dtype)[None, None]
+        diagonal = self.d_layer(x.reshape(b, length, -1)).astype(dtype) + self.d[...].astype(dtype)[None, None]
         y = (shifted + x * diagonal[..., None]).reshape(b, length, -1)
-        return self.output(self.norm(y) * jax.nn.silu(z))
+        return self.output(rms_norm(y, self.norm_scale[...]).astype(u.dtype) * jax.nn.silu(z))

@@ -25,11 +25,10 @@ from jax import Array
 
 from models.core import Dims, check_range, project, projection
 from models.decayed_attention import two_sided_attention
-from models.ops import zero_padding
+from models.ops import rms_norm, zero_padding
 from models.rotary import BASE, rotate
 
 COMPLEXITY = ("L", "L")
-NORM_EPS = 1e-5
 
 
 class RetNet(nnx.Module):
@@ -48,7 +47,6 @@ class RetNet(nnx.Module):
         self.dims = dims
         self.query, self.key = layer(dims.d_model, width), layer(dims.d_model, width)
         self.value, self.gate = layer(dims.d_model, expand * width), layer(dims.d_model, expand * width)
-        self.norm = nnx.RMSNorm(expand * dims.head_dim, epsilon=NORM_EPS, use_scale=False, dtype=dims.dtype, rngs=rngs)
         self.output = layer(expand * width, dims.d_model)
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
@@ -60,5 +58,5 @@ class RetNet(nnx.Module):
         q, k = (rotate(y, angles) for y in (q, k))
         log_decay = np.log1p(-(2.0 ** (-5.0 - np.arange(h)))).astype(jnp.promote_types(x.dtype, jnp.float32))
         log_decay = zero_padding(jnp.broadcast_to(log_decay[None, None, :, None], (b, length, h, 1)), mask)
-        y = two_sided_attention(q * self.dims.head_dim**-0.5, k, v, log_decay, log_decay)
-        return self.output(self.norm(y).reshape(b, length, -1) * jax.nn.silu(gate))
+        y = two_sided_attention(q * self.dims.head_dim**-0.5, k, v.astype(log_decay.dtype), log_decay, log_decay)
+        return self.output(rms_norm(y).astype(x.dtype).reshape(b, length, -1) * jax.nn.silu(gate))

@@ -48,7 +48,7 @@ def reference(mixer: GatedDeltaNet, x: np.ndarray) -> np.ndarray:
             error = v[t] - np.einsum("hkv,hk->hv", state, k[t])
             state = state + np.einsum("hk,hv->hkv", k[t], beta[t][:, None] * error)
             y[t] += np.einsum("hkv,hk->hv", state, q[t]) / np.sqrt(width)
-    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * of(mixer.norm.scale)
+    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * of(mixer.norm_scale)
     y = y.reshape(length, -1)
     if mixer.gate is not None:
         gate = x @ of(mixer.gate.kernel)

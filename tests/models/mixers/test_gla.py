@@ -42,7 +42,7 @@ def reference(mixer: GLA, x: np.ndarray) -> np.ndarray:
             state = state + k[t, :, :, None] * v[t, :, None]
             if direction == 0:
                 y[t] += np.einsum("hk,hkv->hv", q[t], state) / np.sqrt(width)
-    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * np.asarray(mixer.norm.scale[...], np.float64)
+    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * np.asarray(mixer.norm_scale[...], np.float64)
     y = y.reshape(length, -1)
     if mixer.gate is not None:
         gate = x @ kernel(mixer.gate)

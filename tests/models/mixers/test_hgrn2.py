@@ -40,7 +40,7 @@ def reference(mixer: HGRN2, x: np.ndarray) -> np.ndarray:
             if direction == 0:
                 y[t] += np.einsum("hk,hkv->hv", q[t], state)
     y = y.reshape(length, -1)
-    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * of(mixer.norm.scale)
+    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * of(mixer.norm_scale)
     return y @ of(mixer.output.kernel)
 
 

@@ -46,7 +46,7 @@ def reference(mixer: Mamba2, u: np.ndarray, state_rows: int, kernel: int) -> np.
             state = state + (dt[t][:, None] * x[t])[:, None, :] * b[t][None, :, None]
             before = np.einsum("n,hnp->hp", c[t], state)
     y = out.reshape(length, -1)
-    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * of(mixer.norm.scale)
+    y = y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) * of(mixer.norm_scale)
     return (y * silu(z)) @ of(mixer.output.kernel)
 
 
