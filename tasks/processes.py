@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import loky
 
+IDLE_SECONDS = 30.0
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -25,9 +27,9 @@ def process_pool(workers: int) -> loky.ProcessPoolExecutor:
     """Return a pool of worker processes.
 
     They do not run the caller's `__main__` again, so a user's script needs no guard, and inherit no threads, so jax
-    may be in use here.
+    may be in use here. Workers without work end after `IDLE_SECONDS`, also if the caller was killed.
     """
-    return loky.ProcessPoolExecutor(max_workers=workers)
+    return loky.ProcessPoolExecutor(max_workers=workers, timeout=IDLE_SECONDS)
 
 
 def run_in_subprocess(function: Callable[..., T], *arguments: Any) -> T:

@@ -52,7 +52,7 @@ def protocols() -> Settings:
 def tasks() -> Settings:
     """Return the card of each task without its texts and functions."""
     omitted = ("name", "title", "about", "tokenizer", "obtain", "licence", "citation")
-    omitted += ("sample_classes", "to_text", "write_official", "former_variants")
+    omitted += ("sample_classes", "to_text", "write_official", "copy_notes", "former_variants")
     settings = {}
     for task in TASKS:
         card = {name: value for name, value in plain(load_task(task).CARD).items() if name not in omitted}

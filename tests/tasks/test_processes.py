@@ -1,9 +1,11 @@
-"""Worker processes leave Ctrl-C to the process that started them."""
+"""Worker processes leave Ctrl-C to the process that started them, and do not outlive it for long."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+import psutil
 
 from tests.conftest import ROOT
 
@@ -19,3 +21,24 @@ print([signal.SIGINT in signals for signals in map_in_order(blocked, [(), ()], 2
 def test_workers_do_not_get_ctrl_c() -> None:
     """In a new process, because the first call starts helpers of multiprocessing that unblock signals."""
     assert subprocess.check_output([sys.executable, "-c", SCRIPT], cwd=ROOT, text=True) == "[True, True] set()\n"
+
+
+ORPHANS = """
+import os, time
+from tasks import processes
+
+processes.IDLE_SECONDS = 1.0
+pool = processes.process_pool(2)
+print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_end_after_their_process_was_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        assert workers
+        process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert not alive

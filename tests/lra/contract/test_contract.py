@@ -178,10 +178,12 @@ def test_a_violation_is_reported_with_its_cause(cls: type, name: str, message: s
 
 def test_an_error_is_attributed_to_the_innermost_frame_outside_of_lra() -> None:
     def raises() -> str:
-        return str(micro_batch_size(0, 1, accelerator=False))
+        return str(micro_batch_size(0, 1, accelerator=False, equal_lengths=False))
 
     assert re.match(r"test_contract.py:\d+ raised ValueError: max\(\)", check.examine("", raises).detail)
-    inside = unoptimised()(partial(micro_batch_size, 0, 1, accelerator=False))  # contextlib is not blamed either
+    inside = unoptimised()(
+        partial(micro_batch_size, 0, 1, accelerator=False, equal_lengths=False)
+    )  # contextlib is not blamed either
     assert re.match(r"batching.py:\d+ raised ValueError: max\(\)", check.examine("", inside).detail)
 
 

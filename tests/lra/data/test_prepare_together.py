@@ -47,6 +47,11 @@ print(data.prepare("listops", "short", "sample", progress=progress).sha256)
 Start = Callable[..., subprocess.Popen[str]]
 
 
+def hear_ctrl_c() -> None:
+    """Undo that a shell lets the processes ignore Ctrl-C that it starts in the background, such as these tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts a Python process group, with its own LRA_PREPARED; it is killed at the end."""
@@ -63,6 +68,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 stderr=file,
                 text=True,
                 start_new_session=True,
+                preexec_fn=hear_ctrl_c,
             )
         started.append(process)
         return process

@@ -203,7 +203,7 @@ def test_every_committed_record_stands(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("mixer.name", "os", "no mixer 'os'"),
         ("mixer.label", "softmax", "mixer.label does not begin with 'cosformer'"),
         ("mixer.options", {"a": 1}, "config.mixer_options"),
-        ("mixer.options", {"a": 1}, "mixer.options: CosFormer has no option 'a'"),
+        ("mixer.options", {"a": 1}, "mixer.options: cosformer has no option 'a'"),
         ("mixer.version", "1", "mixer.version is '1', not a whole number from 1"),
         ("column.data_sha256", "0" * 64, "id is not that of its configuration, data and code"),
         ("column.variant", "../..", "column.variant is '../..', not a plain name"),

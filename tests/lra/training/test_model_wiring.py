@@ -81,7 +81,6 @@ def test_a_field_of_the_encoder_changes_its_field_of_the_dims() -> None:
 
 
 def test_each_layer_has_a_mixer_with_these_dims_and_options() -> None:
-    recording.clear()
     overrides = {
         **{"max_len": 45, "model.layers": 3, "model.d_model": 12, "model.heads": 2, "model.qkv_dim": 10},
         **{"model.mlp_dim": 14, "model.dropout": 0.25, "model.attention_dropout": 0.5, "model.bias": False},
@@ -89,6 +88,7 @@ def test_each_layer_has_a_mixer_with_these_dims_and_options() -> None:
     }
     options = {"colour": 7, "shade": "dark"}
     made = configure("listops", recording.SPEC, protocol="small", options=options, overrides=overrides)
+    recording.clear()  # `configure` has constructed one to check it
     StepFunctions(made, CARD)
     assert len(recording.MADE) == 3
     assert len(set(recording.MADE)) == 1
