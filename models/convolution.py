@@ -71,3 +71,18 @@ def long_convolution(x: Array, forward: Array, backward: Array | None = None) ->
 def fast_fft_length(length: int) -> int:
     """Return the smallest even number >= length without a prime factor above 5, for which FFTs are fast."""
     return 2 * next_fast_len(-(-length // 2), real=True)
+
+
+def short_convolution(x: Array, taps: Array) -> Array:
+    """Convolve each channel with a few taps of its own, centred.
+
+    Args:
+      x:    [B, L, N]; zero at padding, so that padding is as if the sequence ended
+      taps: [T, N], T odd; y_i = sum_t taps_t x_{i + t - T // 2}
+
+    Returns:
+      [B, L, N]
+    """
+    count, length = len(taps), x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (count // 2, count // 2), (0, 0)))
+    return sum((padded[:, t : t + length] * taps[t][None, None] for t in range(count)), jnp.zeros_like(x))

@@ -107,6 +107,21 @@ def _kv_state_backward(precision: Any, residuals: tuple[Array, Array], d_state: 
 _kv_state.defvjp(_kv_state_forward, _kv_state_backward)
 
 
+def rms_norm(x: Array, scale: Array | None = None, eps: float = 1e-5) -> Array:
+    """Divide by the root mean square of the last axis, in at least float32, in which large sums do not overflow.
+
+    Args:
+      x:     [..., N]
+      scale: [N], multiplies the result; None: nothing does
+
+    Returns:
+      [..., N] in at least float32
+    """
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + eps)
+    return y if scale is None else y * scale.astype(y.dtype).reshape((1,) * (x.ndim - 1) + scale.shape)
+
+
 def gelu(x: Array) -> Array:
     """Compute the exact GELU by erf in at least float32, within 1e-6.
 

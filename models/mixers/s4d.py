@@ -51,6 +51,7 @@ from jax import Array
 from models.convolution import exponential_kernel, long_convolution
 from models.core import MAX_SIZE, Dims, check_range, projection
 from models.dropout import dropout, fold_in_keys
+from models.hippo import legs
 from models.ops import gelu
 
 COMPLEXITY = ("L log L", "L")
@@ -82,12 +83,9 @@ def initial_system(init: str, state: int) -> tuple[np.ndarray, np.ndarray]:
         return -0.5 + 1j * np.pi * n, ones
     if init == "inv":
         return -0.5 + 1j * state / np.pi * (state / (2 * n + 1) - 1), ones
-    hippo_b = np.sqrt(2 * np.arange(state) + 1)
-    below = np.tril(np.outer(hippo_b, hippo_b), -1)  # A + p p^T = -1/2 + (below^T - below) / 2, which is normal
-    frequencies, vectors = np.linalg.eigh(0.5j * (below - below.T))
-    vectors = vectors * (vectors[0].conj() / np.abs(vectors[0]))
-    b = (vectors.conj().T @ hippo_b)[state // 2 :]
-    return -0.5 + 1j * frequencies[state // 2 :], b.real + 1j * np.clip(b.imag, -2, 2)
+    eigenvalues, vectors, hippo_b = legs(state)
+    b = vectors.conj().T @ hippo_b
+    return eigenvalues, b.real + 1j * np.clip(b.imag, -2, 2)
 
 
 class S4D(nnx.Module):

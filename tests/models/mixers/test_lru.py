@@ -13,7 +13,8 @@ from flax import nnx
 
 from models.convolution import exponential_kernel, long_convolution
 from models.core import Dims
-from models.mixers.lru import LRU, linear_recurrence
+from models.diagonal_recurrence import linear_recurrence
+from models.mixers.lru import LRU
 
 DIMS = Dims(d_model=6, num_heads=2, qkv_dim=6, max_len=40, mlp_dim=12)
 STATE = 400  # for tests of distributions
