@@ -145,6 +145,7 @@ def test_a_run_needs_nothing_that_macos_lacks(tmp_path: Path, monkeypatch: pytes
     """macOS has no affinity of processes to cores, and no /proc."""
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name)
+    monkeypatch.setattr(os, "process_cpu_count", os.cpu_count, raising=False)  # of Python 3.13, as on macOS
     read_text = Path.read_text
 
     def no_proc(path: Path, *arguments: Any, **more: Any) -> str:

@@ -104,6 +104,7 @@ def test_no_array_has_the_size_of_all_weights() -> None:
     assert largest_array(jax.make_jaxpr(jax.grad(attention, (0, 1, 2)))(x, x, x).jaxpr) <= 2 * x.size
 
 
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="newer JAX lowers to Triton only where it finds a GPU")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_forward_and_backward_pass_are_lowered_to_triton(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """This needs no GPU; whether the compiler of a GPU accepts the four kernels is not tested."""

@@ -15,7 +15,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from models.fused_attention import choose_implementation
 from models.mixers import softmax
@@ -183,7 +183,7 @@ def test_cudnn_needs_every_axis_of_several_devices_to_be_mapped(
         found.append(choose_implementation(x, x, x, dropout=False))
         return x
 
-    mesh, spec = AbstractMesh(sizes, ("data", "length")), PartitionSpec("data")
+    mesh, spec = AbstractMesh(sizes, ("data", "length"), axis_types=(AxisType.Auto,) * 2), PartitionSpec("data")
     options: dict[str, Any] = {"mesh": mesh, "in_specs": (spec,), "out_specs": spec, "check_vma": False}
     jax.eval_shape(jax.jit(jax.shard_map(attend, axis_names=mapped, **options)), shapes()[0])
     assert found == [chosen]
