@@ -1,7 +1,7 @@
 """The files of a user's mixer, found without importing them: which module means which file, and what a file imports.
 
 The modules of a mixer's file are found in its own folder first, and in the folder that contains its package. So a
-helper file beside the mixer needs no PYTHONPATH, and two folders may have helpers of the same name.
+helper file in the mixer's folder needs no PYTHONPATH, and two folders may have helpers of the same name.
 """
 
 from __future__ import annotations

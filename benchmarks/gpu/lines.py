@@ -19,7 +19,7 @@ PARTS = {0: "environment", 1: "mixers", 2: "numerics", 3: "bench", 4: "trainer u
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a part is told.
+    """The arguments of a part.
 
     Attributes:
       output: directory of the results

@@ -13,8 +13,6 @@ position sees itself; the diagonal is a term of its own:
 The state is a matrix of N = `state` rows, so the layer is linear attention with a decay of each head. It has about
 6 D^2 + 4 N D parameters, softmax attention 4 D^2.
 
-Hydra's published rows of the Long-Range Arena are not comparable here: no configuration is public.
-
 Padding: the input of the convolution, d and x are zero there, so the state passes through it unchanged. No weight
 decay acts on a, b and D. All sizes are as in the authors' code (goombalab/hydra, commit 55bef74), except that heads are
 narrower if the width is not a multiple of `head_width`.
