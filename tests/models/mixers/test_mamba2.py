@@ -10,9 +10,9 @@ from flax import nnx
 
 from models.core import Dims
 from models.mixers.mamba2 import Mamba2
+from tests.models.recurrent import assert_equal_to, of
 
 DIMS = Dims(d_model=12, num_heads=3, qkv_dim=12, max_len=80, mlp_dim=12)
-LENGTHS = (70, 33)
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -22,9 +22,6 @@ def silu(x: np.ndarray) -> np.ndarray:
 def reference(mixer: Mamba2, u: np.ndarray, state_rows: int, kernel: int) -> np.ndarray:
     """One example without padding, u [L, D]."""
     length, width, heads = len(u), mixer.width, mixer.heads
-
-    def of(variable: nnx.Variable) -> np.ndarray:
-        return np.asarray(variable[...], np.float64)
 
     y = u @ of(mixer.input.kernel)
     z, convolved, dts = np.split(y, [width, len(y[0]) - 2 * heads], 1)
@@ -56,12 +53,7 @@ def test_it_is_the_recurrence(state: int, kernel: int, head_width: int) -> None:
     assert mixer.heads == 24 // 8
     mixer.d[...] = jnp.array([0.5, 1.0, -2.0])
     mixer.log_a[...] = jnp.array([0.0, 1.0, -1.0])
-    x = np.random.RandomState(0).randn(2, LENGTHS[0], 12).astype(np.float32)
-    mask = np.arange(LENGTHS[0]) < np.array(LENGTHS)[:, None]
-    y = mixer(jnp.asarray(x), jnp.asarray(mask))
-    for example, length in enumerate(LENGTHS):
-        expected = reference(mixer, x[example, :length].astype(np.float64), state, kernel)
-        np.testing.assert_allclose(y[example, :length], expected, rtol=1e-3, atol=1e-4)
+    assert_equal_to(lambda x: reference(mixer, x, state, kernel), mixer)
 
 
 def test_initial_steps_and_decays_are_those_of_the_authors() -> None:

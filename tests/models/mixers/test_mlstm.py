@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +10,9 @@ from flax import nnx
 
 from models.core import Dims
 from models.mixers.mlstm import MLSTM
+from tests.models.recurrent import assert_equal_to, of
 
 DIMS = Dims(d_model=12, num_heads=3, qkv_dim=12, max_len=80, mlp_dim=12)
-LENGTHS = (70, 33)
-
-
-def of(variable: Any) -> np.ndarray:
-    return np.asarray(variable[...], np.float64)
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -67,12 +61,7 @@ def test_it_is_the_recurrence(strength: float) -> None:
     mixer = MLSTM(DIMS, rngs=nnx.Rngs(0))
     rng = np.random.RandomState(0)
     mixer.gate_weights[...] = jnp.asarray(strength * rng.randn(*mixer.gate_weights.shape), jnp.float32)
-    x = rng.randn(2, LENGTHS[0], 12).astype(np.float32)
-    mask = np.arange(LENGTHS[0]) < np.array(LENGTHS)[:, None]
-    y = mixer(jnp.asarray(x), jnp.asarray(mask))
-    for example, length in enumerate(LENGTHS):
-        expected = reference(mixer, x[example, :length].astype(np.float64))
-        np.testing.assert_allclose(y[example, :length], expected, rtol=5e-3, atol=5e-4)
+    assert_equal_to(lambda x: reference(mixer, x), mixer, rtol=5e-3, atol=5e-4)
 
 
 def test_a_gate_of_any_size_is_finite() -> None:
