@@ -110,7 +110,10 @@ def padding_content(probe: Probe) -> Pairs:
     yield "gradients at padding", np.where(mask[..., None], 0, x_gradient) + x_gradient, x_gradient
 
 
-@invariance("Take sizes from dims.max_len or from mask.sum(1), never from x.shape[1]; draw random numbers by position.")
+@invariance(
+    "Mask k, v or the weights; take sizes from dims.max_len or from mask.sum(1), never from x.shape[1]; draw random "
+    "numbers by position."
+)
 def padding_amount(probe: Probe) -> Pairs:
     """Compare with padding to `max_len`."""
     subject = probe.subject

@@ -22,6 +22,7 @@ from models.mixers import (
     cosformer,
     linear,
     linformer,
+    lion,
     local,
     longformer,
     mega,
@@ -70,6 +71,9 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
         X, X, X, m, normal(LENGTH, 3), normal(LENGTH, 3)
     ),
     "models.mixers.linformer.shorten": lambda m: linformer.shorten(X, m, normal(LENGTH, 3)),
+    "models.mixers.lion.lion_attention": lambda m: lion.lion_attention(
+        X, X, X, m, -jnp.abs(X[..., :1]), -jnp.abs(X[..., 1:2])
+    ),
     "models.mixers.local.local_attention": lambda m: local.local_attention(X, X, X, m, 4),
     "models.mixers.longformer.sliding_window_attention": lambda m: longformer.sliding_window_attention(
         X, X, X, m, 2, 2, 1

@@ -46,7 +46,14 @@ class Attention(QKVAttention):
         return linear_attention(q, k, v, mask)
 
 
+class MixesContentsOfPadding(Attention):
+    def __call__(self, x: jax.Array, mask: jax.Array, *, rng_keys: Any = None) -> jax.Array:
+        return super().__call__(x, mask, rng_keys=rng_keys) + x.sum(1, keepdims=True)
+
+
 class ForgetsTheMask(Attention):
+    """Padding is zero before the projections, so its contents do not matter, but its keys and values have a bias."""
+
     def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rng_keys: Any) -> jax.Array:
         return linear_attention(q, k, v, jnp.ones_like(mask))
 
@@ -148,11 +155,12 @@ def test_a_correct_mixer_passes(cls: type) -> None:
     ("cls", "name", "message"),
     [
         (
-            ForgetsTheMask,
+            MixesContentsOfPadding,
             "content of padding",
             "outputs in evaluation differ by .* times their largest value, in float64 too. Mask x, k, v",
         ),
-        (ZeroesKeysBeforeTheFeatureMap, "amount of padding", "Take sizes from dims.max_len or from mask.sum"),
+        (ForgetsTheMask, "amount of padding", "in float64 too. Mask k, v or the weights"),
+        (ZeroesKeysBeforeTheFeatureMap, "amount of padding", "take sizes from dims.max_len or from mask.sum"),
         (DividesByThePaddedLength, "amount of padding", "never from x.shape"),
         (StabilisesOverTheBatch, "batch independence", "example . among others: .*never over the batch axis"),
         (AveragesNothing, "all-padding example", "not finite if an example is all padding"),
@@ -166,7 +174,7 @@ def test_a_correct_mixer_passes(cls: type) -> None:
         ),
         (LosesDigitsInHalfPrecision, "bfloat16", "differs by .* from float32"),
         (Returns32Bits, "bfloat16", "with dims.dtype bfloat16 the outputs are float32"),
-        (IsOfAnotherShape, "shape and dtype", r"IsOfAnotherShape returns \[2, 64, 11\] for x \[2, 64, 12\]"),
+        (IsOfAnotherShape, "shape and dtype", r"IsOfAnotherShape returns \[2, 61, 11\] for x \[2, 61, 12\]"),
         (Raises, "shape and dtype", r"test_contract.py:\d+ raised ValueError: no such thing"),
     ],
 )
