@@ -52,7 +52,10 @@ if TYPE_CHECKING:
     Task: TypeAlias = str
     ProtocolName: TypeAlias = str
 else:
-    Task, ProtocolName = Literal[cfg.TASKS], Literal[cfg.PROTOCOLS]
+    Task = Literal[cfg.TASKS]
+    ProtocolName = Annotated[
+        Literal[cfg.PROTOCOL_NAMES], arg(metavar=f"{{{','.join(cfg.PROTOCOLS)}}}[+{{{','.join(cfg.RECIPES)}}}]")
+    ]
 Source = Literal["official", "generated", "tfds", "sample"]
 BoardFormat = Literal["table", "md", "csv", "json", "latex", "html"]
 RunName = Positional[Annotated[str, arg(name="run", metavar="RUN")]]
@@ -89,6 +92,7 @@ class Train:
     model: cfg.Model
     train: cfg.Train
     protocol: ProtocolName = "quick"
+    """A protocol, or with a recipe of the task `small+RECIPE`, which has columns of its own (docs/recipes.md)."""
     seed: int = 0
     """Seed of parameters, batches and dropout; it does not change the data."""
     mixer_options: MixerOptions = ()
@@ -545,7 +549,9 @@ def _train_defaults(argv: list[str]) -> Train:
     peek.add_argument("--mixer-options", nargs="*")
     known, _ = peek.parse_known_args(argv)
     valid = cfg.protocols(known.task if known.task in cfg.TASKS else "listops") or cfg.protocols("listops")
-    base = valid.get(known.protocol) or next(iter(valid.values()))  # tyro reports an unknown task or protocol
+    base = next(iter(valid.values()))
+    with contextlib.suppress(ConfigError):  # tyro reports an unknown task or protocol
+        base = cfg.protocol(base.task, known.protocol)
     if known.mixer in base.forms:
         from lra import api
 

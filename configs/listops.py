@@ -6,6 +6,7 @@ python run_lra.py train --task listops --mixer cosformer --protocol laptop --see
 from __future__ import annotations
 
 from configs.shared import BUSY_CORE, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
+from lra.protocols import Shuffle
 
 PROTOCOLS = {
     "quick": quick("listops", "short", steps=500, minutes=f"1.1 {ONE_CORE}", expected=measured(33.4)),
@@ -63,3 +64,5 @@ PROTOCOLS = {
         cosformer=37.90,
     ),
 }
+
+RECIPES = (Shuffle(first_operator=10, end=14, max_depth=10),)

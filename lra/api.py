@@ -59,7 +59,7 @@ def configure(
         limit=limit,
         overrides=overrides,
     )
-    check_length(card, config.variant, config.max_len)
+    check_length(card, config.variant, config.max_len, config.recipe)
     if card.pairs != (config.model.pair is not None):
         wanted = "concat or nli, because an example has two documents" if card.pairs else "none: it has one document"
         raise ConfigError(f"model.pair is {config.model.pair}; on {task} it must be {wanted}")
@@ -142,7 +142,7 @@ def run(
     Args:
       task: a name of `tasks.available()`
       mixer: a name of `models.mixers.available()`, `package.module:Class` or `my_file.py:Class`
-      protocol: a name in `configs/<task>.py`: quick, laptop, small or lra
+      protocol: a name in `configs/<task>.py`: quick, laptop, small or lra; with a recipe as in small+shuffle
       seed: of parameters, batches and dropout; never of the data
       options: of the mixer, {"window": 64} or ["window=64"]; None: those with which the protocol's source ran
         the mixer (docs/protocols.md), else the mixer's defaults

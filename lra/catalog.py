@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lra import protocol_tables
-from lra.config import PROTOCOLS, TASKS, Expected, Protocol, protocols_named
+from lra.config import PROTOCOLS, RECIPES, TASKS, Expected, Protocol, protocols_named, recipes
 from lra.plain_table import plain_table
 from models import mixers
 from tasks import load_task
@@ -100,7 +100,16 @@ def protocols() -> RenderableType:
         found = protocols_named(name)
         abouts = list(dict.fromkeys(p.about for p in found))
         parts += [Text(), Text.assemble((name, "bold cyan"), f"  {'; '.join(abouts)}"), protocol_table(found)]
-    return Group(*parts)
+    return Group(*parts, Text(), recipe_table())
+
+
+def recipe_table() -> RenderableType:
+    """Return which tasks have which recipe, and what it does."""
+    grid = _table("recipe", "tasks", "what it does")
+    for name in RECIPES:
+        found = {task: recipes(task)[name] for task in TASKS if name in recipes(task)}
+        grid.add_row(Text(f"+{name}", "bold cyan"), Text(", ".join(found)), Text(next(iter(found.values())).about))
+    return Group(Text("Recipes, as in --protocol small+shuffle (docs/recipes.md)", "bold underline"), grid)
 
 
 def protocol_table(found: Sequence[Protocol]) -> RenderableType:

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 
 from lra.errors import ConfigError
+from lra.protocols import HASHED_IF_SET, Model, Positive, Protocol, Recipe, Train, unhashed_field, with_recipe
 from lra.protocols import Expected as Expected
 from lra.protocols import Form as Form
-from lra.protocols import Model, Positive, Protocol, Train, unhashed_field
 from lra.protocols import protocol_for as protocol_for
 from lra.typed_json import checked, from_json
 from tasks import available
@@ -36,8 +36,17 @@ def protocols(task: str) -> Mapping[str, Protocol]:
     return importlib.import_module(name).PROTOCOLS if importlib.util.find_spec(name) else {}
 
 
+def recipes(task: str) -> Mapping[str, Recipe]:
+    """Return the recipes of a task by name, as `configs/<task>.py` lists them."""
+    name = f"configs.{task}"
+    found = getattr(importlib.import_module(name), "RECIPES", ()) if importlib.util.find_spec(name) else ()
+    return {recipe.name: recipe for recipe in found}
+
+
 TASKS = available()
 PROTOCOLS = tuple(dict.fromkeys(name for task in TASKS for name in protocols(task)))
+RECIPES = tuple(dict.fromkeys(name for task in TASKS for name in recipes(task)))
+PROTOCOL_NAMES = tuple(name for base in PROTOCOLS for name in (base, *(f"{base}+{recipe}" for recipe in RECIPES)))
 
 
 def short_hashes(config_sha256: str, data_sha256: str, code_sha256: str | None) -> list[str]:
@@ -72,6 +81,7 @@ class RunConfig:
     limit: Positive | None  # of examples per evaluation
     model: Model
     train: Train
+    recipe: Recipe | None = dataclasses.field(default=None, metadata=HASHED_IF_SET)
     # None: the first available source of the task; the run id contains the hash of the data
     source: str | None = unhashed_field(None)
 
@@ -146,9 +156,10 @@ class Slurm:
 
 
 def hashed_fields(value: Any) -> Any:
-    """Return a dataclass as plain JSON values, without the fields marked `unhashed_field`."""
+    """Return a dataclass as plain JSON values, without fields that are marked as not hashed."""
     if dataclasses.is_dataclass(value):
         hashed = [f for f in dataclasses.fields(value) if not f.metadata.get("unhashed")]
+        hashed = [f for f in hashed if not f.metadata.get("hashed_if_set") or getattr(value, f.name) is not None]
         return {f.name: hashed_fields(getattr(value, f.name)) for f in hashed}
     if isinstance(value, Mapping):
         return {str(k): hashed_fields(v) for k, v in value.items()}
@@ -158,24 +169,34 @@ def hashed_fields(value: Any) -> Any:
 
 
 def protocols_named(name: str) -> list[Protocol]:
-    """Return the protocol of this name of each task that has it."""
-    return [valid[name] for valid in map(protocols, TASKS) if name in valid]
+    """Return the protocol of this name, which may have a recipe, of each task that has it."""
+    base, plus, recipe = name.partition("+")
+    tasks = [task for task in TASKS if base in protocols(task) and (not plus or recipe in recipes(task))]
+    return [protocol(task, name) for task in tasks]
 
 
 def protocol(task: str, name: str) -> Protocol:
-    """Return a protocol of a task.
+    """Return a protocol of a task, which may have a recipe: `small` or `small+shuffle`.
 
     Raises:
-      ConfigError: the task or protocol does not exist; the message lists those that do
+      ConfigError: the task, protocol or recipe does not exist; the message lists those that do
     """
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}{did_you_mean(task, TASKS)}; the tasks are {', '.join(TASKS)}")
-    if name not in (valid := protocols(task)):
+    plain, plus, recipe = name.partition("+")
+    if plain not in (valid := protocols(task)):
         listed = ", ".join(valid) or "none"
         raise ConfigError(
             f"unknown protocol {name!r} of {task}{did_you_mean(name, valid)}; configs/{task}.py has {listed}"
         )
-    return valid[name]
+    if not plus:
+        return valid[plain]
+    if recipe not in (found := recipes(task)):
+        listed = ", ".join(f"{plain}+{other}" for other in found) or "none"
+        raise ConfigError(
+            f"no recipe {recipe!r} on {task}{did_you_mean(recipe, found)}; protocols with a recipe: {listed}"
+        )
+    return with_recipe(valid[plain], found[recipe])
 
 
 def override(value: Any, path: Sequence[str], new: Any) -> Any:
@@ -246,6 +267,7 @@ def resolve(
         limit=limit,
         model=changed.model,
         train=changed.train,
+        recipe=changed.recipe,
     )
     return check(config)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
@@ -17,6 +17,8 @@ Positive = Annotated[int, Ge(1), Lt(2**31)]
 Rate = Annotated[float, Ge(0), Lt(1)]
 NotNegative = Annotated[float, Ge(0), Lt(LARGEST)]
 AboveZero = Annotated[float, Gt(0), Lt(LARGEST)]
+
+HASHED_IF_SET = {"hashed_if_set": True}  # of a field that is not part of the hash where it is None
 
 CURVE_POINTS = 200  # maximum number of points of a record's learning curve
 
@@ -77,6 +79,26 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shuffle:
+    """The operands of every operator are shuffled for each example at each step, which does not change the value.
+
+    first_operator: bytes from this one to `end` - 1 are operators, smaller ones are digits
+    end: byte of the closing bracket
+    max_depth: of nodes; the root has depth 1
+    """
+
+    first_operator: Positive
+    end: Positive
+    max_depth: Positive
+    name: Literal["shuffle"] = "shuffle"
+    version: Positive = 1
+    about: ClassVar[str] = "operands are shuffled for each example at each step"
+
+
+Recipe = Shuffle
+
+
+@dataclasses.dataclass(frozen=True)
 class Expected:
     """An expected score in per cent, and its source.
 
@@ -108,6 +130,7 @@ class Form:
 class Protocol:
     """Everything that is not the mixer, for one task.
 
+    recipe: what training does besides; None: nothing (`with_recipe`)
     forms: how the protocol's source configured mixers, by name (`protocol_for`)
     expected: expected scores, by the label of a mixer with its options
     minutes: measured duration of a run, with the hardware
@@ -122,6 +145,7 @@ class Protocol:
     model: Model
     train: Train
     source: str | None = None  # of the data; None: the first available source of the task
+    recipe: Recipe | None = dataclasses.field(default=None, metadata=HASHED_IF_SET)
     forms: Mapping[str, Form] = dataclasses.field(default_factory=dict)
     expected: Mapping[str, Expected] = dataclasses.field(default_factory=dict)
     minutes: str = ""
@@ -141,6 +165,19 @@ def protocol_for(base: Protocol, mixer: str, options: Mapping[str, Any]) -> Prot
         return base
     model, train = dataclasses.replace(base.model, **form.model), dataclasses.replace(base.train, **form.train)
     return dataclasses.replace(base, model=model, train=train)
+
+
+def with_recipe(base: Protocol, recipe: Recipe) -> Protocol:
+    """Return the protocol `base+recipe`, whose version rises with that of either. No score is expected of it."""
+    return dataclasses.replace(
+        base,
+        name=f"{base.name}+{recipe.name}",
+        version=base.version + recipe.version - 1,
+        about=f"{base.about}; {recipe.about}",
+        recipe=recipe,
+        expected={},
+        minutes="",
+    )
 
 
 TUNING_FACTORS = (0.3, 1.0, 3.0)  # of the protocol's learning rate

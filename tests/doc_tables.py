@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from scipy.stats import t as student
 
-from lra.config import PROTOCOLS, TASKS
+from lra.config import PROTOCOL_NAMES, TASKS
 from lra.leaderboard.build import board
 from lra.leaderboard.comparison import LEVEL, interval
 from lra.leaderboard.published import accuracy
@@ -53,7 +53,7 @@ def results_tables() -> dict[str, str]:
     records = {f.record.id: f.record for f in of_kind(COMMITTED, RunRecord) if f.record.status == "complete"}
     lines: dict[str, list[list[str]]] = {}
     for table in board(COMMITTED).tables:
-        if table.protocol != "quick":
+        if table.protocol.partition("+")[0] != "quick":
             lines.setdefault(_title(table), []).extend(_results(table, records))
     align = (":--", ":--", "--:", "--:", "--:", "--:", ":--", "--:")
     return {title: grid(RESULTS_HEAD, align, rows) for title, rows in lines.items() if rows}
@@ -125,7 +125,7 @@ def pages() -> dict[str, tuple[str, str]]:
     current = "\n\n".join(
         f"## {title}\n\n{table}"
         for title, table in sorted(
-            results_tables().items(), key=lambda item: (PROTOCOLS.index(item[0].partition("@")[0]), item[0])
+            results_tables().items(), key=lambda item: (PROTOCOL_NAMES.index(item[0].partition("@")[0]), item[0])
         )
     )
     return {

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from lra.errors import ConfigError, Interrupted
 from lra.paths import data_directory, prepared_directory
+from lra.protocols import Recipe, Shuffle
 from tasks import load_task
 from tasks.core import OFFICIAL, SAMPLE, TFDS, Card, Prepared, Progress, Split, check_request, no_progress
 from tasks.errors import DataError
@@ -45,12 +46,21 @@ def choose_source(task: str, variant: str, source: str | None, *, allow_sample: 
     )
 
 
-def check_length(card: Card, variant: str, max_len: int) -> None:
-    """Check that no image is longer than `max_len`, because an image must not be cut.
+def check_length(card: Card, variant: str, max_len: int, recipe: Recipe | None = None) -> None:
+    """Check that no image, and no expression that is shuffled, is longer than `max_len`: they must not be cut.
 
     Raises:
-      ConfigError: `max_len` is shorter than the images of the variant.
+      ConfigError: `max_len` is shorter than the longest input of the variant.
     """
+    if (
+        isinstance(recipe, Shuffle)
+        and variant in card.variants
+        and max_len < (longest := card.variants[variant].max_bytes)
+    ):
+        raise ConfigError(
+            f"{card.name} {variant}: expressions have up to {longest:,} symbols and max_len is {max_len:,}, but the "
+            f"recipe shuffle needs complete expressions; give --max-len {longest}"
+        )
     if card.images and variant in card.variants and max_len < (pixels := card.variants[variant].max_bytes):
         raise ConfigError(
             f"{card.name} {variant}: an image has {pixels:,} pixels and max_len is {max_len:,}, but images are not "

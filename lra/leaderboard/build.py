@@ -62,7 +62,7 @@ def board(files: Iterable[RecordFile[Record]], protocol: str | None = None) -> B
             tuned = dataclasses.replace(run, trials=trials)
             groups[column.protocol, column.protocol_version, "tuned"].append(tuned)
     tracks = get_args(Track)
-    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOLS), -g[1], tracks.index(g[2])))
+    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOL_NAMES), -g[1], tracks.index(g[2])))
     shown = {column_key(f.record) for runs in groups.values() for f in runs}
     baselines = [f for f in of_kind(current, BaselineRecord) if column_key(f.record) in shown]
     return Board(

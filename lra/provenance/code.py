@@ -7,7 +7,7 @@ These parts count:
   and modules of the user's, wherever they are. Of an installed package that contains the mixer, the
   modules that the mixer imports count too.
 * `models/encoder.py` and what it imports.
-* The modules of `lra/` in `COMPUTING`: batches, optimiser, trainer, evaluation, settings of JAX.
+* The modules of `lra/` in `COMPUTING`: batches, optimiser, recipes, trainer, evaluation, settings of JAX.
 * Of `tasks/`: the class `Split`, and of the task's card the size of the vocabulary, the number of
   classes and the rule of selection. Everything else there reads, generates, cuts or stores data. It
   ends in the arrays of a `Split`, and the hash of these arrays is part of the id already. Token ids
@@ -51,7 +51,9 @@ COMPUTING = (
     "training/device_dataset",
     "training/evaluation",
     "training/history",
+    "training/objectives",
     "training/optimizer",
+    "training/recipes/shuffle",
     "training/step_functions",
     "training/train_step",
     "training/trainer",

@@ -165,6 +165,8 @@ def _config(record: RunRecord) -> tuple[RunConfig | None, list[str]]:
     wanted: dict[str, Any] = {name: getattr(column, name) for name in same}
     wanted |= {"seed": record.seed, "variant": base_variant(column.variant)}
     wanted |= {f"mixer_{name}": getattr(mixer, name) for name in ("label", "options", "sha256")}
+    if base.version == column.protocol_version:
+        wanted["recipe"] = base.recipe
     different = [(name, getattr(config, name), value) for name, value in wanted.items()]
     problems = [
         f"config.{name} is {short_repr(value)}, the record says {short_repr(other)}"

@@ -49,7 +49,9 @@ def changes(record: RunRecord) -> tuple[str, ...]:
     Settings are compared, whatever the record claims. The variant is not listed: it is part of the column.
     """
     limit = [f"limit={record.config.limit}"] if record.config.limit is not None else []
-    return (*limit, *changed_settings(record.config.as_json(), cfg.hashed_fields(protocol_of(record))))
+    config, base = record.config.as_json(), cfg.hashed_fields(protocol_of(record))
+    recipe = [f"recipe={config.get('recipe')}"] if config.get("recipe") != base.get("recipe") else []
+    return (*limit, *recipe, *changed_settings(config, base))
 
 
 def changed_settings(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -91,7 +92,11 @@ AnyText = Annotated[str, wanted("a text, or an empty one")]
 Text = Annotated[str, Field(min_length=1), wanted("a text")]
 Name = Annotated[str, Field(pattern=f"^{NAME}$"), wanted(f"a plain name, of {NAME}")]
 Task = Annotated[str, Field(pattern=f"^(?:{'|'.join(cfg.TASKS)})$"), wanted(" or ".join(cfg.TASKS))]
-Protocol = Annotated[str, Field(pattern=f"^(?:{'|'.join(cfg.PROTOCOLS)})$"), wanted(" or ".join(cfg.PROTOCOLS))]
+Protocol = Annotated[
+    str,
+    Field(pattern=f"^(?:{'|'.join(map(re.escape, cfg.PROTOCOL_NAMES))})$"),
+    wanted(f"{' or '.join(cfg.PROTOCOLS)}, alone or with +{' or +'.join(cfg.RECIPES)}"),
+]
 Status = Annotated[Literal["complete", "truncated", "diverged"], wanted("complete or truncated or diverged")]
 Complete = Annotated[Literal["complete"], wanted("complete")]
 Date = Annotated[str, AfterValidator(_check_date), wanted("a date with its zone")]

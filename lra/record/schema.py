@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
+from lra import config as cfg
+from lra.errors import ConfigError
 from lra.record import field_types as ft
 from lra.record.field_types import Part
 
@@ -39,6 +41,14 @@ class Column(Part):
 class ProtocolColumn(Column):
     protocol: ft.Protocol
     protocol_version: ft.Positive
+
+    @model_validator(mode="after")
+    def _check_recipe(self) -> Self:
+        try:
+            cfg.protocol(self.task, self.protocol)
+        except ConfigError as error:
+            raise PydanticCustomError("no_recipe", "{error}", {"error": str(error)}) from None
+        return self
 
 
 class BaselineColumn(Column):

@@ -17,9 +17,11 @@ from lra.runtime.devices import compiler_options, device_mesh, on_accelerator
 from lra.runtime.numerics import pin
 from lra.training.batching import MicroBatchStack, micro_batch_size
 from lra.training.device_dataset import DeviceDataset, DeviceSplit, gather
+from lra.training.objectives import RECIPE_SITE, objective
 from lra.training.optimizer import optimizer
 from models import mixers
 from models.core import Dims
+from models.dropout import fold_in_keys
 from models.encoder import Classifier, EncoderConfig
 from tasks.core import Card, Split
 
@@ -93,6 +95,7 @@ class StepFunctions:
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self._optimizer = optimizer(config.train, params)
+        self._objective = objective(config.recipe)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
 
         train = config.train
@@ -182,16 +185,18 @@ class StepFunctions:
         def add_one(n: jax.Array, accumulator: GradientAccumulator) -> GradientAccumulator:
             indices, batch_positions, weights = stack.indices[n], stack.batch_positions[n], stack.weights[n]
             ids, labels = gather(inputs.data, indices, bucket, self.config.train.length_shards)
-            rng_keys = None
-            if self.config.model.dropout or self.config.model.attention_dropout:
+            dropout_keys = recipe_keys = None
+            has_dropout = self.config.model.dropout or self.config.model.attention_dropout
+            if has_dropout or self.config.recipe:
                 step_key = jax.random.fold_in(inputs.dropout_key, inputs.step)
-                rng_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch_positions)
+                example_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch_positions)
+                dropout_keys = example_keys if has_dropout else None
+                recipe_keys = fold_in_keys(example_keys, RECIPE_SITE) if self.config.recipe else None
 
             def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-                logits = nnx.merge(self._graph, params, inputs.buffers)(ids, rng_keys=rng_keys)
-                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-                hits = (logits.argmax(-1) == labels) * weights
-                return (losses * weights).sum() / batch_size, hits.sum()
+                model = nnx.merge(self._graph, params, inputs.buffers)
+                losses, correct = self._objective(model, ids, labels, dropout_keys, recipe_keys)
+                return (losses * weights).sum() / batch_size, (correct * weights).sum()
 
             # The context is around the gradient, because custom backward functions are traced after the forward pass.
             with jax.default_matmul_precision(self.config.train.matmul_precision):

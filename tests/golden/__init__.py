@@ -1,9 +1,10 @@
-"""The recorded settings of every protocol, task and mixer, so that no number changes unnoticed.
+"""The recorded settings of every protocol, recipe, task and mixer, so that no number changes unnoticed.
 
     python -m tests.golden
 
-records them again in `protocols.json`, `tasks.json` and `mixers.json`. It refuses, and writes nothing, if a setting
-that affects results has changed while the version of its protocol, task or mixer has not been raised.
+records them again in `protocols.json`, `recipes.json`, `tasks.json` and `mixers.json`. It refuses, and writes
+nothing, if a setting that affects results has changed while the version of its protocol, recipe, task or mixer has not
+been raised.
 """
 
 from __future__ import annotations
@@ -42,11 +43,16 @@ def protocols() -> Settings:
     for task in TASKS:
         for name, protocol in cfg.protocols(task).items():
             fields = {key: value for key, value in plain(protocol).items() if key not in ("about", "minutes")}
-            assert (fields.pop("task"), fields.pop("name")) == (task, name)
+            assert (fields.pop("task"), fields.pop("name"), fields.pop("recipe")) == (task, name, None)
             for form in fields.get("forms", {}).values():
                 form.pop("source", None)
             settings[f"{task} {name}"] = fields
     return settings
+
+
+def recipes() -> Settings:
+    """Return each recipe of each task, under `listops shuffle`."""
+    return {f"{task} {name}": plain(recipe) for task in TASKS for name, recipe in cfg.recipes(task).items()}
 
 
 def tasks() -> Settings:
@@ -108,6 +114,7 @@ def _is_of_other_variant(place: str, places: set[str]) -> bool:
 KINDS = {
     # A new field of `Model` or `Train` has a default that computes what was computed without it. A new form does not.
     "protocols": Kind(protocols, _affects_protocol, lambda place, _: place.startswith(("model.", "train.", "source"))),
+    "recipes": Kind(recipes, lambda place: place != "version", lambda *_: False),
     "tasks": Kind(
         tasks,
         lambda place: place not in ("version", "sources", "balanced", "images", "baselines"),

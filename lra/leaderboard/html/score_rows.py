@@ -69,10 +69,15 @@ def _order(value: float | None) -> float:
     return -1.0 if value is None else value
 
 
+def is_quick(t: Table) -> bool:
+    """Return whether a table is of the smoke test, with or without a recipe."""
+    return t.protocol.partition("+")[0] == QUICK
+
+
 def _published(t: Table, count: int) -> Iterable[RowView]:
     """Return the published rows of a table's mixers, from the source that its protocol follows, or else from all."""
     labels = {r.label for r in t.rows}
-    sources = [p for p in accuracy() if p.protocol and t.protocol != QUICK and t.track != "modified"]
+    sources = [p for p in accuracy() if p.protocol and not is_quick(t) and t.track != "modified"]
     for source in [p for p in sources if p.protocol == t.protocol] or sources:
         name = re.split(r"[;,] (?=arXiv|accuracy)", source.source)[0].removesuffix(")") + ")"
         for row in source.rows:

@@ -223,6 +223,17 @@ def test_modified_runs_stand_apart_by_what_they_changed() -> None:
     assert "train.steps=300" in shown(render(made))
 
 
+def test_a_recipe_has_columns_of_its_own() -> None:
+    runs = [run(0.5, protocol="small"), run(0.6, protocol="small+shuffle")]
+    plain, shuffled = board(runs).tables
+    assert (plain.label, shuffled.label) == ("small@2", "small+shuffle@2")
+    assert len(board(runs, "small").tables) == len(board(runs, "small+shuffle").tables) == 1
+    assert all("small+shuffle" in shown(render(board(runs), format)) for format in FORMATS)
+    assert changes(runs[1].record) == ()
+    without = edited(runs[1], {"config.recipe": None})
+    assert changes(without.record) == ("recipe=None",)
+
+
 def test_a_run_that_is_not_todays_protocol_is_not_under_its_name() -> None:
     """Where a protocol was changed without a new version, its older records are told apart all the same."""
     older = edited(run(0.5), {"config.train.learning_rate": 7.0})

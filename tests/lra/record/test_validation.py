@@ -61,10 +61,15 @@ def data(prepared: tuple[Path, Prepared], tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def made(
-    data: Prepared, *, seed: int = 0, overrides: dict[str, Any] | None = None, predictions: Any = None
+    data: Prepared,
+    *,
+    seed: int = 0,
+    overrides: dict[str, Any] | None = None,
+    predictions: Any = None,
+    protocol: str = "quick",
 ) -> dict[str, Any]:
     """The record of a run on this data that is right in three of four examples."""
-    base = cfg.protocol("listops", "quick")
+    base = cfg.protocol("listops", protocol)
     named: dict[str, Any] = {"mixer": "cosformer", "mixer_label": "cosformer", "mixer_options": {}}
     config = cfg.resolve(base, **named, mixer_sha256=None, task_version=1, seed=seed, overrides=overrides)
     labels, steps = data.splits["test"].labels, config.train.steps
@@ -81,7 +86,7 @@ def made(
         "created": "2026-01-01T00:00:00+00:00",
         "column": {
             **{"task": "listops", "variant": "short", "task_version": 1, "source": "tiny"},
-            **{"data_sha256": data.sha256, "protocol": "quick", "protocol_version": base.version},
+            **{"data_sha256": data.sha256, "protocol": protocol, "protocol_version": base.version},
             "modified": config.modified,
         },
         "mixer": {"name": "cosformer", "label": "cosformer", "options": {}, "sha256": None},
@@ -260,6 +265,17 @@ def test_labels_that_disagree_fail(data: Prepared, tmp_path: Path, monkeypatch: 
     assert "by the labels of the task" in report.problems[0]
     monkeypatch.setenv("LRA_PREPARED", str(tmp_path))
     assert judged(record | {"test": invented}, tmp_path).verdict == "not verified"
+
+
+def test_a_record_has_the_recipe_of_its_protocol(data: Prepared, tmp_path: Path) -> None:
+    record = made(data, protocol="quick+shuffle")
+    assert judged(record, tmp_path).verdict == judged(made(data), tmp_path).verdict
+    assert judged(record, tmp_path).verdict != "FAIL"
+    without = copy.deepcopy(record)
+    del without["config"]["recipe"]
+    assert any("config.recipe is None" in problem for problem in judged(signed(without), tmp_path).problems)
+    augmented = set_at(record, "column.protocol", "quick+augment")
+    assert judged(augmented, tmp_path).verdict == "FAIL"
 
 
 def test_a_departure_from_the_protocol_must_be_marked(data: Prepared, tmp_path: Path) -> None:
