@@ -95,7 +95,24 @@ class Shuffle:
     about: ClassVar[str] = "operands are shuffled for each example at each step"
 
 
-Recipe = Shuffle
+@dataclasses.dataclass(frozen=True)
+class Denoise:
+    """Inputs are corrupted, and besides the class the true symbol at every real position is predicted.
+
+    corrupted: share of the real positions
+    masked: share of these that become a mask symbol; the others become a random symbol
+    weight: of the mean cross-entropy of the true symbols, beside that of the class
+    """
+
+    corrupted: Rate = 0.3
+    masked: Rate = 2 / 3
+    weight: AboveZero = 1.0
+    name: Literal["denoise"] = "denoise"
+    version: Positive = 1
+    about: ClassVar[str] = "inputs are corrupted, and the true symbol at every position is predicted as well"
+
+
+Recipe = Shuffle | Denoise
 
 
 @dataclasses.dataclass(frozen=True)

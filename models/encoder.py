@@ -49,6 +49,7 @@ class EncoderConfig:
     norm_eps:     epsilon of LayerNorm
     gelu:         erf = exact; tanh = approximation
     dtype:        dtype of the computation; parameters, LayerNorm statistics, pooling and head are float32
+    symbols:      outputs of a linear layer on every position (`Classifier.symbols`), for auxiliary losses; 0 = none
     remat:        recompute each block in the backward pass: stores the activations of one block, takes a third longer
     """
 
@@ -73,6 +74,7 @@ class EncoderConfig:
     norm_eps: float = 1e-6
     gelu: Literal["erf", "tanh"] = "erf"
     dtype: Any = jnp.float32
+    symbols: int = 0
     remat: bool = False
 
     def __post_init__(self) -> None:
@@ -155,6 +157,11 @@ class Classifier(nnx.Module):
         self.head = nnx.List(
             linear_layer(a, b, init=init, dtype=config.accum_dtype, rngs=rngs) for a, b in itertools.pairwise(widths)
         )
+        self.symbol_head = (
+            linear_layer(width, config.symbols, init=init, dtype=config.accum_dtype, rngs=rngs)
+            if config.symbols
+            else None
+        )
 
     def __call__(self, ids: Array, mask: Array | None = None, *, rng_keys: Array | None = None) -> Array:
         """Compute the logits of a batch.
@@ -170,30 +177,48 @@ class Classifier(nnx.Module):
         Raises:
           ValueError: ids have another shape or are longer than max_len.
         """
+        return self.classify(*self.states(ids, mask, rng_keys=rng_keys))
+
+    def states(self, ids: Array, mask: Array | None = None, *, rng_keys: Array | None = None) -> tuple[Array, Array]:
+        """Return what is pooled, float32 [N, L', D], and its mask, bool [N, L'], for the arguments of a call.
+
+        N is B, or 2 B for pairs, whose two documents follow each other; L' is L, or L + 1 with pooling `cls`.
+        """
         pair = self.config.pair is not None
         if ids.ndim != 2 + pair or (pair and ids.shape[1] != 2) or ids.shape[-1] > self.config.max_len:
             expected = "[B, 2, L]" if pair else "[B, L]"
             raise ValueError(f"ids {ids.shape} are not {expected} with L <= max_len = {self.config.max_len}")
         mask = ids != 0 if mask is None else mask
         if not pair:
-            return self._logits(self.encode(ids, mask, rng_keys=rng_keys))
+            return self.encode(ids, mask, rng_keys=rng_keys)
         b, _, length = ids.shape
         if rng_keys is not None:
             rng_keys = jax.vmap(jax.random.split)(rng_keys).reshape(2 * b)  # independent dropout for the two documents
-        documents = self.encode(ids.reshape(2 * b, length), mask.reshape(2 * b, length), rng_keys=rng_keys)
-        first, second = documents.reshape(b, 2, -1).swapaxes(0, 1)
+        return self.encode(ids.reshape(2 * b, length), mask.reshape(2 * b, length), rng_keys=rng_keys)
+
+    def classify(self, states: Array, mask: Array) -> Array:
+        """Compute the logits [B, C] from the results of `states`."""
+        documents = self._pool(states, mask)
+        if self.config.pair is None:
+            return self._logits(documents)
+        first, second = documents.reshape(-1, 2, documents.shape[-1]).swapaxes(0, 1)
         features = [first, second] + ([first * second, first - second] if self.config.pair == "nli" else [])
         return self._logits(jnp.concatenate(features, -1))
 
-    def encode(self, ids: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
-        """Encode ids [B, L] with mask [B, L] and rng_keys [B] or None as one float32 vector per document, [B, D]."""
+    def symbols(self, states: Array) -> Array:
+        """Return a logit for each symbol at each position, [N, L, symbols], from the first result of `states`."""
+        assert self.symbol_head is not None
+        return self.symbol_head(states if self.cls is None else states[:, 1:])
+
+    def encode(self, ids: Array, mask: Array, *, rng_keys: Array | None = None) -> tuple[Array, Array]:
+        """Encode documents [N, L] with mask [N, L] and rng_keys [N] or None; return the results of `states`."""
         config = self.config
         x, mask = self.embed(ids, mask)
         x = dropout(x, config.dropout, fold_in_keys(rng_keys, 0))
         for layer, block in enumerate(self.blocks):
             apply_block = jax.checkpoint(_apply(block)) if config.remat else _apply(block)
             x = apply_block(x, mask, fold_in_keys(rng_keys, 1 + layer))
-        return self._pool(self.norm(x).astype(config.accum_dtype), mask)
+        return self.norm(x).astype(config.accum_dtype), mask
 
     def embed(self, ids: Array, mask: Array) -> tuple[Array, Array]:
         """Return the input of the first block, [B, L, D], and its mask; `cls` pooling prepends one vector."""

@@ -54,6 +54,7 @@ COMPUTING = (
     "training/objectives",
     "training/optimizer",
     "training/recipes/shuffle",
+    "training/recipes/symbols",
     "training/step_functions",
     "training/train_step",
     "training/trainer",

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import optax
 from jax import Array
 
-from lra.protocols import Recipe, Shuffle
+from lra.protocols import Denoise, Recipe, Shuffle
 from lra.training.recipes.shuffle import shuffle
+from lra.training.recipes.symbols import corrupt, symbol_losses
 from models.encoder import Classifier
+from tasks.core import Card
 
 RECIPE_SITE = 0x7FFFFFFF  # folded into an example's key; dropout has the small numbers
 
@@ -18,19 +20,26 @@ RECIPE_SITE = 0x7FFFFFFF  # folded into an example's key; dropout has the small 
 Objective = Callable[[Classifier, Array, Array, Array | None, Array | None], tuple[Array, Array]]
 
 
+def objective(recipe: Recipe | None, card: Card) -> Objective:
+    """Return the objective of training with a recipe."""
+    if isinstance(recipe, Shuffle):
+        return _on(lambda ids, keys: shuffle(ids, keys, recipe))
+    if isinstance(recipe, Denoise):
+        return _denoising(recipe, card.vocab_size)
+    return classification
+
+
+def predicts_symbols(recipe: Recipe | None) -> bool:
+    """Return whether the model needs a mask symbol and an output layer that predicts symbols."""
+    return isinstance(recipe, Denoise)
+
+
 def classification(
     model: Classifier, ids: Array, labels: Array, dropout_keys: Array | None, _: Array | None
 ) -> tuple[Array, Array]:
     """Return the cross-entropy of the class, and whether the most likely class is correct."""
     logits = model(ids, rng_keys=dropout_keys)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits.argmax(-1) == labels
-
-
-def objective(recipe: Recipe | None) -> Objective:
-    """Return the objective of training with a recipe."""
-    if isinstance(recipe, Shuffle):
-        return _on(lambda ids, keys: shuffle(ids, keys, recipe))
-    return classification
 
 
 def _on(transform: Callable[[Array, Array], Array]) -> Objective:
@@ -43,3 +52,20 @@ def _on(transform: Callable[[Array, Array], Array]) -> Objective:
         return classification(model, transform(ids, keys), labels, dropout_keys, keys)
 
     return transformed
+
+
+def _denoising(recipe: Denoise, vocab_size: int) -> Objective:
+    """Return the classification of corrupted inputs, plus the prediction of the true symbol at every real position."""
+
+    def denoising(
+        model: Classifier, ids: Array, labels: Array, dropout_keys: Array | None, keys: Array | None
+    ) -> tuple[Array, Array]:
+        assert keys is not None
+        corrupted, _ = corrupt(ids, keys, vocab_size, share=recipe.corrupted, masked=recipe.masked)
+        states, mask = model.states(corrupted, rng_keys=dropout_keys)
+        logits = model.classify(states, mask)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        symbols, _ = symbol_losses(model, states, ids, ids > 0)
+        return losses + recipe.weight * symbols, logits.argmax(-1) == labels
+
+    return denoising

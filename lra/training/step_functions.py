@@ -17,7 +17,7 @@ from lra.runtime.devices import compiler_options, device_mesh, on_accelerator
 from lra.runtime.numerics import pin
 from lra.training.batching import MicroBatchStack, micro_batch_size
 from lra.training.device_dataset import DeviceDataset, DeviceSplit, gather
-from lra.training.objectives import RECIPE_SITE, objective
+from lra.training.objectives import RECIPE_SITE, objective, predicts_symbols
 from lra.training.optimizer import optimizer
 from models import mixers
 from models.core import Dims
@@ -95,7 +95,7 @@ class StepFunctions:
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self._optimizer = optimizer(config.train, params)
-        self._objective = objective(config.recipe)
+        self._objective = objective(config.recipe, card)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
 
         train = config.train
@@ -266,9 +266,9 @@ def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
 
 def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
     """Return the sizes of the encoder for a protocol's model and a task."""
-    model = config.model
+    model, symbols = config.model, predicts_symbols(config.recipe)
     return EncoderConfig(
-        vocab_size=card.vocab_size,
+        vocab_size=card.vocab_size + symbols,  # the last is the mask symbol
         num_classes=len(card.classes),
         max_len=config.max_len,
         num_layers=model.layers,
@@ -289,5 +289,6 @@ def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
         norm_eps=model.norm_eps,
         gelu=model.gelu,
         dtype=jnp.dtype(model.dtype),
+        symbols=card.vocab_size * symbols,
         remat=config.train.remat,
     )

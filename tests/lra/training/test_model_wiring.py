@@ -51,7 +51,7 @@ def test_the_other_fields_of_the_encoder_are_those_of_run_and_task() -> None:
     card = dataclasses.replace(CARD, classes=("a", "b", "c"))
     assert changed_fields(before, encoder_config(plain, card)) == {"num_classes": 3}
     from_model = {ENCODER_NAMES.get(field.name, field.name) for field in dataclasses.fields(Model)}
-    from_run = {"max_len", "vocab_size", "num_classes", "remat"}
+    from_run = {"max_len", "vocab_size", "num_classes", "symbols", "remat"}
     assert from_model | from_run == {field.name for field in dataclasses.fields(EncoderConfig)}
 
 
