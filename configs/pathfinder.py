@@ -8,6 +8,7 @@ Path-X is `--variant 128 --max-len 16384`.
 from __future__ import annotations
 
 from configs.shared import LRA_OPTIONS, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
+from lra.protocols import Augment
 
 PROTOCOLS = {
     "quick": quick(
@@ -82,3 +83,5 @@ PROTOCOLS = {
         cosformer=70.33,
     ),
 }
+
+RECIPES = (Augment(horizontal=True, vertical=True),)

@@ -112,7 +112,23 @@ class Denoise:
     about: ClassVar[str] = "inputs are corrupted, and the true symbol at every position is predicted as well"
 
 
-Recipe = Shuffle | Denoise
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Images are flipped and shifted.
+
+    horizontal, vertical: whether they are flipped in this direction with probability 1/2
+    shift: largest shift in each direction, as a share of the side; the pixels that become free are black
+    """
+
+    horizontal: bool
+    vertical: bool
+    shift: Rate = 0.0
+    name: Literal["augment"] = "augment"
+    version: Positive = 1
+    about: ClassVar[str] = "images are flipped, on some tasks also shifted"
+
+
+Recipe = Shuffle | Denoise | Augment
 
 
 @dataclasses.dataclass(frozen=True)

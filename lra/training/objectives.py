@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import optax
 from jax import Array
 
-from lra.protocols import Denoise, Recipe, Shuffle
+from lra.protocols import Augment, Denoise, Recipe, Shuffle
+from lra.training.recipes.augment import augment
 from lra.training.recipes.shuffle import shuffle
 from lra.training.recipes.symbols import corrupt, symbol_losses
 from models.encoder import Classifier
@@ -20,8 +22,11 @@ RECIPE_SITE = 0x7FFFFFFF  # folded into an example's key; dropout has the small 
 Objective = Callable[[Classifier, Array, Array, Array | None, Array | None], tuple[Array, Array]]
 
 
-def objective(recipe: Recipe | None, card: Card) -> Objective:
+def objective(recipe: Recipe | None, card: Card, variant: str) -> Objective:
     """Return the objective of training with a recipe."""
+    if isinstance(recipe, Augment):
+        side = math.isqrt(card.variants[variant].max_bytes)
+        return _on(lambda ids, keys: augment(ids, keys, side, recipe))
     if isinstance(recipe, Shuffle):
         return _on(lambda ids, keys: shuffle(ids, keys, recipe))
     if isinstance(recipe, Denoise):

@@ -95,7 +95,7 @@ class StepFunctions:
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
         self._optimizer = optimizer(config.train, params)
-        self._objective = objective(config.recipe, card)
+        self._objective = objective(config.recipe, card, config.variant)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
 
         train = config.train

@@ -70,7 +70,7 @@ def test_the_denoising_loss_equals_numpy(pair: str | None, pooling: str) -> None
     model = Classifier(sizes, lambda dims, _, rngs: cosformer(dims, rngs=rngs), rngs=nnx.Rngs(0))
     ids, keys = random_ids((4, 2, 12) if pair else (4, 12)), jax.random.split(jax.random.key(1), 4)
     labels = jnp.array([0, 9, 3, 3])
-    losses, correct = objective(recipe, CARD)(model, jnp.asarray(ids), labels, None, keys)
+    losses, correct = objective(recipe, CARD, "full")(model, jnp.asarray(ids), labels, None, keys)
     corrupted, _ = corrupt(ids, keys, VOCABULARY, share=0.3, masked=2 / 3)
     logits = np.asarray(model(corrupted), np.float64)
     states, _ = model.states(corrupted)
