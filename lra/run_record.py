@@ -82,6 +82,7 @@ def make_record(
         seconds=history.seconds,
         steps_per_second=outcome.steps_per_second,
         peak_bytes=outcome.peak_bytes,
+        receptive_field=outcome.receptive_field and dataclasses.asdict(outcome.receptive_field),
         later_sessions=[dataclasses.asdict(session) for session in later],
     )
 

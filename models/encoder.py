@@ -212,13 +212,17 @@ class Classifier(nnx.Module):
 
     def encode(self, ids: Array, mask: Array, *, rng_keys: Array | None = None) -> tuple[Array, Array]:
         """Encode documents [N, L] with mask [N, L] and rng_keys [N] or None; return the results of `states`."""
-        config = self.config
         x, mask = self.embed(ids, mask)
+        return self.transform(x, mask, rng_keys=rng_keys), mask
+
+    def transform(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
+        """Apply the blocks and the last norm to the result of `embed`; return float32 [N, L', D]."""
+        config = self.config
         x = dropout(x, config.dropout, fold_in_keys(rng_keys, 0))
         for layer, block in enumerate(self.blocks):
             apply_block = jax.checkpoint(_apply(block)) if config.remat else _apply(block)
             x = apply_block(x, mask, fold_in_keys(rng_keys, 1 + layer))
-        return self.norm(x).astype(config.accum_dtype), mask
+        return self.norm(x).astype(config.accum_dtype)
 
     def embed(self, ids: Array, mask: Array) -> tuple[Array, Array]:
         """Return the input of the first block, [B, L, D], and its mask; `cls` pooling prepends one vector."""

@@ -176,6 +176,19 @@ class Selection(Part):
     best_step: ft.Count | None = None
 
 
+class ReceptiveField(Part):
+    """Where the inputs are that the answer depends on (`lra.training.receptive_field`).
+
+    Attributes:
+      half: half of the influence of other tokens comes from at most this distance
+      distances, within: distances, and the share of all influence within each
+    """
+
+    half: ft.Positive
+    distances: Annotated[list[ft.Count], FailFast()]
+    within: Annotated[list[ft.Share], FailFast()]
+
+
 class TrainConfig(Part):
     batch_size: ft.Count
     learning_rate: ft.Number
@@ -249,6 +262,7 @@ class RunRecord(Header):
     seconds: ft.Number
     steps_per_second: ft.Number | None
     peak_bytes: ft.Count | None
+    receptive_field: ReceptiveField | None = None
     later_sessions: Annotated[list[Session], FailFast()] = Field(default_factory=list)
 
     @model_validator(mode="after")

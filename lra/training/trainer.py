@@ -28,6 +28,7 @@ from lra.training.evaluation import Evaluation, evaluate, forward_flops
 from lra.training.history import History
 from lra.training.meter import Meter
 from lra.training.metrics import MetricsWriter
+from lra.training.receptive_field import ReceptiveField, receptive_field
 from lra.training.step_functions import StepFunctions
 from lra.training.train_step import compile_ahead, dispatch_steps, train_steps
 from tasks.core import Prepared
@@ -53,6 +54,7 @@ class Outcome:
     forward_flops: float | None = None
     selected_step: int | None = None
     test: Evaluation | None = None
+    receptive_field: ReceptiveField | None = None
     message: str = ""
     sessions: tuple[Session, ...] = ()
 
@@ -254,6 +256,9 @@ class _TrainingRun:
             test=evaluate(self._functions, selected, self._test_set),
             forward_flops=forward_flops(self._functions, selected, self._test_set),
             selected_step=selected.step,
+            receptive_field=(
+                receptive_field(self._functions, selected, self._test_set) if outcome.status == "complete" else None
+            ),
         )
 
     def failure(self) -> str:
