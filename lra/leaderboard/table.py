@@ -103,8 +103,8 @@ def _near_shares(t: Table) -> list[float | None]:
     for i in range(len(t.columns)):
         means = [(r.label, c.mean) for r in t.rows if (c := r.cells[i]) is not None and c.mean is not None]
         near = [mean for label, mean in means if label == NEAR]
-        others = [mean for label, mean in means if not label.startswith(NEAR)]
-        shares.append(near[0] / max(others) if near and others and max(others) else None)
+        best = max((mean for label, mean in means if not label.startswith(NEAR)), default=0.0)
+        shares.append(near[0] / best if near and best else None)
     return shares
 
 
