@@ -18,7 +18,7 @@ test: lint
 # Everything that must pass. Tests compile without optimisations, so training, resume and evaluation run once more with
 # the compiler settings of a user. The contract of every mixer: long inputs, a new process, scaling with the length.
 test-all: lint
-	$(PYTEST)
+	$(PYTEST) -m "not in_check"
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= \
 		$(PYTEST) tests/lra/training/test_train.py tests/lra/training/test_checkpoint.py tests/test_cli.py
 	XLA_FLAGS="$$($(RUN) -c 'import os, tests.conftest; print(os.environ.get("XLA_FLAGS", ""))')" \

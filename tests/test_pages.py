@@ -15,7 +15,7 @@ from lra.record.status import STATES
 from tasks import LRA_TASKS, load_task
 from tasks.core import SPLITS
 from tasks.listops.grammar import encode, evaluate
-from tests import doc_tables
+from tests import doc_tables, mixer_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -86,6 +86,12 @@ def alternatives(words: list[str]) -> list[list[str]]:
 def test_tables_are_those_of_the_records(page: str) -> None:
     text, current = doc_tables.pages()[page]
     assert text == current, "run `python -m tests.doc_tables` and review the page"
+
+
+@pytest.mark.slow
+def test_the_reference_of_the_mixers_is_that_of_their_files() -> None:
+    text = mixer_reference.PAGE.read_text("utf-8")
+    assert text == mixer_reference.page(), "run `python -m tests.mixer_reference` and review the page"
 
 
 def test_the_overview_of_tasks_has_the_sizes_of_the_cards() -> None:

@@ -35,8 +35,10 @@ from models.mixer_checks import UnsuitableMixerError, verify
 # Options under which a mixer runs other code than by default; the tests check each of them as well.
 FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "bigbird": ({"num_random": 0}, {"random_span": 1024, "drop_weights": False}),
+    "conv": ({"kernel": 5},),
     "cosformer": ({"m": "own"},),
     "fnet": ({"length": "padded", "norm": "backward"},),
+    "gated_deltanet": ({"decay": False}, {"bidirectional": False, "output_gate": False}),
     "gla": ({"bidirectional": False}, {"output_gate": False, "gate_rank": 3}),
     "hgrn2": ({"lower_bound": 0.9},),
     "linformer": ({"rank": 16, "sharing": "key-value", "init": "xavier"}, {"sharing": "none"}),

@@ -142,14 +142,19 @@ def scaling_with_length(subject: MixerUnderTest, lengths: Sequence[int] = scalin
     return text
 
 
-def parameters(subject: MixerUnderTest) -> str:
-    """Compare the size of the whole model under `small` with softmax's; Tay et al. (2020, section 3.2) allow 10 %."""
+def parameter_ratios(mixer: mixers.Resolved, options: Mapping[str, Any]) -> dict[str, float]:
+    """Return by task the number of parameters of the whole model under `small`, relative to softmax's."""
 
-    def count(task: str, mixer: str, options: Mapping[str, Any] | None = None) -> int:
-        return StepFunctions(configure(task, mixer, protocol="small", options=options), load_task(task).CARD).parameters
+    def count(task: str, spec: str, given: Mapping[str, Any] | None = None) -> int:
+        return StepFunctions(configure(task, spec, protocol="small", options=given), load_task(task).CARD).parameters
 
     tasks = [protocol.task for protocol in protocols_named("small")]
-    ratios = {task: count(task, subject.mixer.spec, subject.options) / count(task, "softmax") for task in tasks}
+    return {task: count(task, mixer.spec, options) / count(task, "softmax") for task in tasks}
+
+
+def parameters(subject: MixerUnderTest) -> str:
+    """Compare the size of the whole model under `small` with softmax's; Tay et al. (2020, section 3.2) allow 10 %."""
+    ratios = parameter_ratios(subject.mixer, subject.options)
     text = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items()) + " of softmax's under `small`"
     if outside := [task for task, ratio in ratios.items() if abs(ratio - 1) > 0.1]:
         raise Flag(f"{text}: differs by more than 10 % in {', '.join(outside)}")

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lra.leaderboard.table import BELOW, CHANCE, COST, MEAN, MIXED, ONE_CLASS, STANDING, FormattedCell, machines, tables
+from lra.leaderboard.table import (
+    BELOW,
+    CHANCE,
+    COST,
+    MEAN,
+    MIXED,
+    NEAR_SHARE,
+    ONE_CLASS,
+    STANDING,
+    FormattedCell,
+    machines,
+    tables,
+)
 from lra.leaderboard.text import clean
 from lra.leaderboard.types import Board
 
@@ -35,6 +47,8 @@ def legend(board: Board) -> list[str]:
         sentences.append("(3.6x): times softmax's parameters, where that is more than LRA's 10 % away.")
     if any(row.name.endswith(BLOCK_MARK) for _, row in rows):
         sentences.append(f"{BLOCK_MARK}: replaces the whole block, not attention alone.")
+    if any(row.name == NEAR_SHARE for _, row in rows):
+        sentences.append(f"{NEAR_SHARE}: how much of the score needs no long range; a layer of it sees 61 positions.")
     if any(c.copy for t in board.tables for c in (*t.columns, *(s.column for s in t.truncated))):
         sentences.append("copy: a data set with other numbers of examples than LRA's; no part of a 5-task mean.")
     if any(head[0] == MEAN for table in formatted for head in table.heads):

@@ -22,6 +22,8 @@ COST = "Parameters and minutes of a run"
 MEAN = "5-task mean"
 ORIGINS = ("yours", "committed")
 BASELINE = "baseline"  # in place of the origin of a row
+NEAR = "conv"  # the mixer that sees near positions only
+NEAR_SHARE = f"{NEAR}, % of the best row"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,22 @@ def scores(t: Table) -> FormattedTable:
         FormattedRow(BASELINE, clean(b.name), (), (*map(accuracy, b.accuracies), *[accuracy(b.mean)] * mean))
         for b in (t.baselines if t.rows else ())
     ]
+    shares = _near_shares(t)
+    if any(share is not None for share in shares):
+        cells = tuple(FormattedCell(NONE if s is None else f"{100 * s:.0f}", value=s) for s in shares)
+        rows.append(FormattedRow(BASELINE, NEAR_SHARE, (), (*cells, *[FormattedCell(NONE)] * mean)))
     return FormattedTable("", (*_heads(t), *[(MEAN, "", "")] * mean), tuple(rows))
+
+
+def _near_shares(t: Table) -> list[float | None]:
+    """Return for each column the accuracy of `NEAR` divided by that of the best other row, where both exist."""
+    shares: list[float | None] = []
+    for i in range(len(t.columns)):
+        means = [(r.label, c.mean) for r in t.rows if (c := r.cells[i]) is not None and c.mean is not None]
+        near = [mean for label, mean in means if label == NEAR]
+        best = max((mean for label, mean in means if not label.startswith(NEAR)), default=0.0)
+        shares.append(near[0] / best if near and best else None)
+    return shares
 
 
 def stopped(t: Table, letters: Mapping[str, str]) -> FormattedTable:

@@ -80,14 +80,29 @@ class MLSTM(nnx.Module):
         gates = jnp.concatenate([q, k, v], -1).astype(dtype) @ self.gate_weights[...].astype(dtype)
         gates = gates + self.gate_biases[...].astype(dtype)[None, None]
         q, k, v = (y.reshape(b, length, self.heads, -1).astype(dtype) for y in (q, k, v))
-        v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], -1)  # the sum of this column is n . q
-
-        def one_direction(i: Array, f: Array) -> tuple[Array, Array, Array, Array]:
-            weight = zero_padding(jnp.exp(jnp.minimum(i, MAX_GATE)), mask) / math.sqrt(q.shape[-1])
-            return q, k * weight[..., None], v, zero_padding(jax.nn.log_sigmoid(f), mask)[..., None]
-
-        h = jnp.zeros_like(v[..., :-1])
-        for y in both_directions(*(one_direction(*jnp.split(half, 2, -1)) for half in jnp.split(gates, 2, -1))):
-            h = h + y[..., :-1] / jnp.maximum(jnp.abs(y[..., -1:]), 1)
+        input_gates, forget_gates = jnp.split(gates.reshape(b, length, 2, -1), 2, -1)  # [B, L, directions, H]
+        log_forget = jax.nn.log_sigmoid(forget_gates)
+        h = matrix_memory(q, k, v, mask, jnp.minimum(input_gates, MAX_GATE), log_forget).sum(2)
         h = self.norm(h.astype(u.dtype)).reshape(b, length, -1) * self.norm_scale[...].astype(u.dtype)[None, None]
         return self.output((h + self.skip[...].astype(u.dtype)[None, None] * c) * jax.nn.silu(z))
+
+
+def matrix_memory(q: Array, k: Array, v: Array, mask: Array, log_input: Array, log_forget: Array) -> Array:
+    """Compute C_t^T q_t / max(|n_t . q_t|, 1) from left to right and from right to left.
+
+    Args:
+      q, k, v:   [B, L, H, K], [B, L, H, K], [B, L, H, V]
+      mask:      [B, L] bool, True = real token
+      log_input, log_forget: logarithms of i and f, [B, L, 2, H], first those from left to right
+
+    Returns:
+      [B, L, 2, H, V]
+    """
+    v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], -1)  # the sum of this column is n . q
+
+    def one_direction(n: int) -> tuple[Array, Array, Array, Array]:
+        weight = zero_padding(jnp.exp(log_input[:, :, n]), mask) / math.sqrt(q.shape[-1])
+        return q, k * weight[..., None], v, zero_padding(log_forget[:, :, n], mask)[..., None]
+
+    y = jnp.stack(both_directions(one_direction(0), one_direction(1)), 2)
+    return y[..., :-1] / jnp.maximum(jnp.abs(y[..., -1:]), 1)

@@ -26,6 +26,7 @@ from models.mixers import (
     local,
     longformer,
     mega,
+    mlstm,
     nystromformer,
     performer,
     polynomial,
@@ -80,6 +81,9 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
     ),
     "models.mixers.mega.attention_weights": lambda m: mega.attention_weights(
         BLOCKS[..., 0, :], BLOCKS[..., 0, :], jnp.zeros((4, 4)), m.reshape(2, 3, 4), "laplace"
+    ),
+    "models.mixers.mlstm.matrix_memory": lambda m: mlstm.matrix_memory(
+        X, X, X, m, X[:, :, :, :2], -jnp.abs(X[:, :, :, 2:])
     ),
     "models.mixers.nystromformer.nystrom_factors": lambda m: nystromformer.nystrom_factors(
         HEADS_FIRST, HEADS_FIRST, m, 3

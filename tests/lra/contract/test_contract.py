@@ -28,7 +28,7 @@ SUBJECTS = [(name, form) for name in mixers.available() for form in ({}, *contra
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        pytest.param(name, form, id=mixers.label(name, form), marks=[pytest.mark.slow] * bool(form))
+        pytest.param(name, form, id=mixers.label(name, form), marks=pytest.mark.slow if form else pytest.mark.in_check)
         for name, form in SUBJECTS
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def wait_for(path: Path, text: str, process: subprocess.Popen[str]) -> None:
-    while not (path.exists() and text in path.read_text()):
+    """Wait for a line that contains a text, and for its end, which an unbuffered process writes separately."""
+    while not (path.exists() and re.search(f"{re.escape(text)}.*\n", path.read_text())):
         assert process.poll() is None, path.read_text() if path.exists() else path
         time.sleep(0.01)
 

@@ -423,6 +423,15 @@ def test_a_row_not_above_the_best_trivial_baseline_is_marked() -> None:
     assert "36.0▽" in shown(render(board(found)))
 
 
+def test_the_share_of_the_best_row_that_a_convolution_of_bounded_length_reaches() -> None:
+    found = [run(0.3, mixer="conv"), run(0.2), run(0.4, mixer="softmax"), run(0.35, mixer="conv(kernel=5)")]
+    text = " ".join(shown(render(board(found))).split())
+    assert "conv, % of the best row 75" in text
+    assert "how much of the score needs no long range" in text
+    for without in (found[1:], [found[0], found[3]]):
+        assert "% of the best row" not in shown(render(board(without)))
+
+
 def test_an_accuracy_has_an_interval_of_its_test_examples() -> None:
     cell = board([run(0.5, count=1_000)]).tables[0].rows[0].cells[0]
     assert cell.interval == pytest.approx((0.4691, 0.5309), abs=1e-4)  # Wilson, 1,000 examples

@@ -104,8 +104,8 @@ RATES = {
     **dict.fromkeys(("bigbird", "linformer", "local", "longformer", "nystromformer", "polynomial"), (ATTENTION,)),
     **dict.fromkeys(("reformer", "sinkhorn", "softmax", "sparse", "synthesizer"), (ATTENTION,)),
     **dict.fromkeys(("lru", "s4d", "s5"), (HIDDEN,)),
-    **dict.fromkeys(("cosformer", "fnet", "linear", "performer", "skyformer"), ()),  # no weights to drop
-    **dict.fromkeys(("gla", "hgrn2", "lion", "mamba2", "mlstm", "retnet"), ()),
+    **dict.fromkeys(("conv", "cosformer", "fnet", "linear", "performer", "skyformer"), ()),  # no weights to drop
+    **dict.fromkeys(("gated_deltanet", "gla", "hgrn2", "lion", "mamba2", "mlstm", "retnet"), ()),
     "mega": (ATTENTION, HIDDEN),
 }
 
