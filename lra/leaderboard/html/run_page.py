@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from lra.leaderboard.text import NONE, card_of, clean, heading, percent
 from lra.leaderboard.types import Column
 from lra.record.facts import column_key
 from lra.record.files import RecordFile
-from lra.record.schema import RunRecord, Selection
+from lra.record.schema import ReceptiveField, RunRecord, Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class RunView:
     message: str
     loss: Curves | None
     accuracy_curve: Curves | None
+    receptive_field: Curves | None
     classes: tuple[str, ...]
     confusion: tuple[tuple[tuple[int, float], ...], ...]  # count, and its share of the row
 
@@ -108,6 +110,7 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
             *([("predictions", "all of the same class")] if test and test.predicts_one_class else []),
             ("tested", f"{test.correct:,} right of {test.count:,}" if test else "not tested"),
             ("tested checkpoint", _selection(r.selection)),
+            *([("receptive field", _receptive_field(r.receptive_field))] if r.receptive_field else []),
             ("record", f"{r.id}; configuration {r.config_sha256[:16]}, code {r.code.sha256[:16]}"),
             ("date", r.created),
             *([] if counted else [("on the board", "not counted: an earlier run of this seed counts")]),
@@ -129,6 +132,7 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         message=clean(r.message),
         loss=curves("loss", losses, "loss"),
         accuracy_curve=curves("accuracy", shares, "accuracy, %"),
+        receptive_field=_receptive_field_curve(r.receptive_field) if r.receptive_field else None,
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
         confusion=tuple(tuple((n, n / max(1, sum(row))) for n in row) for row in confusion),
     )
@@ -138,6 +142,20 @@ def _selection(selection: Selection) -> str:
     rules = {"validation": "the best on validation", "last": "the last one"}
     rule = rules.get(selection.rule, clean(selection.rule))
     return rule + (f", of step {selection.step:,}" if selection.step is not None else "")
+
+
+def _receptive_field(field: ReceptiveField) -> str:
+    return (
+        f"half of the influence of other tokens comes from a distance of at most {field.half:,}; "
+        f"{percent(field.within[0])} % of all influence is that of the token itself"
+    )
+
+
+def _receptive_field_curve(field: ReceptiveField) -> Curves | None:
+    pairs = zip(field.distances, field.within, strict=True)
+    points = [(math.log2(distance), 100 * share) for distance, share in pairs if distance]
+    series = [("influence", "first", "influence within a distance", points)]
+    return curves("receptive field", series, "share of the influence, %", "logarithm (base 2) of the distance")
 
 
 def _listed(values: Mapping[str, Any]) -> str:

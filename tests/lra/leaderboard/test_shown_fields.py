@@ -137,3 +137,11 @@ def test_a_run_on_the_page() -> None:
         *("local(window=8)", "ListOps", "5", "45.0≈", "271,828", "3.5"),
         *("2,500", "48", "none", "best", "6.2", "77", "process", "a device, 6 cores"),
     ]
+
+
+def test_the_page_shows_the_receptive_field_of_runs_that_have_one() -> None:
+    field = {"half": 1_234, "distances": [0, 1, 2], "within": [0.125, 0.5, 1.0]}
+    page = as_html(board([distinct(receptive_field=field)]))
+    assert "from a distance of at most 1,234; 12.5 % of all influence is that of the token itself" in page
+    assert page.count("Influence of tokens within a distance</figcaption>") == 1
+    assert "Influence of tokens" not in as_html(board([distinct()]))
