@@ -6,7 +6,7 @@ python run_lra.py train --task image --mixer cosformer --protocol laptop --seed 
 from __future__ import annotations
 
 from configs.shared import LRA_OPTIONS, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
-from lra.protocols import Augment
+from lra.protocols import Augment, SelfPretraining
 
 SAMPLE = "5ff2aeee93650bc8925c9dd5659c0b1fa37e555d8416c1deb740f44379a93629"  # SHA-256 of the generated sample
 
@@ -71,4 +71,4 @@ PROTOCOLS = {
     ),
 }
 
-RECIPES = (Augment(horizontal=True, vertical=False, shift=0.1),)
+RECIPES = (Augment(horizontal=True, vertical=False, shift=0.1), SelfPretraining(masked=0.5))

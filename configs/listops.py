@@ -6,7 +6,7 @@ python run_lra.py train --task listops --mixer cosformer --protocol laptop --see
 from __future__ import annotations
 
 from configs.shared import BUSY_CORE, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
-from lra.protocols import Shuffle
+from lra.protocols import SelfPretraining, Shuffle
 
 PROTOCOLS = {
     "quick": quick("listops", "short", steps=500, minutes=f"1.1 {ONE_CORE}", expected=measured(33.4)),
@@ -65,4 +65,4 @@ PROTOCOLS = {
     ),
 }
 
-RECIPES = (Shuffle(first_operator=10, end=14, max_depth=10),)
+RECIPES = (Shuffle(first_operator=10, end=14, max_depth=10), SelfPretraining(masked=0.1))

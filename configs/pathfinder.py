@@ -8,7 +8,7 @@ Path-X is `--variant 128 --max-len 16384`.
 from __future__ import annotations
 
 from configs.shared import LRA_OPTIONS, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
-from lra.protocols import Augment
+from lra.protocols import Augment, SelfPretraining
 
 PROTOCOLS = {
     "quick": quick(
@@ -84,4 +84,4 @@ PROTOCOLS = {
     ),
 }
 
-RECIPES = (Augment(horizontal=True, vertical=True),)
+RECIPES = (Augment(horizontal=True, vertical=True), SelfPretraining(masked=0.5))

@@ -9,7 +9,7 @@ the end. Ports with mean pooling and [a, b, a*b, a-b] (`small`) score 20 points 
 from __future__ import annotations
 
 from configs.shared import ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
-from lra.protocols import Denoise
+from lra.protocols import Denoise, SelfPretraining
 
 SAMPLE = "fbc138f04e06eefd80117fc330a7c99f98f4e12fd5b40243ca2a70de493ba3ab"  # SHA-256 of the generated sample
 
@@ -68,4 +68,4 @@ PROTOCOLS = {
     ),
 }
 
-RECIPES = (Denoise(),)
+RECIPES = (Denoise(), SelfPretraining(masked=0.15))

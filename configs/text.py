@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from configs.shared import BUSY_CORE, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
-from lra.protocols import Denoise
+from lra.protocols import Denoise, SelfPretraining
 
 SAMPLE = "b90ad14025230274b57875243ddb6e4949a31104bf730f91e56d3ad469adc512"  # SHA-256 of the generated sample
 COPY = "1e15d283137b1ebea2bd0d9464a1b0c12dfe511b69a11db1b68d07a587b8cc11"  # of an unofficial copy of the reviews
@@ -68,4 +68,4 @@ PROTOCOLS = {
     ),
 }
 
-RECIPES = (Denoise(),)
+RECIPES = (Denoise(), SelfPretraining(masked=0.15))

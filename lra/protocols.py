@@ -128,7 +128,28 @@ class Augment:
     about: ClassVar[str] = "images are flipped, on some tasks also shifted"
 
 
-Recipe = Shuffle | Denoise | Augment
+@dataclasses.dataclass(frozen=True)
+class SelfPretraining:
+    """The first steps predict masked symbols of the training inputs, the others fine-tune everything with a new head.
+
+    masked: share of the real positions that are masked and predicted
+    pretraining: share of the protocol's steps that pretrain
+    seed: of pretraining, whatever the seed of the run (`lra.training.pretraining`)
+    """
+
+    masked: Rate
+    pretraining: Rate = 0.4
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    name: Literal["spt"] = "spt"
+    version: Positive = 1
+    about: ClassVar[str] = "the first 40 % of the steps predict masked symbols of the training inputs, without labels"
+
+    def first_steps(self, steps: int) -> int:
+        """Return how many of a run's steps pretrain; at least one, and not all."""
+        return max(1, min(steps - 1, round(self.pretraining * steps)))
+
+
+Recipe = Shuffle | Denoise | Augment | SelfPretraining
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ from lra.record.build import build, column_of, largest_share, result_of
 from lra.record.schema import RunRecord
 from lra.selection import selection_rule
 from lra.training.history import History
+from lra.training.outcome import Outcome
 from lra.training.step_functions import StepFunctions
-from lra.training.trainer import Outcome
 from tasks.core import Card, Prepared
 
 

@@ -53,6 +53,7 @@ COMPUTING = (
     "training/history",
     "training/objectives",
     "training/optimizer",
+    "training/pretraining",
     "training/recipes/augment",
     "training/recipes/shuffle",
     "training/recipes/symbols",

@@ -68,6 +68,15 @@ class DeviceDataset:
         return int(self.lengths[: self.count].sum())
 
 
+@dataclasses.dataclass(frozen=True)
+class Datasets:
+    """The splits of a task on the devices; validation is None if it is not used."""
+
+    train: DeviceDataset
+    validation: DeviceDataset | None
+    test: DeviceDataset
+
+
 def example_lengths(split: Split, max_len: int) -> np.ndarray:
     """Return the tokens of each example, [N]; for pairs, those of the longer document."""
     lengths = np.minimum(split.lengths, max_len)

@@ -11,8 +11,9 @@ import jax
 
 from lra.errors import ConfigError, RunError
 from lra.runtime.memory import available_bytes
+from lra.training.outcome import Outcome
 from lra.training.step_functions import StepFunctions
-from lra.training.trainer import Outcome, train
+from lra.training.trainer import train
 from tasks.core import Prepared
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import optax
 from jax import Array
 
-from lra.protocols import Augment, Denoise, Recipe, Shuffle
+from lra.protocols import Augment, Denoise, Recipe, SelfPretraining, Shuffle
 from lra.training.recipes.augment import augment
 from lra.training.recipes.shuffle import shuffle
 from lra.training.recipes.symbols import corrupt, symbol_losses
@@ -22,8 +22,15 @@ RECIPE_SITE = 0x7FFFFFFF  # folded into an example's key; dropout has the small 
 Objective = Callable[[Classifier, Array, Array, Array | None, Array | None], tuple[Array, Array]]
 
 
-def objective(recipe: Recipe | None, card: Card, variant: str) -> Objective:
-    """Return the objective of training with a recipe."""
+def objective(recipe: Recipe | None, card: Card, variant: str, *, pretraining: bool = False) -> Objective:
+    """Return the objective of training with a recipe.
+
+    Args:
+      pretraining: that of phase 1 of self-pretraining
+    """
+    if pretraining:
+        assert isinstance(recipe, SelfPretraining)
+        return _mask_prediction(recipe, card.vocab_size)
     if isinstance(recipe, Augment):
         side = math.isqrt(card.variants[variant].max_bytes)
         return _on(lambda ids, keys: augment(ids, keys, side, recipe))
@@ -34,9 +41,14 @@ def objective(recipe: Recipe | None, card: Card, variant: str) -> Objective:
     return classification
 
 
-def predicts_symbols(recipe: Recipe | None) -> bool:
-    """Return whether the model needs a mask symbol and an output layer that predicts symbols."""
-    return isinstance(recipe, Denoise)
+def has_mask_symbol(recipe: Recipe | None) -> bool:
+    """Return whether there is one more token id, with which a recipe replaces symbols."""
+    return isinstance(recipe, Denoise | SelfPretraining)
+
+
+def predicts_symbols(recipe: Recipe | None, *, pretraining: bool) -> bool:
+    """Return whether the model has an output layer that predicts symbols."""
+    return isinstance(recipe, Denoise) or pretraining
 
 
 def classification(
@@ -74,3 +86,17 @@ def _denoising(recipe: Denoise, vocab_size: int) -> Objective:
         return losses + recipe.weight * symbols, logits.argmax(-1) == labels
 
     return denoising
+
+
+def _mask_prediction(recipe: SelfPretraining, vocab_size: int) -> Objective:
+    """Return the prediction of masked symbols from the others; the share correct is that of the masked positions."""
+
+    def mask_prediction(
+        model: Classifier, ids: Array, labels: Array, dropout_keys: Array | None, keys: Array | None
+    ) -> tuple[Array, Array]:
+        assert keys is not None
+        corrupted, chosen = corrupt(ids, keys, vocab_size, share=recipe.masked, masked=1.0)
+        states, _ = model.states(corrupted, rng_keys=dropout_keys)
+        return symbol_losses(model, states, ids, chosen)
+
+    return mask_prediction

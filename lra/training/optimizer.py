@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +13,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from lra.config import Train
+from lra.config import RunConfig, Train
+from lra.errors import ConfigError
+from lra.protocols import SelfPretraining
 
 
 def learning_rate(train: Train) -> optax.Schedule:
@@ -32,6 +35,32 @@ def learning_rate(train: Train) -> optax.Schedule:
     return optax.join_schedules(
         [optax.linear_schedule(0.0, peak, warmup), optax.cosine_decay_schedule(peak, steps)], [warmup]
     )
+
+
+def compressed(train: Train, steps: int) -> Train:
+    """Return the optimiser and schedule for a part of a run, in which it passes through the whole schedule.
+
+    The warm-up is shortened like the steps. The peak of `rsqrt` does not change.
+    """
+    warmup = max(min(train.warmup, 1), round(train.warmup * steps / train.steps))
+    rate = train.learning_rate
+    if train.schedule == "rsqrt":
+        rate *= (warmup / train.warmup) ** 0.5
+    return dataclasses.replace(train, steps=steps, warmup=warmup, learning_rate=rate)
+
+
+def train_of_phase(config: RunConfig, *, pretraining: bool) -> Train:
+    """Return optimiser and schedule of a run, or with the recipe `spt` of one of its two phases.
+
+    Raises:
+      ConfigError: there are too few steps for two phases
+    """
+    if not isinstance(config.recipe, SelfPretraining):
+        return config.train
+    first = config.recipe.first_steps(config.train.steps)
+    if first == config.train.steps:
+        raise ConfigError("train.steps is 1, but the recipe spt has two phases; it must be at least 2")
+    return compressed(config.train, first if pretraining else config.train.steps - first)
 
 
 def peak_rate(train: Train) -> float:

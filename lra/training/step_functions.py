@@ -17,8 +17,8 @@ from lra.runtime.devices import compiler_options, device_mesh, on_accelerator
 from lra.runtime.numerics import pin
 from lra.training.batching import MicroBatchStack, micro_batch_size
 from lra.training.device_dataset import DeviceDataset, DeviceSplit, gather
-from lra.training.objectives import RECIPE_SITE, objective, predicts_symbols
-from lra.training.optimizer import optimizer
+from lra.training.objectives import RECIPE_SITE, has_mask_symbol, objective, predicts_symbols
+from lra.training.optimizer import optimizer, train_of_phase
 from models import mixers
 from models.core import Dims
 from models.dropout import fold_in_keys
@@ -70,7 +70,7 @@ class StepFunctions:
     """One encoder with its mixer, loss and optimizer, as pure jitted functions on arrays.
 
     Attributes:
-      config, card: what they were made from
+      config, card: what they were made from; with `pretraining`, they are those of phase 1 of the recipe `spt`
       mesh: the devices; parameters and data are replicated, the examples of a micro-batch are sharded
       accelerator: the devices are not cores of a CPU
       devices: number of shards of a micro-batch; with `length_shards` several devices form one shard
@@ -79,10 +79,10 @@ class StepFunctions:
       parameters: number of trained parameters
     """
 
-    def __init__(self, config: RunConfig, card: Card) -> None:
+    def __init__(self, config: RunConfig, card: Card, *, pretraining: bool = False) -> None:
         pin()
         self.config, self.card = config, card
-        self._encoder = encoder_config(config, card)
+        self._encoder = encoder_config(config, card, pretraining=pretraining)
         self._mixer = mixers.resolve(config.mixer)
         if self._mixer.sha256 != config.mixer_sha256:
             raise ConfigError(
@@ -94,8 +94,8 @@ class StepFunctions:
         model = nnx.eval_shape(lambda: self._model(jax.random.key(0)))
         self._graph: nnx.GraphDef
         self._graph, params = nnx.split(model, nnx.Param, ...)[:2]
-        self._optimizer = optimizer(config.train, params)
-        self._objective = objective(config.recipe, card, config.variant)
+        self._optimizer = optimizer(train_of_phase(config, pretraining=pretraining), params)
+        self._objective = objective(config.recipe, card, config.variant, pretraining=pretraining)
         self.parameters = sum(p.size for p in jax.tree.leaves(params))
 
         train = config.train
@@ -264,11 +264,11 @@ def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
     return init_key, dropout_key
 
 
-def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
+def encoder_config(config: RunConfig, card: Card, *, pretraining: bool = False) -> EncoderConfig:
     """Return the sizes of the encoder for a protocol's model and a task."""
-    model, symbols = config.model, predicts_symbols(config.recipe)
+    model = config.model
     return EncoderConfig(
-        vocab_size=card.vocab_size + symbols,  # the last is the mask symbol
+        vocab_size=card.vocab_size + has_mask_symbol(config.recipe),
         num_classes=len(card.classes),
         max_len=config.max_len,
         num_layers=model.layers,
@@ -289,6 +289,6 @@ def encoder_config(config: RunConfig, card: Card) -> EncoderConfig:
         norm_eps=model.norm_eps,
         gelu=model.gelu,
         dtype=jnp.dtype(model.dtype),
-        symbols=card.vocab_size * symbols,
+        symbols=card.vocab_size * predicts_symbols(config.recipe, pretraining=pretraining),
         remat=config.train.remat,
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from lra.errors import RunError
 from lra.provenance import sessions
@@ -21,42 +19,28 @@ from lra.runtime.locks import run_lock
 from lra.runtime.progress import Reporter
 from lra.runtime.signals import stop_on_signal
 from lra.selection import first_selectable
-from lra.training.batching import batch_indices
 from lra.training.budget import TimeBudget
-from lra.training.checkpoints import Checkpoints, flatten
-from lra.training.evaluation import Evaluation, evaluate, forward_flops
+from lra.training.checkpoints import Checkpoints
+from lra.training.device_dataset import Datasets
+from lra.training.evaluation import evaluate, forward_flops
+from lra.training.failure import failure
 from lra.training.history import History
 from lra.training.meter import Meter
 from lra.training.metrics import MetricsWriter
-from lra.training.receptive_field import ReceptiveField, receptive_field
+from lra.training.outcome import Outcome
+from lra.training.pretraining import (
+    fine_tuning_state,
+    pretraining_directory,
+    pretraining_functions,
+    pretraining_lock,
+    pretraining_steps,
+)
+from lra.training.receptive_field import receptive_field
 from lra.training.step_functions import StepFunctions
 from lra.training.train_step import compile_ahead, dispatch_steps, train_steps
 from tasks.core import Prepared
 
 CHECKPOINT_SECONDS = 300.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How training ended.
-
-    Attributes:
-      steps_per_second, peak_bytes: of training steps, without compilation and evaluations (`lra.training.meter`)
-      test: None if the run was interrupted or diverged; `message` then says why
-    """
-
-    status: Literal["complete", "truncated", "interrupted", "diverged"]
-    steps_done: int
-    history: History
-    parameters: int
-    steps_per_second: float | None = None
-    peak_bytes: int | None = None
-    forward_flops: float | None = None
-    selected_step: int | None = None
-    test: Evaluation | None = None
-    receptive_field: ReceptiveField | None = None
-    message: str = ""
-    sessions: tuple[Session, ...] = ()
 
 
 def train(
@@ -80,97 +64,146 @@ def train(
     code = computing(config)
     if not same_everywhere(code.sha256):
         raise RunError("the processes that train this run have different code; start all of them from the same commit")
-    steps = config.train.steps
     title = f"{config.task} {config.mixer_label} seed {config.seed}"
     with ExitStack() as context:
-        heartbeat = Heartbeat(directory, steps)
+        heartbeat = Heartbeat(directory, config.train.steps)
         if is_writer():
             context.enter_context(run_lock(directory))
             context.enter_context(heartbeat)
         stop_requested = context.enter_context(stop_on_signal())
-        run = _TrainingRun(functions, data, directory, code, budget, tensorboard=tensorboard)
-        context.callback(run.metrics.close)
-        heartbeat.update(run.state.step, run.history.validation_accuracy)
-        reporter = context.enter_context(Reporter(title, steps, done=run.state.step))
+        datasets = _datasets(functions, data)
+        run = _TrainingRun(functions, datasets, directory, code, budget)
+        if not run.is_resumed and pretraining_steps(config):
+            first = pretraining_functions(functions)
+            shared = pretraining_directory(directory, first.config, data, code.sha256)
+            with pretraining_lock(shared, first.config, stop_requested):
+                pretraining = _TrainingRun(first, datasets, shared, code, budget, last_step=pretraining_steps(config))
+                stopped = None
+                if (done := pretraining.state.step) < pretraining.last_step:
+                    with Reporter(f"{title}, pretraining", pretraining.last_step, done=done) as reporter:
+                        stopped = pretraining.train(title, reporter, heartbeat, stop_requested)
+            if stopped is not None or pretraining.history.failed is not None:
+                outcome = pretraining.outcome(stopped or "complete")
+                if outcome.status == "truncated":
+                    place = f"step {outcome.steps_done} of {pretraining.last_step}"
+                    raise RunError(f"the time limit ended the pretraining at {place}; the same command resumes it")
+                return dataclasses.replace(outcome, parameters=functions.parameters)
+            run.start_from(pretraining)
 
-        agreement = Agreement()
-        stopped: Literal["truncated", "interrupted"] | None = None
-        while run.state.step < steps and stopped is None and run.history.failed is None:
-            evaluates = run.train_until_boundary()
-            speed = config.train.batch_size / budget.step_seconds if budget.step_seconds else 0
-            reporter.update(run.state.step, *run.history.curve[-1:], per_second=speed)
-            if evaluates:
-                accuracy = run.validate()
-                reporter.print(f"{title}: step {run.state.step}, validation accuracy {accuracy:.2%}")
-            interrupted, out_of_time, checkpoint_due = agreement.any_process(
-                run.state.step,
-                budget.step_seconds,
-                stop_requested.is_set(),
-                budget.ends_within(run.dispatch_steps),
-                run.seconds_since_checkpoint > CHECKPOINT_SECONDS,
+        with Reporter(title, run.last_step, done=run.state.step) as reporter:
+            stopped = run.train(title, reporter, heartbeat, stop_requested, tensorboard=tensorboard and is_writer())
+            outcome = run.outcome(stopped or "complete")
+            if outcome.status in ("diverged", "interrupted"):
+                return outcome
+            outcome = run.select_and_test(outcome)
+            assert outcome.test is not None
+            reporter.print(
+                f"{title}: step {outcome.selected_step}, test accuracy {outcome.test.accuracy:.2%} ({outcome.status})"
             )
-            if checkpoint_due:
-                run.save()
-            heartbeat.update(run.state.step, run.history.validation_accuracy)
-            if interrupted or out_of_time:
-                stopped = "interrupted" if interrupted else "truncated"
-        run.save()
+            return outcome
 
-        outcome = run.outcome(stopped if stopped and run.state.step < steps else "complete")
-        if run.history.failed is not None:
-            return dataclasses.replace(
-                outcome, status="diverged", steps_done=run.history.failed[0], message=run.failure()
-            )
-        if outcome.status == "interrupted":
-            message = f"stopped by a signal at step {run.state.step} of {steps}"
-            return dataclasses.replace(outcome, message=message)
-        outcome = run.select_and_test(outcome)
-        assert outcome.test is not None
-        reporter.print(
-            f"{title}: step {outcome.selected_step}, test accuracy {outcome.test.accuracy:.2%} ({outcome.status})"
-        )
-        return outcome
+
+def _datasets(functions: StepFunctions, data: Prepared) -> Datasets:
+    """Copy the splits to the devices; validation is None if nothing is selected on it."""
+    limit, splits, validates = functions.config.limit, data.splits, functions.card.selection == "validation"
+    return Datasets(
+        functions.dataset(splits["train"]),
+        functions.dataset(splits["validation"], limit=limit) if validates else None,
+        functions.dataset(splits["test"], limit=limit),
+    )
 
 
 class _TrainingRun:
-    """The state of a run in this process: parameters, data on the devices, history and checkpoints."""
+    """The state of a run, or of a phase of it, in this process: parameters, history and checkpoints.
+
+    Attributes:
+      last_step: at which it ends
+      is_resumed: it continues from a checkpoint
+    """
 
     def __init__(
         self,
         functions: StepFunctions,
-        data: Prepared,
+        datasets: Datasets,
         directory: Path,
         code: Code,
         budget: TimeBudget,
-        *,
-        tensorboard: bool,
+        last_step: int | None = None,
     ) -> None:
-        """Put the data on the devices, load the latest checkpoint, and compile."""
-        config, card = functions.config, functions.card
-        self._functions, self._directory, self._code, self._budget = functions, directory, code, budget
+        """Load the latest checkpoint.
+
+        Args:
+          last_step: of a phase without labels, which is not validated; None: the run's last step
+        """
+        config = functions.config
+        self.functions, self._datasets, self._directory = functions, datasets, directory
+        self._code, self._budget = code, budget
         self._checkpoints = Checkpoints(directory / "checkpoints")
-        self._train_set = functions.dataset(data.splits["train"])
-        self._test_set = functions.dataset(data.splits["test"], limit=config.limit)
-        self._validation_set = None
-        if card.selection == "validation":
-            self._validation_set = functions.dataset(data.splits["validation"], limit=config.limit)
-        self.dispatch_steps = dispatch_steps(functions, self._train_set)
+        self._validation_set = datasets.validation if last_step is None else None
+        self.last_step = config.train.steps if last_step is None else last_step
+        self.dispatch_steps = dispatch_steps(functions, datasets.train)
 
         self.state = functions.init()
-        self.history = History(config.train.steps, first_selectable(card.selection, config.train))
+        self.history = History(config.train.steps, first_selectable(functions.card.selection, config.train))
         earlier_sessions: tuple[Session, ...] = ()
         loaded = self._checkpoints.load("latest", self.state)
+        self.is_resumed = loaded is not None
         if loaded is not None:
             self.state, progress = loaded
             earlier_sessions = sessions.from_json(progress, code, directory)
             self.history = History.from_json(progress.get("history"))
         self._sessions = sessions.continued(earlier_sessions, self.state.step)
         self._earlier_seconds = self.history.seconds
-        if self.state.step < config.train.steps:
-            compile_ahead(functions, self.state, self._train_set)
-        self._last_checkpoint = budget.started
-        self._meter = Meter(self.history, (self.state[1:], self._train_set.arrays))
-        self.metrics = MetricsWriter(directory, self.state.step, tensorboard=tensorboard and is_writer())
+
+    def start_from(self, pretraining: _TrainingRun) -> None:
+        """Start with the encoder of a pretraining. Its curve and time belong to the run, whoever computed it."""
+        self.state = fine_tuning_state(pretraining.state, self.functions)
+        before = pretraining.history
+        self.history.curve, self.history.seconds = list(before.curve), before.seconds
+        self.history.timed_steps, self.history.timed_seconds = before.timed_steps, before.timed_seconds
+        self._earlier_seconds = pretraining._earlier_seconds
+        self._sessions = sessions.continued(pretraining._sessions, self.state.step)
+
+    def train(
+        self,
+        title: str,
+        reporter: Reporter,
+        heartbeat: Heartbeat,
+        stop_requested: threading.Event,
+        *,
+        tensorboard: bool = False,
+    ) -> Literal["truncated", "interrupted"] | None:
+        """Train to the last step and save the state; return why it stopped before, or None."""
+        if self.state.step < self.last_step:
+            compile_ahead(self.functions, self.state, self._datasets.train)
+        self._last_checkpoint = self._budget.started
+        self._meter = Meter(self.history, (self.state[1:], self._datasets.train.arrays))
+        first_step = self.state.step if self.is_resumed else 0
+        with closing(MetricsWriter(self._directory, first_step, tensorboard=tensorboard)) as self.metrics:
+            heartbeat.update(self.state.step, self.history.validation_accuracy)
+            budget, agreement = self._budget, Agreement()
+            stopped: Literal["truncated", "interrupted"] | None = None
+            while self.state.step < self.last_step and stopped is None and self.history.failed is None:
+                evaluates = self.train_until_boundary()
+                speed = self.functions.config.train.batch_size / budget.step_seconds if budget.step_seconds else 0
+                reporter.update(self.state.step, *self.history.curve[-1:], per_second=speed)
+                if evaluates:
+                    accuracy = self.validate()
+                    reporter.print(f"{title}: step {self.state.step}, validation accuracy {accuracy:.2%}")
+                interrupted, out_of_time, checkpoint_due = agreement.any_process(
+                    self.state.step,
+                    budget.step_seconds,
+                    stop_requested.is_set(),
+                    budget.ends_within(self.dispatch_steps),
+                    self.seconds_since_checkpoint > CHECKPOINT_SECONDS,
+                )
+                if checkpoint_due:
+                    self.save()
+                heartbeat.update(self.state.step, self.history.validation_accuracy)
+                if interrupted or out_of_time:
+                    stopped = "interrupted" if interrupted else "truncated"
+            self.save()
+        return stopped if self.state.step < self.last_step else None
 
     @property
     def seconds_since_checkpoint(self) -> float:
@@ -181,29 +214,29 @@ class _TrainingRun:
 
         The boundaries are the same however often a run is interrupted.
         """
-        train, before = self._functions.config.train, self.state.step
+        train, before = self.functions.config.train, self.state.step
         boundaries = (before // n * n + n for n in (self.dispatch_steps, train.eval_every))
-        steps = min(train.steps, *boundaries) - before
-        self.state, metrics = train_steps(self._functions, self.state, self._train_set, steps)
+        steps = min(self.last_step, *boundaries) - before
+        self.state, metrics = train_steps(self.functions, self.state, self._datasets.train, steps)
         self.history.add(before, metrics)
-        last = self.state.step == train.steps
+        last = self.state.step == self.last_step
         evaluates = self._validation_set is not None and (last or self.state.step % train.eval_every == 0)
         self.history.flush(keep_pending=0 if last or evaluates else 1)  # the newest dispatch may still be computed
         seconds = self._meter.lap(steps)
         if seconds is not None:
             self._budget.record_step(seconds)
             if not self.history.validation:  # a forward pass takes about a third of a step
-                tokens = train.batch_size * float(self._train_set.lengths.mean())
-                self._budget.record_test_estimate(0.4 * self._budget.step_seconds * self._test_set.tokens / tokens)
+                tokens = train.batch_size * float(self._datasets.train.lengths.mean())
+                self._budget.record_test_estimate(0.4 * self._budget.step_seconds * self._datasets.test.tokens / tokens)
         return evaluates
 
     def validate(self) -> float:
         """Evaluate on the validation split, save the state, and return the accuracy."""
         assert self._validation_set is not None
         started = time.monotonic()
-        result = evaluate(self._functions, self.state, self._validation_set)
+        result = evaluate(self.functions, self.state, self._validation_set)
         seconds = time.monotonic() - started
-        self._budget.record_test_estimate(1.2 * seconds * self._test_set.tokens / self._validation_set.tokens)
+        self._budget.record_test_estimate(1.2 * seconds * self._datasets.test.tokens / self._validation_set.tokens)
         if self.history.failed is None:
             self.history.record_validation(self.state.step, result.loss, result.accuracy)
             if self.history.best_step == self.state.step:
@@ -224,15 +257,22 @@ class _TrainingRun:
         self._meter.restart()
         self._last_checkpoint = time.monotonic()
 
-    def outcome(self, status: Literal["complete", "truncated", "interrupted"]) -> Outcome:
+    def outcome(self, status: Literal["complete", "truncated", "interrupted", "diverged"]) -> Outcome:
         """Return how training ended, without a test."""
+        config, step, message = self.functions.config, self.state.step, ""
+        if self.history.failed is not None:
+            message = failure(self.history.failed, self.state, config, self._datasets.train.count)
+            status, step = "diverged", self.history.failed[0]
+        elif status == "interrupted":
+            message = f"stopped by a signal at step {step} of {config.train.steps}"
         return Outcome(
             status=status,
-            steps_done=self.state.step,
+            steps_done=step,
             history=self.history,
-            parameters=self._functions.parameters,
+            parameters=self.functions.parameters,
             steps_per_second=self.history.steps_per_second,
             peak_bytes=self._meter.peak_bytes,
+            message=message,
             sessions=self._sessions,
         )
 
@@ -253,29 +293,10 @@ class _TrainingRun:
             selected = loaded[0]
         return dataclasses.replace(
             outcome,
-            test=evaluate(self._functions, selected, self._test_set),
-            forward_flops=forward_flops(self._functions, selected, self._test_set),
+            test=evaluate(self.functions, selected, self._datasets.test),
+            forward_flops=forward_flops(self.functions, selected, self._datasets.test),
             selected_step=selected.step,
             receptive_field=(
                 receptive_field(self._functions, selected, self._test_set) if outcome.status == "complete" else None
             ),
-        )
-
-    def failure(self) -> str:
-        """Describe the first step that was not finite. The state is that before it (`StepFunctions._update`)."""
-        assert self.history.failed is not None
-        step, loss, gradient_norm = self.history.failed
-        norms = {
-            name.removeprefix("params/"): float(np.linalg.norm(np.asarray(array, np.float64)))
-            for name, array in flatten(self.state).items()
-            if name.startswith("params/")
-        }
-        largest = sorted(norms, key=lambda name: (not math.isnan(norms[name]), -norms[name]))[:3]
-        train = self._functions.config.train
-        examples = batch_indices(self._functions.config.seed, step, train.batch_size, self._train_set.count)
-        return (
-            f"not a number at step {step}: loss {loss}, gradient norm {gradient_norm}, "
-            f"parameter norm {math.hypot(*norms.values()):.3g} "
-            f"(of {', '.join(f'{name} {norms[name]:.3g}' for name in largest)}); the last checkpoint is kept. "
-            f"Try a lower train.learning-rate. The batch: training examples {', '.join(map(str, examples))}"
         )

@@ -37,9 +37,11 @@ NOT_COMPUTING = {
     "runtime/signals": "signals",
     "training/budget": "limits",
     "training/checkpoints": "storage",
+    "training/failure": "display",
     "training/flops": "cost",
     "training/meter": "cost",
     "training/metrics": "display",
+    "training/outcome": "values",
     "typed_json": "validation",
 }
 
