@@ -23,7 +23,7 @@ def on_gpu() -> bool:
     return backends_are_initialized() and jax.default_backend() == "gpu"
 
 
-def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool) -> Implementation:
+def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool, slopes: bool = False) -> Implementation:
     """Return how softmax attention of these arrays is computed on this machine.
 
     "cudnn" needs a GPU of NVIDIA with compute capability 8.0 or more, arrays of one 16-bit dtype, heads of one width
@@ -32,8 +32,9 @@ def choose_implementation(q: Any, k: Any, v: Any, *, dropout: bool) -> Implement
     Args:
       q, k, v: as of `softmax_attention`, arrays or `jax.ShapeDtypeStruct`
       dropout: whether weights are dropped, for which `jax.nn.dot_product_attention` has no argument
+      slopes:  whether logits decrease with the distance; its argument for that is an array [H, Lq, Lk]
     """
-    if dropout or not on_gpu():
+    if dropout or slopes or not on_gpu():
         return "blocks"
     width, dtypes = q.shape[3], {x.dtype.name for x in (q, k, v)}
     if dtypes not in ({"float16"}, {"bfloat16"}) or width % 8 or width > 128 or width != v.shape[3]:

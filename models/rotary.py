@@ -24,10 +24,10 @@ def rotate(x: Array, angles: np.ndarray) -> Array:
       angles: [P] with P = K // 2, of one position (`frequencies`)
 
     Returns:
-      [B, L, H, K], dtype of x
+      [B, L, H, K], dtype of x; computed in at least float32
     """
-    pairs = len(angles)
+    pairs, accum_dtype = len(angles), jnp.promote_types(x.dtype, jnp.float32)
     angle = np.arange(x.shape[1])[:, None] * angles  # [L, P]
-    cos, sin = (jnp.asarray(f(angle), x.dtype)[None, :, None] for f in (np.cos, np.sin))
-    first, second, rest = jnp.split(x, [pairs, 2 * pairs], -1)
-    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos, rest], -1)
+    cos, sin = (jnp.asarray(f(angle), accum_dtype)[None, :, None] for f in (np.cos, np.sin))
+    first, second, rest = jnp.split(x.astype(accum_dtype), [pairs, 2 * pairs], -1)
+    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos, rest], -1).astype(x.dtype)

@@ -212,8 +212,10 @@ def softmax_implementation(config: RunConfig) -> str:
         return ""
     model = config.model
     x = jax.ShapeDtypeStruct((1, config.max_len, model.heads, model.qkv_dim // model.heads), jnp.dtype(model.dtype))
+    slopes = config.mixer_options.get("decay", "none") != "none"
     training, inference = (
-        choose_implementation(x, x, x, dropout=dropout) for dropout in (model.attention_dropout > 0, False)
+        choose_implementation(x, x, x, dropout=dropout, slopes=slopes)
+        for dropout in (model.attention_dropout > 0, False)
     )
     return training if training == inference else f"{training} in training, {inference} in inference"
 

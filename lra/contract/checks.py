@@ -36,7 +36,12 @@ from models.mixer_checks import UnsuitableMixerError, verify
 FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "bigbird": ({"num_random": 0}, {"random_span": 1024, "drop_weights": False}),
     "conv": ({"kernel": 5},),
-    "cosformer": ({"m": "own"},),
+    "cosformer": (
+        {"m": "own"},
+        {"feature_map": "sigmoid", "decay": "scalar"},
+        {"feature_map": "silu", "decay": "vector", "m": "own", "rope": True},
+        {"feature_map": "elu", "rope": True},
+    ),
     "fnet": ({"length": "padded", "norm": "backward"},),
     "gated_deltanet": ({"decay": False}, {"bidirectional": False, "output_gate": False}),
     "gla": ({"bidirectional": False}, {"output_gate": False, "gate_rank": 3}),
@@ -57,6 +62,7 @@ FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "s5": ({"bidirectional": False, "state": 8, "blocks": 1},),
     "sinkhorn": ({"form": "lra", "window": 50},),
     "skyformer": ({"kind": "kernelized"},),
+    "softmax": ({"positions": "rope", "decay": "alibi"},),
     "sparse": (
         {"kind": "strided"},
         {"stride": 50, "columns": 10, "causal": True},

@@ -32,6 +32,7 @@ from jax import Array
 
 from models.core import MIN_EPS, Dims, QKVAttention, check_range, linear_layer
 from models.decayed_attention import two_sided_attention
+from models.feature_maps import FEATURE_MAPS
 from models.ops import zero_padding
 
 COMPLEXITY = ("L", "L")
@@ -57,12 +58,6 @@ def lion_attention(
     values = jnp.concatenate([values, jnp.ones_like(values[..., :1])], -1)  # the sum of this column is the denominator
     y = two_sided_attention(q, k, values, *(zero_padding(x, mask) for x in (forward_decay, backward_decay)))
     return (y[..., :-1] / jnp.maximum(y[..., -1:], eps)).astype(v.dtype)
-
-
-def normalised_silu(x: Array) -> Array:
-    """Return (silu(x) + 1/2) / |silu(x) + 1/2| over the last axis, in at least float32."""
-    y = jax.nn.silu(x.astype(jnp.promote_types(x.dtype, jnp.float32))) + 0.5
-    return y / jnp.sqrt((y * y).sum(-1, keepdims=True) + 1e-12)
 
 
 class LION(QKVAttention):
@@ -93,7 +88,7 @@ class LION(QKVAttention):
         x = zero_padding(x, mask)
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         q, k, v = (layer(x).reshape(heads) for layer in (self.query, self.key, self.value))
-        phi = normalised_silu if self.features == "silu" else lambda y: jax.nn.elu(y) + 1
+        phi = FEATURE_MAPS[self.features]
         own = self._log_decay(x)[..., None]  # of each token, [B, L, H, 1]
         # From the left, token j decays what it sends itself, but not token i what it receives: the decay between
         # neighbours is that of the neighbour that is passed or left.

@@ -146,6 +146,7 @@ def test_cudnn_is_chosen_where_it_can_compute(gpu: Callable[[str], None]) -> Non
     for dtype, width in ((jnp.float32, 64), (jnp.bfloat16, 12), (jnp.bfloat16, 136)):
         assert choose_implementation(*shapes(dtype, width), dropout=False) == "blocks"
     assert choose_implementation(*shapes(), dropout=True) == "blocks"
+    assert choose_implementation(*shapes(), dropout=False, slopes=True) == "blocks"
     assert choose_implementation(*shapes(value=32), dropout=False) == "blocks"
     q, k, _ = shapes()
     assert choose_implementation(q, k, shapes(jnp.float16)[0], dropout=False) == "blocks"
@@ -222,6 +223,8 @@ def test_invalid_implementations_are_refused() -> None:
     for name in ("cudnn", "xla"):
         with pytest.raises(ValueError, match=f'"{name}" cannot drop weights; use "blocks"'):
             softmax_attention(q, k, v, mask, dropout_rate=0.1, rng_keys=keys, implementation=name)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=f'"{name}" cannot subtract slopes; use "blocks"'):
+            softmax_attention(q, k, v, mask, slopes=(1.0,) * q.shape[2], implementation=name)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("limit", [2**10, 2**16, 2**30])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from models.core import Block, Dims
+from models.core import Block, Dims, QKVAttention
 from models.mixers import available, build, check_options, label, options, parse_options, resolve, version_of
 
 DIMS = Dims(d_model=12, num_heads=2, qkv_dim=16, max_len=40, mlp_dim=24, dropout=0.3)
@@ -195,8 +195,10 @@ def test_invalid_option_texts_are_refused(text: str, message: str) -> None:
 def test_build_and_label_refuse_unknown_options_and_choices() -> None:
     with pytest.raises(ValueError, match="cosformer has no option 'window'; its options: eps=1e-06"):
         build(resolve("cosformer").cls, DIMS, {"window": 3}, nnx.Rngs(0))
-    with pytest.raises(ValueError, match="softmax has no option 'eps'; its options: none"):
+    with pytest.raises(ValueError, match="softmax has no option 'eps'; its options: positions=protocol, decay=none"):
         label("softmax", {"eps": 3})
+    with pytest.raises(ValueError, match="QKVAttention has no option 'eps'; its options: none"):
+        build(QKVAttention, DIMS, {"eps": 3}, nnx.Rngs(0))
     with pytest.raises(ValueError, match="cosformer: option m=padded: not one of max_len, own"):
         build(resolve("cosformer").cls, DIMS, {"m": "padded"}, nnx.Rngs(0))
     assert label("cosformer", {"eps": 1e-6}) == "cosformer"

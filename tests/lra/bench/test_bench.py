@@ -115,6 +115,8 @@ def test_the_implementation_of_softmax_attention_is_recorded(monkeypatch: pytest
     ]:
         config = tiny("softmax", **{"model.dtype": dtype, "model.attention_dropout": dropout, "model.heads": 2})
         assert bench_measure.softmax_implementation(config) == text
+    config = dataclasses.replace(tiny("softmax", **{"model.dtype": "bfloat16"}), mixer_options={"decay": "alibi"})
+    assert bench_measure.softmax_implementation(config) == "blocks"
 
 
 def test_a_case_above_the_memory_limit_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

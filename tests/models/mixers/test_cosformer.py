@@ -13,8 +13,9 @@ import pytest
 from flax import nnx
 
 from models.core import Dims
+from models.cosine_attention import CHUNK
 from models.mixers import build, cosformer
-from models.mixers.cosformer import CHUNK, CosFormer
+from models.mixers.cosformer import CosFormer
 from tests.models.mixers.reference import largest_array
 
 cosformer_attention = jax.jit(cosformer.cosformer_attention, static_argnames=("max_len", "causal", "eps"))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 
+from models.core import Dims
 from models.dropout import attention_dropout
 from models.mixers import softmax
-from models.mixers.softmax import BLOCK, softmax_attention
+from models.mixers.softmax import BLOCK, Softmax, softmax_attention
 from tests.models.mixers.reference import dense, dense_weights, values_and_gradients
 
 B, H, K, V = 3, 3, 4, 5
@@ -56,6 +60,22 @@ def dropped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: in
     return softmax_attention(q, k, v, mask, dropout_rate=RATE, rng_keys=rng_keys(), block=block)
 
 
+SLOPES = (2.0, 0.3, 0.0)
+
+
+def penalised_weights(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
+    """Compute the weights [B, H, Lq, Lk] of logits from which SLOPES times the distance is subtracted."""
+    distance = jnp.abs(jnp.arange(q.shape[1])[:, None] - jnp.arange(k.shape[1])[None])
+    logits = (
+        jnp.einsum("bihk,bjhk->bhij", q, k) / K**0.5 - jnp.array(SLOPES)[None, :, None, None] * distance[None, None]
+    )
+    return jax.nn.softmax(jnp.where(mask[:, None, None], logits, -jnp.inf), -1)
+
+
+def penalised(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, rate: float = 0) -> jax.Array:
+    return jnp.einsum("bhij,bjhv->bihv", attention_dropout(penalised_weights(q, k, mask), rate, rng_keys()), v)
+
+
 @pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use chunks of 24 keys, so that some chunks of the second and third example have no real key."""
@@ -93,6 +113,61 @@ def test_one_block_equals_the_definition() -> None:
 @pytest.mark.usefixtures("x64")
 def test_dropout_equals_attention_dropout_of_the_whole_matrix(lq: int, lk: int) -> None:
     assert_equal(dropped, reference_dropped, lq, lk)
+
+
+@pytest.mark.parametrize("rate", [0.0, RATE])
+@pytest.mark.parametrize(("lq", "lk"), SHAPES)
+@pytest.mark.usefixtures("x64", "chunks")
+def test_slopes_are_subtracted_from_the_logits_of_all_blocks(lq: int, lk: int, rate: float) -> None:
+    attend = functools.partial(softmax_attention, dropout_rate=rate, rng_keys=rng_keys(), block=16, slopes=SLOPES)
+    assert_equal(attend, functools.partial(penalised, rate=rate), lq, lk)
+
+
+def small(heads: int = 4, **options: Any) -> Softmax:
+    """Return a mixer with heads of width 6, in float64 where x64 is enabled."""
+    dims = Dims(d_model=8, num_heads=heads, qkv_dim=6 * heads, max_len=200, mlp_dim=8, dtype=jnp.zeros(()).dtype)
+    return Softmax(dims, rngs=nnx.Rngs(0), **options)
+
+
+@pytest.mark.usefixtures("x64")
+def test_rope_sees_distances_alone_in_the_order_of_its_paper() -> None:
+    """The weights of queries and keys rotated as complex numbers; an equal shift of all tokens changes nothing."""
+    length, shift = BLOCK + 21, 13
+    rng = np.random.default_rng(0)
+    q, k, v, dy = (jnp.asarray(rng.standard_normal((2, length, 4, 6))) for _ in range(4))
+    mask = jnp.asarray(np.arange(length) < np.array([[length - shift], [40]]))
+    turns = jnp.exp(1j * jnp.arange(length)[:, None] * 10_000.0 ** (-jnp.arange(3) / 3)[None])[None, :, None]
+
+    def reference(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        q, k = ((x[..., :3] + 1j * x[..., 3:]) * turns for x in (q, k))
+        logits = jnp.einsum("bihk,bjhk->bhij", q, k.conj()).real / 6**0.5
+        return jnp.einsum("bhij,bjhv->bihv", jax.nn.softmax(jnp.where(mask[:, None, None], logits, -jnp.inf), -1), v)
+
+    attend = functools.partial(small(positions="rope").attend, mask=mask, rng_keys=None)
+    got, want = (values_and_gradients(f, q, k, v, dy) for f in (attend, reference))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12 * float(jnp.abs(b).max()))
+
+    moved = [jnp.roll(x, shift, 1) for x in (q, k, v)]
+    y = small(positions="rope").attend(*moved, jnp.roll(mask, shift, 1), None)
+    np.testing.assert_allclose(y[:, shift:], got[0][:, :-shift], atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_options_of_the_mixer() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((2, 30, 4, 6))) for _ in range(3))
+    mask = jnp.asarray(np.arange(30) < np.array([[30], [9]]))
+    alibi = softmax_attention(q, k, v, mask, slopes=(1 / 4, 1 / 16, 1 / 64, 1 / 256))
+    np.testing.assert_array_equal(small(decay="alibi").attend(q, k, v, mask, None), alibi)
+    plain = small().attend(q, k, v, mask, None)
+    np.testing.assert_array_equal(plain, softmax_attention(q, k, v, mask))
+    outputs = [
+        small(positions=p, decay=d).attend(q, k, v, mask, None) for p in ("protocol", "rope") for d in ("none", "alibi")
+    ]
+    assert all(float(jnp.abs(a - b).max()) > 1e-3 for a, b in itertools.combinations(outputs, 2))
+    with pytest.raises(ValueError, match=r"^option positions=rope: needs heads of width 2 or more, not 1$"):
+        Softmax(Dims(d_model=8, num_heads=8, qkv_dim=8, max_len=9, mlp_dim=8), positions="rope", rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("block", [48, BLOCK])
@@ -189,13 +264,13 @@ def test_products_of_bfloat16_accumulate_in_float32() -> None:
     assert {e.params["preferred_element_type"].name for e in products} == {"float32"}
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1])
-def test_memory_is_linear_in_the_length(rate: float) -> None:
+@pytest.mark.parametrize(("rate", "slopes"), [(0.0, None), (0.1, None), (0.0, (0.5, 0.1))])
+def test_memory_is_linear_in_the_length(rate: float, slopes: tuple[float, ...] | None) -> None:
     def temporary_bytes(length: int) -> int:
         mask, key = jnp.ones((1, length), bool), jax.random.split(jax.random.key(0), 1)
 
         def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            return softmax_attention(q, k, v, mask, dropout_rate=rate, rng_keys=key)
+            return softmax_attention(q, k, v, mask, dropout_rate=rate, rng_keys=key, slopes=slopes)
 
         x = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
         compiled = jax.jit(lambda x, dy: jax.vjp(attend, x, x, x)[1](dy)).lower(x, x).compile()
