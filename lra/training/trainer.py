@@ -297,6 +297,6 @@ class _TrainingRun:
             forward_flops=forward_flops(self.functions, selected, self._datasets.test),
             selected_step=selected.step,
             receptive_field=(
-                receptive_field(self._functions, selected, self._test_set) if outcome.status == "complete" else None
+                receptive_field(self.functions, selected, self._datasets.test) if outcome.status == "complete" else None
             ),
         )
