@@ -195,7 +195,7 @@ class _TrainingRun:
                     budget.step_seconds,
                     stop_requested.is_set(),
                     budget.ends_within(self.dispatch_steps),
-                    self.seconds_since_checkpoint > CHECKPOINT_SECONDS,
+                    time.monotonic() - self._last_checkpoint > CHECKPOINT_SECONDS,
                 )
                 if checkpoint_due:
                     self.save()
@@ -204,10 +204,6 @@ class _TrainingRun:
                     stopped = "interrupted" if interrupted else "truncated"
             self.save()
         return stopped if self.state.step < self.last_step else None
-
-    @property
-    def seconds_since_checkpoint(self) -> float:
-        return time.monotonic() - self._last_checkpoint
 
     def train_until_boundary(self) -> bool:
         """Train to the next end of a dispatch or the next evaluation; return whether the evaluation is due.
