@@ -12,6 +12,7 @@ from lra import config as cfg
 from lra.api import configure
 from lra.config import RunConfig, hashed_fields, id_hashes, protocol
 from lra.errors import ConfigError
+from lra.protocols import with_recipe
 from lra.training.step_functions import encoder_config
 from models.mixers import available
 from tasks import load_task
@@ -145,3 +146,23 @@ def test_the_hash_is_of_meaning_alone():
     assert "source" not in message
     assert message["model"]["head"] == [128]
     assert not any(isinstance(v, float) and math.isnan(v) for v in message["train"].values())
+
+
+def test_a_protocol_with_a_recipe_is_another_protocol() -> None:
+    plain, shuffled = cfg.protocol("listops", "small"), cfg.protocol("listops", "small+shuffle")
+    assert (shuffled.name, shuffled.version, shuffled.expected) == ("small+shuffle", plain.version, {})
+    assert (shuffled.train, shuffled.model, shuffled.forms) == (plain.train, plain.model, plain.forms)
+    newer = with_recipe(plain, dataclasses.replace(shuffled.recipe, version=3))
+    assert newer.version == plain.version + 2
+    assert [base.task for base in cfg.protocols_named("quick+denoise")] == ["text", "retrieval"]
+    assert {base.task for base in cfg.protocols_named("lra+spt")} == {*cfg.TASKS}
+    with pytest.raises(ConfigError, match=r"no recipe 'shufle' on listops \(did you mean 'shuffle'\?\); .*small\+spt"):
+        cfg.protocol("listops", "small+shufle")
+    with pytest.raises(ConfigError, match=r"^no recipe 'shuffle' on image; .* small\+augment, small\+spt$"):
+        cfg.protocol("image", "small+shuffle")
+
+
+def test_a_recipe_is_hashed_only_where_there_is_one() -> None:
+    assert "recipe" not in cfg.hashed_fields(cfg.protocol("listops", "small"))
+    recipe = cfg.protocol("listops", "small+spt").recipe
+    assert cfg.hashed_fields(recipe) == {"masked": 0.1, "pretraining": 0.4, "seed": 0, "name": "spt", "version": 1}
