@@ -50,13 +50,13 @@ def test_edited_code_is_run_again_and_a_comment_is_not(project: Path) -> None:
     (first,) = (project / "runs").glob("*/records/*.json")
     before, result = first.read_bytes(), json.loads(first.read_text())
 
-    edit(project / COSFORMER, "import math\n", "import math  # of the angles\n")
+    edit(project / COSFORMER, "import jax\n", "import jax  # arrays\n")
     edit(project / "lra" / "runtime" / "progress.py", "LOG_SECONDS = 30.0", "LOG_SECONDS = 3.0")
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"{result['id']}: complete since {result['created']}, not trained again\n"
 
-    edit(project / COSFORMER, "jax.nn.relu(", "jax.nn.softplus(")
+    edit(project / COSFORMER, "FEATURE_MAPS[feature_map](q)", "jax.nn.softplus(q)")
     done = command(project, *WORDS)
     assert done.returncode == 0, done.stderr
     assert f"not that of {result['id']} (complete" in done.stderr
