@@ -38,7 +38,7 @@ class Reporter:
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=self._total, completed=self._first, note="compiling")
         if self._first:
-            self.print(f"{self._title}: resumes from step {self._first} of {self._total}")
+            self.print(f"{self._title}: continues after step {self._first} of {self._total}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -49,7 +49,7 @@ def test_a_resumed_run_names_its_step() -> None:
         assert file.getvalue() == ""
         with Reporter("text linear seed 0", 500, done=120):
             pass
-    assert file.getvalue() == "text linear seed 0: resumes from step 120 of 500\n"
+    assert file.getvalue() == "text linear seed 0: continues after step 120 of 500\n"
 
 
 def test_parallel_runs_print_their_lines_alone_into_a_file() -> None:
