@@ -65,8 +65,6 @@ def decayed(
     Returns:
       [B, H, L, V]
     """
-    b, h, length, _ = q.shape
-    log_decay = jnp.broadcast_to(log_decay.astype(q.dtype)[None, None], (b, length, h, log_decay.shape[-1]))
     weights = cos_sin_weights(q, max_len)
 
     def weighted_sum(q: Array, k: Array, v: Array) -> Array:

@@ -57,6 +57,6 @@ class RetNet(nnx.Module):
         angles = BASE ** -np.linspace(0, 1, self.dims.head_dim // 2)
         q, k = (rotate(y, angles) for y in (q, k))
         log_decay = np.log1p(-(2.0 ** (-5.0 - np.arange(h)))).astype(jnp.promote_types(x.dtype, jnp.float32))
-        log_decay = zero_padding(jnp.broadcast_to(log_decay[None, None, :, None], (b, length, h, 1)), mask)
-        y = two_sided_attention(q * self.dims.head_dim**-0.5, k, v.astype(log_decay.dtype), log_decay, log_decay)
+        decay = jnp.asarray(log_decay)[:, None]
+        y = two_sided_attention(q * self.dims.head_dim**-0.5, k, v.astype(decay.dtype), decay, decay)
         return self.output(rms_norm(y).astype(x.dtype).reshape(b, length, -1) * jax.nn.silu(gate))

@@ -39,6 +39,39 @@ def test_it_is_the_recurrence(length: int, channels: int, strength: float) -> No
 
 
 @pytest.mark.parametrize("channels", [1, K])
+@pytest.mark.parametrize("length", [1, 7, 16, 64, 150])
+@pytest.mark.parametrize("strength", [0.0, 0.3, 4.9])
+def test_a_constant_decay_is_the_recurrence(length: int, channels: int, strength: float) -> None:
+    q, k, v, _ = inputs(length, channels)
+    decay = -strength * np.linspace(0.5, 1, H * channels, dtype=np.float32).reshape(H, channels)
+    expected = recurrence(q, k, v, np.broadcast_to(decay, (B, length, H, channels)))
+    np.testing.assert_allclose(decayed_attention(q, k, v, decay), expected, rtol=1e-4, atol=2e-5)
+
+
+def test_a_strong_constant_decay_is_finite_with_finite_gradients() -> None:
+    for channels in (1, K):
+        q, k, v, _ = inputs(100, channels)
+        decay = jnp.full((H, channels), -1e4)
+        y, gradients = jax.value_and_grad(lambda *xs: decayed_attention(*xs).sum(), argnums=(0, 1, 2, 3))(
+            q, k, v, decay
+        )
+        assert all(np.isfinite(x).all() for x in (y, *gradients))
+
+
+@pytest.mark.parametrize("channels", [1, K])
+def test_gradients_of_a_constant_decay_are_those_of_one_that_is_repeated(channels: int) -> None:
+    q, k, v, _ = inputs(70, channels)
+    decay = -np.linspace(0.1, 1, H * channels, dtype=np.float32).reshape(H, channels)
+
+    def loss(decay: jax.Array, constant: bool) -> jax.Array:
+        repeated = jnp.broadcast_to(decay, (B, 70, H, channels))
+        return (decayed_attention(q, k, v, decay if constant else repeated) ** 2).sum()
+
+    first, second = (jax.grad(loss)(jnp.asarray(decay), constant) for constant in (True, False))
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, K])
 def test_gradients_are_those_of_the_recurrence(channels: int) -> None:
     """By finite differences in float64 along a random direction."""
     with jax.enable_x64(True):
