@@ -33,7 +33,7 @@ without rotation n_ij = w_ij, without decay g_c = 1, and by default phi = relu.
     decay=scalar          g = sigmoid(s) of each head with a learned s, initially normal, as in LION-D
     decay=vector          g_c = exp(-exp(p_c)), learned, initially exp(-d (c + 1)) for c = 0, 1, ... with a step d of
                           each head, log-uniform between 0.001 and 0.1. -(c + 1) are the eigenvalues of HiPPO-LegS, as
-                          in S4D-Real (Gu et al., 2022, arXiv:2206.11893)
+                          in S4D-Real (Gu et al., 2022, arXiv:2206.11893). A g_c below exp(-5) counts as exp(-5)
     rope=True             rotation of the features of the numerator alone, as in the linear form of RoPE (Su et al.,
                           2021, arXiv:2104.09864); two channels that are rotated together share a decay
 
