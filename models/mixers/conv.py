@@ -46,7 +46,7 @@ class Conv(nnx.Module):
         self.taps = nnx.Param(jax.random.uniform(rngs.params(), (kernel, width), minval=-limit, maxval=limit))
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
-        hidden = zero_padding(self.input(x), mask)
+        hidden = zero_padding(self.input(zero_padding(x, mask)), mask)  # twice, because of the bias
         return self.output(jax.nn.gelu(centred_convolution(hidden, self.taps[...].astype(hidden.dtype))))
 
 
