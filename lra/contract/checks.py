@@ -49,6 +49,7 @@ FORMS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "linformer": ({"rank": 16, "sharing": "key-value", "init": "xavier"}, {"sharing": "none"}),
     "lion": ({"decay": "none", "features": "elu"}, {"decay": "fixed"}),
     "local": ({"layout": "lra_strided"},),
+    "longconv": ({"bidirectional": False},),
     "longformer": ({"num_global": 0, "window_counts_query": True}, {"window": 20}),
     "lru": ({"bidirectional": False},),
     "mamba2": ({"state": 5, "kernel": 3, "head_width": 8},),

@@ -22,7 +22,7 @@ from jax import Array
 
 from models.convolution import long_convolution, short_convolution
 from models.core import MAX_SIZE, Dims, check_range, projection
-from models.ops import zero_padding
+from models.ops import gelu, zero_padding
 
 COMPLEXITY = ("L log L", "L")
 SHORT = 16  # longest kernel whose taps are summed one by one; longer ones are convolved by FFT
@@ -47,7 +47,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Array, mask: Array, *, rng_keys: Array | None = None) -> Array:
         hidden = zero_padding(self.input(zero_padding(x, mask)), mask)  # twice, because of the bias
-        return self.output(jax.nn.gelu(centred_convolution(hidden, self.taps[...].astype(hidden.dtype))))
+        return self.output(gelu(centred_convolution(hidden, self.taps[...].astype(hidden.dtype))))
 
 
 def centred_convolution(x: Array, taps: Array) -> Array:

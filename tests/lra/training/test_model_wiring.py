@@ -103,7 +103,7 @@ ATTENTION, HIDDEN = 0.37, 0.19
 RATES = {
     **dict.fromkeys(("bigbird", "linformer", "local", "longformer", "nystromformer", "polynomial"), (ATTENTION,)),
     **dict.fromkeys(("reformer", "sinkhorn", "softmax", "sparse", "synthesizer"), (ATTENTION,)),
-    **dict.fromkeys(("lru", "s4d", "s5"), (HIDDEN,)),
+    **dict.fromkeys(("longconv", "lru", "s4d", "s5"), (HIDDEN,)),
     **dict.fromkeys(("conv", "cosformer", "fnet", "linear", "performer", "skyformer"), ()),  # no weights to drop
     **dict.fromkeys(("gated_deltanet", "gla", "hgrn2", "lion", "mamba2", "mlstm", "retnet"), ()),
     "mega": (ATTENTION, HIDDEN),

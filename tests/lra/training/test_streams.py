@@ -119,7 +119,7 @@ def test_arrays_of_a_mixer_are_drawn_apart(name: str) -> None:
     probe = Probe(MixerUnderTest(mixers.resolve(name)), "float32")
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves((probe.params, probe.buffers))]
     random = [leaf for leaf in arrays if np.unique(leaf).size > max(8, leaf.size // 2)]
-    assert len(random) >= 4 or name in ("conv", "fnet", "reformer", "s4d", "lru", "synthesizer")
+    assert len(random) >= 4 or name in ("conv", "fnet", "longconv", "reformer", "s4d", "lru", "synthesizer")
     copies = sum(np.array_equal(a, b) for a, b in itertools.combinations(random, 2))
     assert copies == (3 if name == "longformer" else 0)  # its global projections begin as the local ones
 
