@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
@@ -65,8 +66,28 @@ def _killed_at_the_end(pool: loky.ProcessPoolExecutor) -> Iterator[loky.ProcessP
 def _submit(pool: loky.ProcessPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Submit a call. Workers inherit that Ctrl-C is blocked: it reaches this process, which kills them."""
     resource_tracker.ensure_running()  # else the first call starts it, which unblocks the signal
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _ctrl_c_deferred():
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return pool.submit(function, *arguments)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _ctrl_c_deferred() -> Iterator[None]:
+    """Let Ctrl-C act after the block. A blocked signal may reach another thread, and then it would interrupt this one.
+
+    A worker whose start is interrupted prints a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other thread is interrupted
+        yield
+        return
+    arrived: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: arrived.append(number))
     try:
-        return pool.submit(function, *arguments)
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
+import time
+from typing import Any
 
 import psutil
+import pytest
 
+from tasks import processes
 from tests.conftest import ROOT
 
 SCRIPT = """
@@ -42,3 +48,26 @@ def test_workers_end_after_their_process_was_killed() -> None:
         process.kill()
         _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive
+
+
+def test_ctrl_c_during_the_start_of_a_worker_acts_after_it() -> None:
+    """Also if another thread gets the signal, in which it is not blocked."""
+    starting, started = threading.Event(), []
+
+    def hear_ctrl_c() -> None:
+        starting.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    class Pool:
+        def submit(self, function: Any) -> None:
+            starting.set()
+            thread.join()
+            time.sleep(0.01)  # an interrupt of this thread would be raised here
+            started.append(function)
+
+    thread = threading.Thread(target=hear_ctrl_c)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        processes._submit(Pool(), print)  # type: ignore[arg-type]
+    assert started == [print]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -42,6 +42,7 @@ NOT_COMPUTING = {
     "training/meter": "cost",
     "training/metrics": "display",
     "training/outcome": "values",
+    "training/receptive_field": "measures a trained model",
     "typed_json": "validation",
 }
 

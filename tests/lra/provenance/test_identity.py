@@ -314,7 +314,8 @@ def test_a_sweep_and_its_trials_are_of_the_code_here(runs: Path, edited: Edit, m
 
     (other.directory / "records").mkdir()
     name = f"{other.directory.name}.json"
-    monkeypatch.setattr(tuning.files, "read", lambda path: edited_record(recorded(0.5).record, {"message": path.name}))
+    ended = recorded(0.5).record
+    monkeypatch.setattr(tuning.files, "load", lambda path: (edited_record(ended, {"message": path.name}), []))
     (other.directory / "records" / name).write_text("")
     found = tuning.run_record(config, data["listops"])
     assert found is not None
