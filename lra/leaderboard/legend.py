@@ -48,7 +48,7 @@ def legend(board: Board) -> list[str]:
     if any(row.name.endswith(BLOCK_MARK) for _, row in rows):
         sentences.append(f"{BLOCK_MARK}: replaces the whole block, not attention alone.")
     if any(row.name == NEAR_SHARE for _, row in rows):
-        sentences.append(f"{NEAR_SHARE}: how much of the score needs no long range; a layer of it sees 61 positions.")
+        sentences.append(f"{NEAR_SHARE}: a convolution of which each layer sees 61 positions, compared with that row.")
     if any(c.copy for t in board.tables for c in (*t.columns, *(s.column for s in t.truncated))):
         sentences.append("copy: a data set with other numbers of examples than LRA's; no part of a 5-task mean.")
     if any(head[0] == MEAN for table in formatted for head in table.heads):

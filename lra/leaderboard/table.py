@@ -23,7 +23,7 @@ MEAN = "5-task mean"
 ORIGINS = ("yours", "committed")
 BASELINE = "baseline"  # in place of the origin of a row
 NEAR = "conv"  # the mixer that sees near positions only
-NEAR_SHARE = f"{NEAR}, % of the best row"
+NEAR_SHARE = f"{NEAR}, % of the best other row"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,8 @@ def _near_shares(t: Table) -> list[float | None]:
     for i in range(len(t.columns)):
         means = [(r.label, c.mean) for r in t.rows if (c := r.cells[i]) is not None and c.mean is not None]
         near = [mean for label, mean in means if label == NEAR]
-        best = max((mean for label, mean in means if not label.startswith(NEAR)), default=0.0)
+        others = (mean for label, mean in means if label != NEAR and not label.startswith(f"{NEAR}("))
+        best = max(others, default=0.0)
         shares.append(near[0] / best if near and best else None)
     return shares
 

@@ -426,10 +426,10 @@ def test_a_row_not_above_the_best_trivial_baseline_is_marked() -> None:
 def test_the_share_of_the_best_row_that_a_convolution_of_bounded_length_reaches() -> None:
     found = [run(0.3, mixer="conv"), run(0.2), run(0.4, mixer="softmax"), run(0.35, mixer="conv(kernel=5)")]
     text = " ".join(shown(render(board(found))).split())
-    assert "conv, % of the best row 75" in text
-    assert "how much of the score needs no long range" in text
+    assert "conv, % of the best other row 75" in text
+    assert "each layer sees 61 positions" in text
     for without in (found[1:], [found[0], found[3]]):
-        assert "% of the best row" not in shown(render(board(without)))
+        assert "% of the best other row" not in shown(render(board(without)))
 
 
 def test_an_accuracy_has_an_interval_of_its_test_examples() -> None:
