@@ -115,11 +115,16 @@ def both_directions(
 ) -> tuple[Array, Array]:
     """Compute the recurrence from left to right with the first arrays, and from right to left with the second.
 
-    Both run in one call, as one batch of twice the size. A constant decay is that of both directions.
+    Both run in one call, as one batch of twice the size. A constant decay must be the same array for both.
 
     Returns:
       The outputs of both directions, [B, L, H, V] each; both contain the position itself.
+
+    Raises:
+      ValueError: only one decay is constant, or both are and differ
     """
+    if 2 in (forward[3].ndim, backward[3].ndim) and forward[3] is not backward[3]:
+        raise ValueError("a constant decay must be the same array for both directions")
     pairs = zip(forward, backward, strict=True)
     arrays = (a if a.ndim == 2 else jnp.concatenate([a, b[:, ::-1]]) for a, b in pairs)
     y = decayed_attention(*arrays)

@@ -48,7 +48,8 @@ def lion_attention(
       v:    [B, L, H, V]
       mask: [B, L] bool, True = real token
       forward_decay, backward_decay: logarithms of the decay from each position to the next one on the right and on the
-            left, [B, L, H, 1]: their entry t decays what comes from earlier positions of the direction to t
+            left, [B, L, H, 1]: their entry t decays what comes from earlier positions of the direction to t; or one
+            array [H, 1] for a constant decay
 
     Returns:
       [B, L, H, V], dtype of v
@@ -56,7 +57,9 @@ def lion_attention(
     accum_dtype = jnp.promote_types(v.dtype, jnp.float32)
     q, k, values = (zero_padding(x, mask).astype(accum_dtype) for x in (q, k, v))
     values = jnp.concatenate([values, jnp.ones_like(values[..., :1])], -1)  # the sum of this column is the denominator
-    y = two_sided_attention(q, k, values, *(zero_padding(x, mask) for x in (forward_decay, backward_decay)))
+    if forward_decay.ndim > 2:
+        forward_decay, backward_decay = (zero_padding(x, mask) for x in (forward_decay, backward_decay))
+    y = two_sided_attention(q, k, values, forward_decay, backward_decay)
     return (y[..., :-1] / jnp.maximum(y[..., -1:], eps)).astype(v.dtype)
 
 
@@ -89,20 +92,20 @@ class LION(QKVAttention):
         heads = (*x.shape[:2], self.dims.num_heads, self.dims.head_dim)
         q, k, v = (layer(x).reshape(heads) for layer in (self.query, self.key, self.value))
         phi = FEATURE_MAPS[self.features]
-        own = self._log_decay(x)[..., None]  # of each token, [B, L, H, 1]
-        # From the left, token j decays what it sends itself, but not token i what it receives: the decay between
-        # neighbours is that of the neighbour that is passed or left.
-        forward = jnp.pad(own[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
-        backward = jnp.pad(own[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0)))
+        forward = backward = own = self._log_decay(x)
+        if own.ndim > 2:
+            # From the left, token j decays what it sends itself, but not token i what it receives: the decay between
+            # neighbours is that of the neighbour that is passed or left.
+            forward = jnp.pad(own[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
+            backward = jnp.pad(own[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0)))
         y = lion_attention(phi(q), phi(k), v, mask, forward, backward, self.eps)
         return self.output(y.reshape(*x.shape[:2], self.dims.qkv_dim))
 
     def _log_decay(self, x: Array) -> Array:
-        """Return the logarithm of the decay of each token, [B, L, H], in at least float32."""
-        shape, dtype = (*x.shape[:2], self.dims.num_heads), jnp.promote_types(x.dtype, jnp.float32)
+        """Return the logarithm of the decay of each token, [B, L, H, 1], or of all, [H, 1], in at least float32."""
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
         if self.decay == "none":
-            return jnp.zeros(shape, dtype)
+            return jnp.zeros((self.dims.num_heads, 1), dtype)
         if self.decay == "fixed":
-            logits = self.decay_logit[...].astype(dtype)[None, None]
-            return jnp.broadcast_to(jax.nn.log_sigmoid(logits), shape)
-        return jax.nn.log_sigmoid(-self.decay_layer(x.astype(dtype)))  # log(1 - sigmoid(z))
+            return jax.nn.log_sigmoid(self.decay_logit[...].astype(dtype))[:, None]
+        return jax.nn.log_sigmoid(-self.decay_layer(x.astype(dtype)))[..., None]  # log(1 - sigmoid(z))

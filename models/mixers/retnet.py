@@ -56,7 +56,6 @@ class RetNet(nnx.Module):
         q, k, v = (y.reshape(b, length, h, -1) for y in (q, k, v))  # zero at padding, because x is
         angles = BASE ** -np.linspace(0, 1, self.dims.head_dim // 2)
         q, k = (rotate(y, angles) for y in (q, k))
-        log_decay = np.log1p(-(2.0 ** (-5.0 - np.arange(h)))).astype(jnp.promote_types(x.dtype, jnp.float32))
-        decay = jnp.asarray(log_decay)[:, None]
+        decay = jnp.asarray(np.log1p(-(2.0 ** (-5.0 - np.arange(h))))[:, None], jnp.promote_types(x.dtype, jnp.float32))
         y = two_sided_attention(q * self.dims.head_dim**-0.5, k, v.astype(decay.dtype), decay, decay)
         return self.output(rms_norm(y).astype(x.dtype).reshape(b, length, -1) * jax.nn.silu(gate))

@@ -113,6 +113,19 @@ def test_both_directions_are_the_recurrence_and_that_of_the_flipped_sequence(cha
     np.testing.assert_allclose(backward, recurrence(*(x[:, ::-1] for x in second))[:, ::-1], rtol=1e-4, atol=1e-5)
 
 
+def test_constant_decays_of_two_directions_must_be_one() -> None:
+    q, k, v, _ = inputs(37, 1)
+    decay = np.full((H, 1), -0.5, np.float32)
+    forward, backward = both_directions((q, k, v, decay), (q, k, v, decay))  # type: ignore[arg-type]
+    repeated = np.broadcast_to(decay, (B, 37, H, 1))
+    np.testing.assert_allclose(forward, recurrence(q, k, v, repeated), rtol=1e-4, atol=1e-5)
+    flipped = recurrence(*(x[:, ::-1] for x in (q, k, v, repeated)))[:, ::-1]
+    np.testing.assert_allclose(backward, flipped, rtol=1e-4, atol=1e-5)
+    for other in (2 * decay, repeated):
+        with pytest.raises(ValueError, match="the same array"):
+            both_directions((q, k, v, decay), (q, k, v, other))  # type: ignore[arg-type]
+
+
 def test_bfloat16_is_summed_in_float32() -> None:
     arrays = [jnp.asarray(x, jnp.bfloat16) for x in inputs(200, 1, 0.01)]
     y = decayed_attention(*arrays)
