@@ -23,8 +23,3 @@ def legs(state: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     frequencies, vectors = np.linalg.eigh(0.5j * (below - below.T))
     vectors = vectors * (vectors[0].conj() / np.abs(vectors[0]))
     return -0.5 + 1j * frequencies[state // 2 :], vectors[:, state // 2 :], b
-
-
-def real_eigenvalues(state: int) -> np.ndarray:
-    """Return the eigenvalues of HiPPO-LegS itself, -1 .. -N for N states, as in S4D-Real (arXiv:2206.11893)."""
-    return -np.arange(1.0, state + 1)

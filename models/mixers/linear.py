@@ -10,12 +10,12 @@ Deviation from the reference suite (google-research/long-range-arena): it ignore
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from models.core import MIN_EPS, Dims, QKVAttention, check_range
+from models.feature_maps import elu_plus_one
 from models.ops import boolean_mask, kv_state, zero_padding
 
 COMPLEXITY = ("L", "L")
@@ -38,8 +38,8 @@ def linear_attention(q: Array, k: Array, v: Array, mask: Array, eps: float = 1e-
     v = zero_padding(v, mask)
     dtype, accum_dtype = v.dtype, jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (x.astype(accum_dtype).swapaxes(1, 2) for x in (q, k, v))  # [B, H, L, K]
-    q = jax.nn.elu(q) + 1
-    k = jnp.where(mask[:, None, :, None], jax.nn.elu(k) + 1, 0)
+    q = elu_plus_one(q)
+    k = jnp.where(mask[:, None, :, None], elu_plus_one(k), 0)
     state = kv_state(k, v)
     total = jnp.einsum("bhik,bhk->bhi", q, k.sum(2)) + eps
     y = jnp.einsum("bhik,bhkv->bhiv", q, state) / total[..., None]

@@ -133,7 +133,8 @@ def test_other_edited_code_makes_no_new_run(tree: Path, path: str) -> None:
 
 def test_a_mixer_brings_what_it_imports(tree: Path) -> None:
     before = files(tree, "s4d")
-    assert before.keys() - files(tree).keys() == {"models/mixers/s4d.py", "models/convolution.py"}
+    added = before.keys() - files(tree).keys()
+    assert added == {f"models/{name}.py" for name in ("mixers/s4d", "convolution", "hippo")}
     edit(tree / "models" / "convolution.py", "import jax\n", "import jax\nfrom models import newton_schulz\n")
     after = files(tree, "s4d")
     assert changes(before, after) == "changed: models/convolution.py; added: models/newton_schulz.py"
