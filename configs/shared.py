@@ -305,26 +305,33 @@ def own_train(*, steps: int, batch_size: int, learning_rate: float, warmup: int,
 
 def laptop(
     task: str,
+    variant: str = "full",
     *,
+    version: int = 1,
     max_len: int,
     steps: int,
     batch_size: int,
+    learning_rate: float = 1e-3,
     warmup: int,
     eval_every: int,
+    dropout: float = 0.1,
+    embed_std: float = 0.02,
     minutes: str = "",
     expected: Mapping[str, Expected] | None = None,
     pair: Pair = None,
 ) -> Protocol:
-    """Return the protocol for two CPU cores: fewer steps at ten times the learning rate of `small`."""
+    """Return the protocol for two CPU cores: fewer steps at ten times the learning rate of `small`, or more."""
     return Protocol(
         task=task,
         name="laptop",
-        version=1,
+        version=version,
         about="the sizes of `small`, fewer steps at a higher learning rate; about an hour on two CPU cores",
-        variant="full",
+        variant=variant,
         max_len=max_len,
-        model=own_model(dropout=0.1, embed_std=0.02, pair=pair),
-        train=own_train(steps=steps, batch_size=batch_size, learning_rate=1e-3, warmup=warmup, eval_every=eval_every),
+        model=own_model(dropout=dropout, embed_std=embed_std, pair=pair),
+        train=own_train(
+            steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=warmup, eval_every=eval_every
+        ),
         expected=expected or {},
         minutes=minutes,
     )

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md and docs/tasks.md, from committed records and published figures.
+"""The tables of docs/results.md, docs/recipes.md and docs/tasks.md, from committed records and published figures.
 
 `python -m tests.doc_tables` rewrites them between their markers.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -27,7 +28,7 @@ from lra.record.schema import BaselineRecord, RunRecord
 from tasks import load_task
 from tasks.core import base_variant
 
-RESULTS, TASKS_PAGE = ROOT / "docs" / "results.md", ROOT / "docs" / "tasks.md"
+RESULTS, RECIPES, TASKS_PAGE = (ROOT / "docs" / name for name in ("results.md", "recipes.md", "tasks.md"))
 # Rows of the table in cosFormer's paper that are shown beside results, by mixer.
 PAPER_ROWS = {"cosformer": "cosFormer", "softmax": "Transformer", "linear": "Linear Trans."}
 RESULTS_HEAD = ("task", "mixer", "seeds", "accuracy (95 % interval)", "published", "difference", "hardware", "minutes")
@@ -74,19 +75,54 @@ def _results(table: Table, records: Mapping[str, RunRecord]) -> Iterator[list[st
                 continue
             runs = [records[name] for name in cell.records if name in records]
             mean = statistics.fmean(cell.accuracies)
-            low, high = confidence(cell)
             published = figures.get(PAPER_ROWS.get(row.label, ""), {}).get(column.task)
             is_number = isinstance(published, Decimal)
             yield [
                 title,
                 f"`{row.label}`" + "".join(f" {change}" for change in row.changes),
                 str(len(cell.accuracies)),
-                f"{percent(mean)} ({percent(low)} to {percent(high)})" + (" at chance" if all(cell.at_chance) else ""),
+                _with_interval(cell) + (" at chance" if all(cell.at_chance) else ""),
                 f"{published:.1f}" if is_number else "–",
                 f"{100 * mean - float(published):+.1f}" if is_number else "–",
                 "; ".join(dict.fromkeys(run.environment.hardware for run in runs)),
                 f"{statistics.fmean(run.seconds for run in runs) / 60:.0f}",
             ]
+
+
+def recipe_table() -> str:
+    """Return the accuracy with each recipe beside that of the same mixer, task and protocol without it."""
+    cells: dict[tuple[str, str, str], dict[str, LeaderboardCell]] = {}
+    for table in board(COMMITTED).tables:
+        protocol, _, recipe = table.protocol.partition("+")
+        if table.track != "matched" or protocol == "quick":
+            continue
+        for row in table.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                if cell is not None and cell.accuracies:
+                    cells.setdefault((column.task, row.label, protocol), {})[recipe] = cell
+    lines = []
+    for (task, mixer, protocol), by_recipe in cells.items():
+        plain = by_recipe.get("")
+        for recipe, cell in by_recipe.items():
+            if recipe:
+                without, accuracy = (statistics.fmean(c.accuracies) if c else None for c in (plain, cell))
+                lines.append(
+                    [
+                        f"`{protocol}+{recipe}`",
+                        load_task(task).CARD.title,
+                        f"`{mixer}`",
+                        _with_interval(plain) if plain else "–",
+                        _with_interval(cell),
+                        f"{100 * (accuracy - without):+.1f}" if without is not None and accuracy is not None else "–",
+                    ]
+                )
+    head = ("protocol", "task", "mixer", "without", "with", "difference")
+    return grid(head, (":--", ":--", ":--", "--:", "--:", "--:"), sorted(lines))
+
+
+def _with_interval(cell: LeaderboardCell) -> str:
+    low, high = confidence(cell)
+    return f"{percent(statistics.fmean(cell.accuracies))} ({percent(low)} to {percent(high)})"
 
 
 def task_tables(task: str) -> str:
@@ -121,15 +157,16 @@ def rewritten(page: str, tables: Mapping[str, str]) -> str:
 
 def pages() -> dict[str, tuple[str, str]]:
     """Return by page its text and the text with current tables."""
-    results, tasks = RESULTS.read_text("utf-8"), TASKS_PAGE.read_text("utf-8")
+    results, recipes, tasks = (page.read_text("utf-8") for page in (RESULTS, RECIPES, TASKS_PAGE))
     current = "\n\n".join(
         f"## {title}\n\n{table}"
         for title, table in sorted(
-            results_tables().items(), key=lambda item: (PROTOCOL_NAMES.index(item[0].partition("@")[0]), item[0])
+            results_tables().items(), key=lambda item: (PROTOCOL_NAMES.index(re.split("[@+]", item[0])[0]), item[0])
         )
     )
     return {
         RESULTS.name: (results, rewritten(results, {"results": current})),
+        RECIPES.name: (recipes, rewritten(recipes, {"here": recipe_table()})),
         TASKS_PAGE.name: (tasks, rewritten(tasks, {task: task_tables(task) for task in TASKS})),
     }
 

@@ -82,7 +82,7 @@ def alternatives(words: list[str]) -> list[list[str]]:
     return [words[:i], *([*words[: i - 1], word] for word in words[i + 1 :] if word == "verify")]
 
 
-@pytest.mark.parametrize("page", ["results.md", "tasks.md"])
+@pytest.mark.parametrize("page", ["results.md", "recipes.md", "tasks.md"])
 def test_tables_are_those_of_the_records(page: str) -> None:
     text, current = doc_tables.pages()[page]
     assert text == current, "run `python -m tests.doc_tables` and review the page"

@@ -26,7 +26,7 @@ from lra.record.schema import BaselineRecord, Record, RunRecord, TuningRecord
 from tasks import LRA_TASKS
 from tasks.core import SAMPLE, base_variant, is_copy
 
-Group = tuple[str, int, Track]  # protocol, version
+Group = tuple[str, Track]  # protocol
 Run = RecordFile[RunRecord]
 Baseline = RecordFile[BaselineRecord]
 Format = Literal["table", "md", "csv", "json", "latex", "html"]
@@ -39,37 +39,35 @@ def board(files: Iterable[RecordFile[Record]], protocol: str | None = None) -> B
 
     Args:
       files: runs, trivial baselines and tunings (`lra.record.files.find`)
-      protocol: `small`, or `small@2`; None: all
+      protocol: `small`, or with a recipe `small+spt`; None: all
     """
     groups: dict[Group, list[Run]] = defaultdict(list)
     current: list[RecordFile[Record]] = []
     others, earlier = set(), []
     for f in files:
-        name, label = f.record.column.protocol, f"{f.record.column.protocol}@{f.record.column.protocol_version}"
-        is_wanted = protocol in (None, name, label)
+        is_wanted = protocol in (None, f.record.column.protocol)
         if retired(f.record):
             earlier += [f] if is_wanted else []
         elif is_wanted or isinstance(f.record, BaselineRecord):
             current.append(f)
         else:
-            others.add(label)
+            others.add(f"{f.record.column.protocol}@{f.record.column.protocol_version}")
     tunings = of_kind(current, TuningRecord)
     for run in of_kind(current, RunRecord):
         column = run.record.column
         modified = column.modified or bool(changes(run.record))
-        groups[column.protocol, column.protocol_version, "modified" if modified else "matched"].append(run)
+        groups[column.protocol, "modified" if modified else "matched"].append(run)
         if trials := _trials(run, tunings):
-            tuned = dataclasses.replace(run, trials=trials)
-            groups[column.protocol, column.protocol_version, "tuned"].append(tuned)
+            groups[column.protocol, "tuned"].append(dataclasses.replace(run, trials=trials))
     tracks = get_args(Track)
-    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOL_NAMES), -g[1], tracks.index(g[2])))
+    ordered = sorted(groups, key=lambda g: (_place(g[0], cfg.PROTOCOL_NAMES), tracks.index(g[1])))
     shown = {column_key(f.record) for runs in groups.values() for f in runs}
     baselines = [f for f in of_kind(current, BaselineRecord) if column_key(f.record) in shown]
     return Board(
         tables=tuple(
             _table(group, part, groups[group], baselines) for group in ordered for part in _parts(groups[group])
         ),
-        runs=tuple(f for group in ordered if group[2] != "tuned" for f in groups[group]),
+        runs=tuple(f for group in ordered if group[1] != "tuned" for f in groups[group]),
         baselines=tuple(baselines),
         others=tuple(sorted(others)),
         retired=tuple(earlier),
@@ -136,8 +134,11 @@ def _table(group: Group, runs: Sequence[Run], all_runs: Sequence[Run], baseline_
     every_column = _columns(runs)
     reference = {column_key(f.record): f.record.parameters for f in finished if f.record.mixer.label == "softmax"}
     costs = [cost for r in table_rows for cost in _costs(r, columns, rows[r.origin, r.label, r.changes], reference)]
+    protocol, track = group
     return Table(
-        *group,
+        protocol,
+        max(f.record.column.protocol_version for f in runs),
+        track,
         about=_about(group, runs),
         columns=tuple(columns.values()),
         beside=tuple(_columns(all_runs).values()),
@@ -167,7 +168,7 @@ def _parts(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _about(group: Group, runs: Sequence[Run]) -> str:
-    name, _, track = group
+    name, track = group
     if track == "modified":
         return "the protocol with the changes that each row names"
     if track == "tuned":

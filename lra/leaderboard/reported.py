@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from lra import config as cfg
 from lra.leaderboard.markdown import md, md_grid
 from lra.leaderboard.published import Accuracy, accuracy
 from lra.leaderboard.text import card_of
@@ -62,7 +61,7 @@ def _pairs(table: Table, published: Accuracy) -> list[Reproduced]:
     pairs = []
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
-            if cell is None or cell.mean is None or not _is_current_and_full(column, table):
+            if cell is None or cell.mean is None or not _is_full(column):
                 continue
             reported = published.reported(row.label, column.task)
             if reported is not None:
@@ -80,15 +79,11 @@ def _pairs(table: Table, published: Accuracy) -> list[Reproduced]:
     return pairs
 
 
-def _is_current_and_full(column: Column, table: Table) -> bool:
+def _is_full(column: Column) -> bool:
     card = card_of(column)
     if card is None or column.variant != "full" or column.source == SAMPLE:
         return False
-    is_current = (column.task_version, table.version) == (
-        card.version,
-        cfg.protocol(column.task, table.protocol).version,
-    )
-    return is_current and column.examples == card.variants["full"].sizes["test"]
+    return column.examples == card.variants["full"].sizes["test"]
 
 
 def as_markdown(board: Board) -> list[str]:

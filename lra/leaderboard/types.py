@@ -147,7 +147,10 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The board of one protocol."""
+    """The board of one protocol.
+
+    A protocol has a version for each task; all that are shown are current. `version` is the highest of them.
+    """
 
     protocol: str
     version: int

@@ -36,7 +36,7 @@ from tasks.pathfinder.settings import VARIANTS, setting
 
 __all__ = ["CARD", "build", "generate", "locate", "write_official"]
 
-_SIZES = {"12": (40_000, 1_000, 1_000)}
+_SIZES = {"12": (40_000, 1_000, 1_000), "16-short": (100_000, 5_000, 5_000)}
 _SAMPLE_SIZES = (1_000, 200, 200)
 _SEEDS = {GENERATED: 1805, SAMPLE: 1806}
 _RESUMABLE = 64  # pixels of a side; larger images take so long to generate that a build can be resumed
@@ -95,9 +95,9 @@ def generate(
 ) -> Images:
     """Generate n different images and their labels: 1 if both markers are on one snake, which a fair coin decides.
 
-    Resolutions 32, 64, 128 (Path-X) and 256 follow LRA's reference generator; 12 is this suite's own. The result
-    depends only on `seed`, resolution and difficulty, not on `workers`. That of a smaller n is a prefix of that of a
-    larger n.
+    Resolutions 32, 64, 128 (Path-X) and 256 follow LRA's reference generator; 12 and 16 are this suite's own. The
+    result depends only on `seed`, resolution and difficulty, not on `workers`. That of a smaller n is a prefix of that
+    of a larger n.
 
     Args:
       difficulty: "easy", "intermediate" or "hard"
@@ -156,7 +156,7 @@ def build(
 
 def _official_dir(variant: str, data_dir: Path) -> Path:
     if not (candidates := candidate_dirs(data_dir, variant)):
-        raise DataError(f"LRA has no 12 x 12 images; the variant 12 is generated: use the source {GENERATED}")
+        raise DataError(f"LRA has no images of the variant {variant}; it is generated: use the source {GENERATED}")
     if not (found := locate(data_dir, variant)):
         raise DataError(f"pathfinder {variant}: no metadata/ in {', '.join(map(str, candidates))}; {CARD.obtain}")
     return found[0].path

@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def candidate_dirs(data_dir: Path, variant: str) -> list[Path]:
-    """Return the directories where LRA's images of a variant may be: none for 12 x 12, which LRA does not have."""
+    """Return the directories where LRA's images of a variant may be: none for sizes that LRA lacks."""
     resolution, difficulty, _ = VARIANTS[variant]
     places = folders(data_dir, "pathfinder") if resolution >= 32 else []
     return [place / f"pathfinder{resolution}" / _NAMES[difficulty] for place in places]

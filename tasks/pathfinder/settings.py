@@ -3,10 +3,10 @@
 Source: the `snakes2` generator (github.com/drewlinsley/pathfinder) with the arguments of LRA's wrapper. Where LRA's
 text and its wrapper disagree, the number of distractors is that of LRA's text for `hard`.
 
-Resolution 12 is this suite's own, for quick runs, and has no counterpart in LRA: two snakes of 3 paddles, smaller
-markers, no distractors, whatever the difficulty. A pair of snakes that touch or cross is not used, because the label
-could not be recognised in so few pixels. The distance of the markers alone gives 51 % (52 % at 32 hard).
-So small pictures repeat: 42,000 different ones take 56,000 draws, so the last split has more of the rare ones.
+Resolutions 12 and 16 are this suite's own, for short runs, and have no counterpart in LRA: two snakes of 3 paddles,
+smaller markers, no distractors, whatever the difficulty. A pair of snakes that touch or cross is not used, because the
+label could not be recognised in so few pixels. The distance of the markers alone gives 51 % at 12 (52 % at 32 hard).
+Pictures of 12 x 12 repeat: 42,000 different ones take 56,000 draws, so the last split has more of the rare ones.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SNAKE_TRIES = 5  # for a distractor
 VARIANTS = {
     "full": (32, "hard", "LRA's own, Pathfinder32 hard: contours of 14 paddles in 32 x 32 pixels"),
     "12": (12, "hard", "this suite's own, for quick runs: contours of 3 paddles in 12 x 12 pixels, no distractors"),
+    "16-short": (16, "hard", "this suite's own: contours of 3 paddles in 16 x 16 pixels, no distractors"),
     "32-easy": (32, "easy", "LRA's Pathfinder32 baseline: contours of 6 paddles"),
     "32-intermediate": (32, "intermediate", "LRA's Pathfinder32 with contours of 9 paddles"),
     "64": (64, "hard", "LRA's Pathfinder64 hard: contours of 14 paddles in 64 x 64 pixels"),
@@ -64,6 +65,11 @@ _HARD = {
         clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.0, continuity=0.8,
         snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
     ),
+    16: Setting(
+        resolution=16, contour_length=3, distractor_length=2, distractors=0, padding=1, border=5, seed_distance=5,
+        clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.0, continuity=0.8,
+        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
+    ),
     32: Setting(
         resolution=32, contour_length=14, distractor_length=4, distractors=5, padding=1, border=14, seed_distance=7,
         clearance=0.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5, continuity=1.0,
@@ -85,7 +91,7 @@ _HARD = {
         snake_contrast=1.0, paddle_contrast=1.0, chunk=50,
     ),
 }  # fmt: skip
-_BUDGET = {12: 0, 32: 20, 64: 22, 128: 35, 256: 30}  # paddles of all distractors together
+_BUDGET = {12: 0, 16: 0, 32: 20, 64: 22, 128: 35, 256: 30}  # paddles of all distractors together
 _CONTOUR_LENGTH = {"easy": 6, "intermediate": 9, "hard": 14}
 
 
@@ -100,7 +106,7 @@ def setting(resolution: int, difficulty: str) -> Setting:
             f"pathfinder has no resolution {resolution!r} with difficulty {difficulty!r}; "
             f"resolutions: {', '.join(map(str, _HARD))}; difficulties: {', '.join(_CONTOUR_LENGTH)}"
         )
-    length = 3 if resolution == 12 else _CONTOUR_LENGTH[difficulty]
+    length = _CONTOUR_LENGTH[difficulty] if resolution >= 32 else _HARD[resolution].contour_length
     short = max(2, length // 3)
     slots = _BUDGET[resolution] // short
     return dataclasses.replace(_HARD[resolution], contour_length=length, distractor_length=short, distractors=slots)

@@ -117,7 +117,7 @@ KINDS = {
     "recipes": Kind(recipes, lambda place: place != "version", lambda *_: False),
     "tasks": Kind(
         tasks,
-        lambda place: place not in ("version", "sources", "balanced", "images", "baselines"),
+        lambda place: place not in _NO_EFFECT,
         _is_of_other_variant,
     ),
     "mixers": Kind(mixers, lambda place: place.startswith("options."), lambda *_: True),

@@ -141,6 +141,4 @@ def _listed(t: Table) -> dict[RunKey, tuple[str, ...]]:
 
 
 def _is_of(f: Run, t: Table) -> bool:
-    column = f.record.column
-    of_protocol = (column.protocol, column.protocol_version) == (t.protocol, t.version)
-    return of_protocol and column_key(f.record) in {c.key for c in t.columns}
+    return f.record.column.protocol == t.protocol and column_key(f.record) in {c.key for c in t.columns}

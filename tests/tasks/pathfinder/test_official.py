@@ -147,5 +147,5 @@ def test_missing_official_files_say_where_they_were_looked_for(tmp_path: Path) -
     assert pathfinder.locate(tmp_path) == []
     with pytest.raises(DataError, match=r"pathfinder128/curv_contour_length_14.*lra_release\.gz"):
         next(pathfinder.build("128", OFFICIAL, tmp_path))
-    with pytest.raises(DataError, match="LRA has no 12 x 12"):
+    with pytest.raises(DataError, match="LRA has no images of the variant 12"):
         next(pathfinder.build("12", OFFICIAL, tmp_path))

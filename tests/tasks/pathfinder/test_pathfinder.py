@@ -26,6 +26,7 @@ def test_the_random_stream_is_frozen() -> None:
     assert pathfinder.CARD.version == 2
     assert digest(*pathfinder.generate(50, seed=1)) == "59006a24b9084cd0"
     assert digest(*pathfinder.generate(50, resolution=12, seed=1)) == "65f5b2d50b87fdc4"
+    assert digest(*pathfinder.generate(50, resolution=16, seed=1)) == "4a5205c2e1e9b6f5"
 
 
 def test_images_depend_only_on_the_seed() -> None:
@@ -66,7 +67,7 @@ def test_an_image_that_was_drawn_before_is_not_taken_again(monkeypatch: pytest.M
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(DataError, match=r"resolution 48.*12, 32, 64, 128, 256.*easy, intermediate, hard"):
+    with pytest.raises(DataError, match=r"resolution 48.*12, 16, 32, 64, 128, 256.*easy, intermediate, hard"):
         pathfinder.generate(1, resolution=48, seed=0)
     with pytest.raises(DataError, match=r"variants: full, 12,.*sources: generated"):
         next(pathfinder.build("17", GENERATED, Path()))
@@ -85,6 +86,7 @@ def test_card() -> None:
     assert {name: v.max_bytes for name, v in card.variants.items()} == {
         "full": 1024,
         "12": 144,
+        "16-short": 256,
         "32-easy": 1024,
         "32-intermediate": 1024,
         "64": 4096,
