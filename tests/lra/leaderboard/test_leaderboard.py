@@ -208,7 +208,16 @@ def test_one_table_per_protocol() -> None:
     labels = [f"{name}@{cfg.protocol('listops', name).version}" for name in ("quick", "small", "lra")]
     assert [t.label for t in made.tables] == labels
     assert [t.label for t in board(made.runs, "small").tables] == [labels[1]]
-    assert [t.label for t in board(made.runs, labels[1]).tables] == [labels[1]]
+
+
+def test_tasks_of_one_protocol_with_different_versions_share_a_table() -> None:
+    listops, pathfinder = run(0.3, protocol="laptop"), run(0.9, task="pathfinder", protocol="laptop")
+    versions = [f.record.column.protocol_version for f in (listops, pathfinder)]
+    assert versions == [1, 2]
+    (table,) = board([listops, pathfinder]).tables
+    assert table.label == "laptop@2"
+    assert [cell and cell.mean for cell in table.rows[0].cells] == [0.3, 0.9]
+    assert [t.label for t in board([listops]).tables] == ["laptop@1"]
 
 
 def test_modified_runs_stand_apart_by_what_they_changed() -> None:
