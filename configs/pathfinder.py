@@ -7,7 +7,19 @@ Path-X is `--variant 128 --max-len 16384`.
 
 from __future__ import annotations
 
-from configs.shared import LRA_OPTIONS, ONE_CORE, laptop, lra, lra_forms, lra_model, lra_train, measured, quick, small
+from configs.shared import (
+    BUSY_CORE,
+    LRA_OPTIONS,
+    ONE_CORE,
+    laptop,
+    lra,
+    lra_forms,
+    lra_model,
+    lra_train,
+    measured,
+    quick,
+    small,
+)
 from lra.protocols import Augment, SelfPretraining
 
 PROTOCOLS = {
@@ -35,6 +47,8 @@ PROTOCOLS = {
         eval_every=500,
         dropout=0.0,
         embed_std=1.0,
+        minutes=f"15 {BUSY_CORE}",
+        expected=measured(92.1),
     ),
     "small": small(
         "pathfinder", max_len=1_024, batch_size=128, learning_rate=2e-4, warmup=312, eval_every=500, softmax=65.26
