@@ -68,22 +68,22 @@ def _results(table: Table, records: Mapping[str, RunRecord]) -> Iterator[list[st
     (paper,) = (t for t in TABLES if t.protocol == "lra")
     figures = {row.name: row.figures for row in paper.rows}
     for i, column in enumerate(table.columns):
-        title = load_task(column.task).CARD.title + (", copy" if column.copy else "")
+        title = load_task(column.task).CARD.title + ("" if column.variant == "full" else f", {column.variant}")
         for row in sorted(table.rows, key=lambda row: row.label):
             cell = row.cells[i]
             if cell is None or not cell.accuracies:
                 continue
             runs = [records[name] for name in cell.records if name in records]
             mean = statistics.fmean(cell.accuracies)
-            published = figures.get(PAPER_ROWS.get(row.label, ""), {}).get(column.task)
-            is_number = isinstance(published, Decimal)
+            figure = figures.get(PAPER_ROWS.get(row.label, ""), {}).get(column.task)
+            published = figure if base_variant(column.variant) == "full" and isinstance(figure, Decimal) else None
             yield [
                 title,
                 f"`{row.label}`" + "".join(f" {change}" for change in row.changes),
                 str(len(cell.accuracies)),
                 _with_interval(cell) + (" at chance" if all(cell.at_chance) else ""),
-                f"{published:.1f}" if is_number else "–",
-                f"{100 * mean - float(published):+.1f}" if is_number else "–",
+                "–" if published is None else f"{published:.1f}",
+                "–" if published is None else f"{100 * mean - float(published):+.1f}",
                 "; ".join(dict.fromkeys(run.environment.hardware for run in runs)),
                 f"{statistics.fmean(run.seconds for run in runs) / 60:.0f}",
             ]
