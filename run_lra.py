@@ -66,7 +66,7 @@ MixerName = Annotated[str, arg(metavar="MIXER")]
 MixerOptions = Annotated[tuple[str, ...], arg(metavar="[NAME=VALUE ...]")]
 VARIANTS = (
     "Variant of the data: full; short (listops); cut (text, retrieval); 16 (image); "
-    "12, 32-easy, 32-intermediate, 64, 128, 256 (pathfinder)."
+    "12, 16-short, 32-easy, 32-intermediate, 64, 128, 256 (pathfinder)."
 )
 Variant = Annotated[str, arg(metavar="VARIANT", help=VARIANTS)]
 Output = Annotated[Path | None, arg(metavar="PATH")]
