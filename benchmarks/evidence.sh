@@ -11,10 +11,6 @@
 # code that computes them is the same. Use a separate clone, so that edits do not restart the runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# Linux schedules sessions before it considers `nice`, so lower the priority of the session as well; this affects
-# everything started in the same terminal.
-if [ -w /proc/self/autogroup ]; then echo 19 >/proc/self/autogroup; fi
-
 lra() { nice -n 19 .venv/bin/python run_lra.py "$@"; }
 
 small() {
@@ -51,7 +47,12 @@ cosformer() {
 }
 
 case "${1:-}" in
-small | laptop | cosformer) "$1" ;;
+small | laptop | cosformer)
+    # Linux schedules sessions before it considers `nice`, so lower the priority of the session as well; this affects
+    # everything started in the same terminal.
+    if [ -w /proc/self/autogroup ]; then echo 19 >/proc/self/autogroup; fi
+    "$1"
+    ;;
 *)
     sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
