@@ -12,6 +12,7 @@ from lra.leaderboard.published import Percent, accuracy
 from lra.leaderboard.table import BASELINE, BELOW, CHANCE, ONE_CLASS, FormattedCell, FormattedTable
 from lra.leaderboard.text import NONE
 from lra.leaderboard.types import Table
+from tasks.core import base_variant
 
 QUICK = "quick"  # the protocol of smoke tests
 PUBLISHED = "published"
@@ -75,17 +76,24 @@ def is_quick(t: Table) -> bool:
 
 
 def _published(t: Table, count: int) -> Iterable[RowView]:
-    """Return the published rows of a table's mixers, from the source that its protocol follows, or else from all."""
+    """Return the published rows of a table's mixers, from the source that its protocol follows, or else from all.
+
+    Figures are for LRA's variant of a task, and are left out beside another one.
+    """
     labels = {r.label for r in t.rows}
     sources = [p for p in accuracy() if p.protocol and not is_quick(t) and t.track != "modified"]
     for source in [p for p in sources if p.protocol == t.protocol] or sources:
         name = re.split(r"[;,] (?=arXiv|accuracy)", source.source)[0].removesuffix(")") + ")"
         for row in source.rows:
             if labels & {*row.labels.values(), row.name.lower()}:
-                tasks = [c.task for c in t.columns]
                 figures = [
-                    (row.figures[task], row.text(task)) if task in row.figures else (None, NONE) for task in tasks
+                    (row.figures[c.task], row.text(c.task))
+                    if c.task in row.figures and base_variant(c.variant) == "full"
+                    else (None, NONE)
+                    for c in t.columns
                 ]
+                if all(value is None for value, _ in figures):
+                    continue
                 figures += [(row.average, row.average_text)] * (count - len(figures))
                 yield RowView(row.name, (name,), tuple(_figure(*figure) for figure in figures))
 

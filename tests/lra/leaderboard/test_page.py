@@ -360,6 +360,8 @@ def test_published_rows_stand_in_the_table_of_their_mixers() -> None:
     assert ("cosFormer", "37.90") in rows
     assert ("Transformer", "36.37") in rows
     assert "Linformer" not in dict(rows)
+    other = as_html(leaderboard.board([run(0.9, task="pathfinder", protocol="laptop")])).split("</table>")[0]
+    assert "70.33" not in other  # of 32 x 32 pixels, and these have 16 x 16
     small = as_html(leaderboard.board([run(0.4, protocol="small", mixer="softmax")])).split("</table>")[0]
     assert "Skyformer (Chen et al., 2021)" in small  # the source that this protocol follows
     assert "cosFormer" not in small
