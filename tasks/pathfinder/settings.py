@@ -59,17 +59,14 @@ class Setting:
         return max(64, min(2048, 2**21 // self.resolution**2))
 
 
+_SMALL = Setting(
+    resolution=12, contour_length=3, distractor_length=2, distractors=0, padding=1, border=4, seed_distance=4,
+    clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.0, continuity=0.8,
+    snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
+)  # fmt: skip
 _HARD = {
-    12: Setting(
-        resolution=12, contour_length=3, distractor_length=2, distractors=0, padding=1, border=4, seed_distance=4,
-        clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.0, continuity=0.8,
-        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
-    ),
-    16: Setting(
-        resolution=16, contour_length=3, distractor_length=2, distractors=0, padding=1, border=5, seed_distance=5,
-        clearance=3.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.0, continuity=0.8,
-        snake_contrast=2.0, paddle_contrast=0.75, chunk=1000,
-    ),
+    12: _SMALL,
+    16: dataclasses.replace(_SMALL, resolution=16, border=5, seed_distance=5),
     32: Setting(
         resolution=32, contour_length=14, distractor_length=4, distractors=5, padding=1, border=14, seed_distance=7,
         clearance=0.0, paddle_length=2, paddle_thickness=0.5, margins=(1,), marker_radius=1.5, continuity=1.0,
