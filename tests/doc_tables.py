@@ -22,7 +22,7 @@ from lra.leaderboard.types import LeaderboardCell, Table
 from lra.paths import ROOT, results_directory
 from lra.record import files
 from lra.record.baseline_models import MAJORITY
-from lra.record.facts import retired
+from lra.record.facts import Key, retired
 from lra.record.files import of_kind
 from lra.record.schema import BaselineRecord, RunRecord
 from tasks import load_task
@@ -91,7 +91,7 @@ def _results(table: Table, records: Mapping[str, RunRecord]) -> Iterator[list[st
 
 def recipe_table() -> str:
     """Return the accuracy with each recipe beside that of the same mixer, task and protocol without it."""
-    cells: dict[tuple[str, str, str], dict[str, LeaderboardCell]] = {}
+    cells: dict[tuple[Key, str, str], dict[str, LeaderboardCell]] = {}
     for table in board(COMMITTED).tables:
         protocol, _, recipe = table.protocol.partition("+")
         if table.track != "matched" or protocol == "quick":
@@ -99,9 +99,9 @@ def recipe_table() -> str:
         for row in table.rows:
             for column, cell in zip(table.columns, row.cells, strict=True):
                 if cell is not None and cell.accuracies:
-                    cells.setdefault((column.task, row.label, protocol), {})[recipe] = cell
+                    cells.setdefault((column.key, row.label, protocol), {})[recipe] = cell
     lines = []
-    for (task, mixer, protocol), by_recipe in cells.items():
+    for ((task, *_), mixer, protocol), by_recipe in cells.items():
         plain = by_recipe.get("")
         for recipe, cell in by_recipe.items():
             if recipe:
