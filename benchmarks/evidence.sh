@@ -2,8 +2,8 @@
 # Train the long runs of this suite, at low priority.
 #
 #     benchmarks/evidence.sh small      # the protocol of published figures: hours each, one run at a time
-#     benchmarks/evidence.sh laptop     # every mixer and recipe on ListOps, Text, Image and Pathfinder; half an hour to
-#                                       # two hours each, as many at the same time as there are cores
+#     benchmarks/evidence.sh laptop     # mixers and recipes on ListOps, Text, Image and Pathfinder; as many runs at the
+#                                       # same time as there are cores
 #     benchmarks/evidence.sh cosformer  # its feature maps and decays under `laptop`, one run at a time
 #     python run_lra.py status          # where each run stands
 #
@@ -27,7 +27,7 @@ laptop() {
     suite laptop+spt --tasks text image --mixers cosformer softmax
     suite laptop --tasks listops image \
         --mixers gla mamba2 s5 retnet lion hgrn2 mlstm gated_deltanet longconv linear performer s4d lru
-    suite laptop --tasks listops text image --mixers cosformer --seeds 3
+    suite laptop --tasks pathfinder listops text image --mixers cosformer --seeds 3
     local task
     for task in pathfinder listops text image; do
         lra train --protocol laptop --task "$task" --mixer conv --mixer-options kernel=5
