@@ -19,6 +19,7 @@ from lra.bench.measure import BenchResult, Speed
 from lra.bench.roofline import Roofline
 from lra.contract import report as check
 from lra.data import verify
+from lra.provenance import sessions
 from lra.record import files as record
 from lra.runtime.devices import Slot
 from lra.sweep import plan as sweep
@@ -222,7 +223,11 @@ def test_a_score_to_reproduce(
 # ---- records
 
 
-def test_a_run_is_submitted(result: Said, runs: Path, untrained: Callable[[float], None], tmp_path: Path) -> None:
+def test_a_run_is_submitted(
+    result: Said, runs: Path, untrained: Callable[[float], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = sessions.code_state()
+    monkeypatch.setattr(sessions, "code_state", lambda: state | {"git_commit": "a" * 40, "git_clean": True})
     assert status(*LINEAR) == 0
     (short,) = runs.glob("*/records/*.json")
     assert_fails(result, "submit", short.stem, because="this run was shortened (limit=20, train.steps=4)")

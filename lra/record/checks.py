@@ -54,8 +54,7 @@ def check_record(record: Record, lookup: Lookup, known: Sequence[Record]) -> tup
     column, mixer = record.column, record.mixer
     card = load_task(column.task).CARD
     problems, unverified = [*_mixer(record), *_code(record)], []
-    sessions = record.later_sessions if isinstance(record, RunRecord) else []
-    if any(code.git_commit is None or not code.git_clean for code in (record.code, *(s.code for s in sessions))):
+    if not ran_from_a_commit(record):
         unverified.append("code: not a clean commit, so nobody can look up what ran")
     if mixer.sha256 is not None:
         unverified.append("mixer: from a file of its author; the record has only its hash")
@@ -92,6 +91,12 @@ def check_record(record: Record, lookup: Lookup, known: Sequence[Record]) -> tup
     except ValueError as error:
         problems.append(str(error))
     return problems, unverified
+
+
+def ran_from_a_commit(record: Record) -> bool:
+    """Return whether every session of a run was computed by the code of a git commit, without changes to it."""
+    sessions = record.later_sessions if isinstance(record, RunRecord) else []
+    return all(code.git_commit and code.git_clean for code in (record.code, *(session.code for session in sessions)))
 
 
 def _mixer(record: Record) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from lra.errors import RecordError, RunError
 from lra.paths import results_directory
 from lra.record import files
+from lra.record.checks import ran_from_a_commit
 from lra.record.facts import protocol_of
 from lra.record.schema import Record, RunRecord
 from lra.record.validate import validate
@@ -24,8 +25,9 @@ def submit(run_name: str) -> list[Path]:
 
     Raises:
       RunError: there is no such run, it has no record yet, or `results/` cannot be written.
-      RecordError: a record FAILs validation, another record of the same run is committed, or the run was tested on a
-        part of the test split, or planned with fewer steps than its protocol has. Nothing was copied.
+      RecordError: a record FAILs validation, another record of the same run is committed, the run was tested on a part
+        of the test split or planned with fewer steps than its protocol has, or its code is not that of a commit.
+        Nothing was copied.
     """
     directory = files.run_directory(run_name)
     records = directory / "records"
@@ -43,6 +45,11 @@ def submit(run_name: str) -> list[Path]:
         raise RecordError(
             f"nothing was copied: this run was shortened ({', '.join(shortened)}), and results/ has only runs with all "
             "steps of their protocol and the whole test split; train again without these options"
+        )
+    if not all(ran_from_a_commit(f.record) for f in found):
+        raise RecordError(
+            "nothing was copied: this run's code is not that of a git commit, so nobody could look up what ran; commit "
+            "what you changed in lra/, models/, tasks/ or configs/, in a git clone of the project, and run it again"
         )
     # Only now are ids plain names and protocols known ones, fit to be parts of a path.
     targets: list[Path] = []

@@ -12,7 +12,7 @@ from lra.record import files as rec
 from lra.record.schema import Record, RunRecord
 from lra.record.submit import _shortened, submit
 from tasks.core import Prepared
-from tests.lra.record.test_validation import data, made, prepared, put, set_at
+from tests.lra.record.test_validation import CODE, ENVIRONMENT, data, made, prepared, put, set_at
 
 __all__ = ["data", "prepared"]  # fixtures
 
@@ -137,3 +137,19 @@ def test_a_run_tested_on_a_part_of_the_split_is_not_copied(data: Prepared, tmp_p
     record = RunRecord.model_validate(made(data))
     limited = record.model_copy(update={"config": record.config.model_copy(update={"limit": 16})})
     assert _shortened(limited) == ["limit=16"]
+
+
+@pytest.mark.parametrize("code", [{"git_clean": False}, {"git_commit": None, "git_clean": None}])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_run_whose_code_is_not_that_of_a_commit_is_not_copied(
+    data: Prepared, tmp_path: Path, code: dict[str, Any], later: bool
+) -> None:
+    record = made(data)
+    if later:
+        session = {"step": 5, "started": record["created"], "environment": ENVIRONMENT, "code": CODE | code}
+        record["later_sessions"] = [session]
+    else:
+        record["code"] |= code
+    with pytest.raises(RecordError, match="nothing was copied: this run's code is not that of a git commit"):
+        submit(finished(record, tmp_path).name)
+    assert committed(tmp_path) == {}
