@@ -8,9 +8,16 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax._src.xla_bridge import backends_are_initialized
 
 from models.ops import boolean_mask, zero_padding
+
+try:
+    from jax._src.xla_bridge import backends_are_initialized
+except ImportError:  # JAX has no public name for it, and may rename this one
+
+    def backends_are_initialized() -> bool:
+        return True
+
 
 Implementation = Literal["blocks", "cudnn", "xla"]
 
@@ -18,7 +25,8 @@ Implementation = Literal["blocks", "cudnn", "xla"]
 def on_gpu() -> bool:
     """Return whether JAX has started on a GPU.
 
-    Tracing does not start JAX, and this must not either: a process that only checks shapes would block the GPU.
+    Tracing does not start JAX, and this must not either: a process that only checks shapes would block the GPU. Only
+    in a version of JAX that does not tell whether it has started, it is started here.
     """
     return backends_are_initialized() and jax.default_backend() == "gpu"
 

@@ -51,7 +51,7 @@ def board(files: Iterable[RecordFile[Record]], protocol: str | None = None) -> B
         elif is_wanted or isinstance(f.record, BaselineRecord):
             current.append(f)
         else:
-            others.add(f"{f.record.column.protocol}@{f.record.column.protocol_version}")
+            others.add(f.record.column.protocol)
     tunings = of_kind(current, TuningRecord)
     for run in of_kind(current, RunRecord):
         column = run.record.column

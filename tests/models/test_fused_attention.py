@@ -6,8 +6,12 @@ cuDNN needs a GPU. Its call differs from that of the form "xla" in the name of t
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +26,7 @@ from models.mixers import softmax
 from models.mixers.softmax import softmax_attention
 from tests.models.mixers.reference import largest_array, values_and_gradients
 
+ROOT = Path(__file__).resolve().parents[2]
 B, H, K = 4, 2, 8
 LIBRARY = jax.nn.dot_product_attention  # the tests replace it
 
@@ -255,3 +260,17 @@ def test_weights_of_a_block_have_a_largest_size_on_a_gpu(length: int, batch: int
     whole = 4 * batch * 8 * length**2
     assert min(whole, softmax.GPU_BYTES // 2) <= 4 * largest_array(jaxpr) <= softmax.GPU_BYTES
     assert str(jaxpr).count("scan[") == (whole > softmax.GPU_BYTES)
+
+
+def test_a_version_of_jax_without_the_private_name_still_works() -> None:
+    code = """
+from jax._src import xla_bridge
+del xla_bridge.backends_are_initialized
+import jax
+from models.fused_attention import choose_implementation
+q = jax.ShapeDtypeStruct((2, 8, 2, 4), "float32")
+print(choose_implementation(q, q, q, dropout=False))
+"""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "blocks", done.stderr
