@@ -4,7 +4,7 @@ python benchmarks/pathfinder_start.py
 
 For each standard deviation, on generated pictures of the variant and with the initial parameters of seed 0: how much of
 the grey level, row and column of a pixel a linear probe reads from the state of its position (R squared, on pictures
-that it was not fitted on), after the embedding and after each block; and the gradient of the loss by part of the model.
+that it was not fitted on), after the embedding and after each block.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
 from lra.api import configure
 from lra.training.step_functions import StepFunctions
@@ -50,18 +48,6 @@ def states(model: Classifier, ids: jax.Array, mask: jax.Array) -> list[np.ndarra
     return [np.asarray(x, np.float64) for x in found]
 
 
-def gradient_norms(model: Classifier, ids: jax.Array, mask: jax.Array, labels: np.ndarray) -> dict[str, float]:
-    """Return the norm of the loss's gradient for each part of the model."""
-
-    def loss(model: Classifier) -> jax.Array:
-        return optax.softmax_cross_entropy_with_integer_labels(model(ids, mask), jnp.asarray(labels)).mean()
-
-    grads = nnx.to_pure_dict(nnx.grad(loss)(model))
-    parts = {"tokens": grads["tokens"], "positions": grads["positions"], "head": grads["head"]}
-    parts |= {f"block {i + 1}": block for i, block in grads["blocks"].items()}
-    return {name: float(optax.global_norm(part)) for name, part in parts.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixer", default="cosformer")
@@ -70,7 +56,7 @@ def main() -> None:
         overrides = {"model.embed_std": std, "model.position_std": std}
         config = configure("pathfinder", mixer, protocol="laptop", overrides=overrides)
         side = VARIANTS[config.variant][0]
-        images, labels = pathfinder.generate(FITTED + TESTED, resolution=side, seed=0)
+        images, _ = pathfinder.generate(FITTED + TESTED, resolution=side, seed=0)
         grey = images.reshape(len(images), -1).astype(np.int32)
         places = np.broadcast_to(np.stack(np.divmod(np.arange(side**2), side), -1), (*grey.shape, 2))
         functions = StepFunctions(config, load_task("pathfinder").CARD)
@@ -81,8 +67,6 @@ def main() -> None:
         for layer, x in enumerate(states(model, ids, mask)):
             name = f"after block {layer}" if layer else "embedding"
             print(f"  {name:16}", *(f"{value:6.3f}" for value in probed(x, targets)))
-        norms = gradient_norms(model, ids[:64], mask[:64], labels[:64])
-        print("  gradient: " + ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items()))
 
 
 if __name__ == "__main__":
