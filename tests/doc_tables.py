@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from scipy.stats import t as student
 
-from lra.config import PROTOCOL_NAMES, TASKS
+from lra.config import TASKS
 from lra.leaderboard.build import board
 from lra.leaderboard.comparison import LEVEL, interval
 from lra.leaderboard.published import accuracy
@@ -158,12 +157,7 @@ def rewritten(page: str, tables: Mapping[str, str]) -> str:
 def pages() -> dict[str, tuple[str, str]]:
     """Return by page its text and the text with current tables."""
     results, recipes, tasks = (page.read_text("utf-8") for page in (RESULTS, RECIPES, TASKS_PAGE))
-    current = "\n\n".join(
-        f"## {title}\n\n{table}"
-        for title, table in sorted(
-            results_tables().items(), key=lambda item: (PROTOCOL_NAMES.index(re.split("[@+]", item[0])[0]), item[0])
-        )
-    )
+    current = "\n\n".join(f"## {title}\n\n{table}" for title, table in results_tables().items())
     return {
         RESULTS.name: (results, rewritten(results, {"results": current})),
         RECIPES.name: (recipes, rewritten(recipes, {"here": recipe_table()})),
