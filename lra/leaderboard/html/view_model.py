@@ -87,10 +87,10 @@ def page_view(board: Board) -> dict[str, Any]:
     }
 
 
-def _place(t: Table) -> tuple[bool, bool, bool, int]:
-    """Order tables: the strongest protocol that compares several mixers first, quick last."""
+def _place(t: Table) -> tuple[bool, bool, bool, bool, int]:
+    """Order tables: the strongest protocol that compares several mixers first, recipes after it, quick last."""
     strength = PROTOCOL_NAMES.index(t.protocol) if t.protocol in PROTOCOL_NAMES else -1
-    return is_quick(t), t.track == "modified", len({r.label for r in t.rows}) < 2, -strength
+    return is_quick(t), t.track == "modified", "+" in t.protocol, len({r.label for r in t.rows}) < 2, -strength
 
 
 def _table_view(
