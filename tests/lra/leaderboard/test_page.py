@@ -309,10 +309,11 @@ def test_the_strongest_table_is_first_and_quick_is_last_and_folded(committed: st
     assert committed.rindex("<h2>") == committed.index("<h2>", quick)
     above = set(re.findall(r'data-protocol="([^"]+)"', committed[:quick]))
     assert above == {label for label in labels if not label.startswith("quick@")} < set(labels)
-    several = [run(0.4, mixer=name, protocol=p) for name in ("softmax", "lru") for p in ("laptop", "small", "quick")]
+    protocols = ("laptop", "small", "laptop+shuffle", "quick")
+    several = [run(0.4, mixer=name, protocol=p) for name in ("softmax", "lru") for p in protocols]
     text = as_html(leaderboard.board([*several, run(0.4, protocol="lra")]))
     assert [label.split("@")[0] for label in re.findall(r'data-protocol="([^"]+)"', text)] == [
-        *("small", "laptop", "lra", "quick")  # one mixer under lra is no comparison
+        *("small", "laptop", "lra", "laptop+shuffle", "quick")  # one mixer under lra is no comparison
     ]
     assert '<details class="quick" open>' in as_html(leaderboard.board([run(0.4)]))
 
