@@ -124,6 +124,29 @@ def _with_interval(cell: LeaderboardCell) -> str:
     return f"{percent(statistics.fmean(cell.accuracies))} ({percent(low)} to {percent(high)})"
 
 
+def family_table() -> str:
+    """Return the accuracies under `laptop` of seed 0 of cosFormer, by task and feature map (rows) and decay (columns).
+
+    `–` stands for a form that has no record.
+    """
+    decays = ("none", "scalar", "vector")
+    figures = {}
+    for run in (f.record for f in of_kind(COMMITTED, RunRecord)):
+        options = run.mixer.options
+        varied = run.mixer.name == "cosformer" and options.keys() <= {"feature_map", "decay"} and not run.column.modified
+        if varied and (run.column.protocol, run.seed, run.status) == ("laptop", 0, "complete") and run.test:
+            form = options.get("feature_map", "relu"), options.get("decay", "none")
+            chance = " at chance" if run.test.is_at_chance else ""
+            figures[run.column.task, *form] = percent(run.test.accuracy) + chance
+    rows = [
+        [load_task(task).CARD.title, f"`{feature_map}`", *(figures.get((task, feature_map, d), "–") for d in decays)]
+        for task in ("listops", "image")
+        for feature_map in ("relu", "sigmoid", "silu", "elu")
+    ]
+    head = ("task", "feature map", *(f"decay `{decay}`" for decay in decays))
+    return grid(head, (":--", ":--", "--:", "--:", "--:"), rows)
+
+
 def task_tables(task: str) -> str:
     """Return the accuracies of a task's trivial baselines on the full variant, and the ranges of published figures."""
     floors = [f.record for f in of_kind(COMMITTED, BaselineRecord) if f.record.column.task == task]
@@ -159,7 +182,7 @@ def pages() -> dict[str, tuple[str, str]]:
     results, recipes, tasks = (page.read_text("utf-8") for page in (RESULTS, RECIPES, TASKS_PAGE))
     current = "\n\n".join(f"## {title}\n\n{table}" for title, table in results_tables().items())
     return {
-        RESULTS.name: (results, rewritten(results, {"results": current})),
+        RESULTS.name: (results, rewritten(results, {"results": current, "family": family_table()})),
         RECIPES.name: (recipes, rewritten(recipes, {"here": recipe_table()})),
         TASKS_PAGE.name: (tasks, rewritten(tasks, {task: task_tables(task) for task in TASKS})),
     }
