@@ -132,12 +132,13 @@ def family_table() -> str:
     decays = ("none", "scalar", "vector")
     figures = {}
     for run in (f.record for f in of_kind(COMMITTED, RunRecord)):
-        options = run.mixer.options
-        varied = run.mixer.name == "cosformer" and options.keys() <= {"feature_map", "decay"} and not run.column.modified
-        if varied and (run.column.protocol, run.seed, run.status) == ("laptop", 0, "complete") and run.test:
+        options, column = run.mixer.options, run.column
+        of_family = run.mixer.name == "cosformer" and options.keys() <= {"feature_map", "decay"}
+        comparable = (column.protocol, run.seed, run.status, column.modified) == ("laptop", 0, "complete", False)
+        if of_family and comparable and run.test:
             form = options.get("feature_map", "relu"), options.get("decay", "none")
             chance = " at chance" if run.test.is_at_chance else ""
-            figures[run.column.task, *form] = percent(run.test.accuracy) + chance
+            figures[column.task, *form] = percent(run.test.accuracy) + chance
     rows = [
         [load_task(task).CARD.title, f"`{feature_map}`", *(figures.get((task, feature_map, d), "–") for d in decays)]
         for task in ("listops", "image")
