@@ -17,6 +17,8 @@ from lra.record.facts import column_key
 from lra.record.files import RecordFile
 from lra.record.schema import ReceptiveField, RunRecord, Selection
 
+QUICK = "quick"  # the protocol of smoke tests
+
 
 @dataclasses.dataclass(frozen=True)
 class CellView:
@@ -39,6 +41,8 @@ class CellView:
 
 @dataclasses.dataclass(frozen=True)
 class RunView:
+    """A run on the page. loss, accuracy_curve, receptive_field: None for committed runs of `quick`, too."""
+
     number: int
     record: RunRecord
     title: str
@@ -92,6 +96,8 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         mark = chance_mark(test.is_at_chance, test.predicts_one_class)
         wilson = interval_text(interval(test.accuracy, test.count))
         shown = CellView(percent(test.accuracy) + mark, test.accuracy, wilson)
+    # Hundreds of committed smoke tests would make the page too large; of your own the curves are shown.
+    drawn = f.origin != "committed" or column.protocol.partition("+")[0] != QUICK
     both = (("training", "other", r.curve), ("validation", "first", r.validation))
     losses = [(name, kind, name, [(step, loss) for step, loss, _ in points]) for name, kind, points in both]
     shares = [(name, kind, name, [(step, 100 * share) for step, _, share in points]) for name, kind, points in both]
@@ -130,9 +136,9 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
             ("environment", _listed(r.environment.as_json())),
         ),
         message=clean(r.message),
-        loss=curves("loss", losses, "loss"),
-        accuracy_curve=curves("accuracy", shares, "accuracy, %"),
-        receptive_field=_receptive_field_curve(r.receptive_field) if r.receptive_field else None,
+        loss=curves("loss", losses, "loss") if drawn else None,
+        accuracy_curve=curves("accuracy", shares, "accuracy, %") if drawn else None,
+        receptive_field=_receptive_field_curve(r.receptive_field) if drawn and r.receptive_field else None,
         classes=classes if len(classes) == len(confusion) else tuple(map(str, range(len(confusion)))),
         confusion=tuple(tuple((n, n / max(1, sum(row))) for n in row) for row in confusion),
     )

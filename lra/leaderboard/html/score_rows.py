@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-from lra.leaderboard.html.run_page import CellView, difference_text, interval_text
+from lra.leaderboard.html.run_page import QUICK, CellView, difference_text, interval_text
 from lra.leaderboard.published import Percent, accuracy
 from lra.leaderboard.table import BASELINE, BELOW, CHANCE, ONE_CLASS, FormattedCell, FormattedTable
 from lra.leaderboard.text import NONE
 from lra.leaderboard.types import Table
 from tasks.core import base_variant
 
-QUICK = "quick"  # the protocol of smoke tests
 PUBLISHED = "published"
 GROUPS = {
     "yours": "your runs",

@@ -294,6 +294,16 @@ def test_the_page_of_the_committed_records_is_below_one_megabyte() -> None:
     assert len(page.encode()) < 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("protocol", "origin", "drawn"), [("quick", "committed", 0), ("quick", "yours", 2), ("laptop", "committed", 2)]
+)
+def test_a_committed_smoke_test_is_shown_without_its_curves(protocol: str, origin: str, drawn: int) -> None:
+    page = as_html(leaderboard.board([run(0.4, protocol=protocol, origin=origin)]))
+    (detail,) = re.findall(r'<details class="run".*?</details>', page, re.S)
+    assert len(re.findall("<figcaption>(?:Accuracy|Loss)", detail)) == drawn
+    assert "<figcaption>Confusion" in detail
+
+
 def test_headings_are_unique(committed: str) -> None:
     data = [run(0.4), run(0.3, seed=1, data="f" * 64), run(0.2, seed=2, data="e" * 64)]  # of equal sources
     for text in (committed, as_html(leaderboard.board(data))):

@@ -107,19 +107,21 @@ def test_a_heading_sorts_each_group_by_number_and_by_name(page: Page) -> None:
     head.nth(0).click()
     assert page.locator("#table-1 thead [aria-sort]").count() == 1
     for group in (".committed", ".baseline"):
-        assert row_names(page, "#table-1", group) == sorted(row_names(page, "#table-1", group))
+        names = [name.partition("(")[0] for name in row_names(page, "#table-1", group)]  # without options
+        assert names == sorted(names)
     assert page.locator("#table-1 tbody tr:first-child.group").count() == 3
 
 
 def test_rows_runs_and_protocols_are_filtered(page: Page) -> None:
     before = row_names(page, "#table-1")
     assert {"cosformer", "linear", "majority class"} <= set(before)
+    matching = [name for name in row_names(page, "#table-1", ".committed") if "cosf" in name.lower()]
     page.fill("[name=mixer]", "COSf")
     page.uncheck("[name=baselines]")
-    assert row_names(page, "#table-1", ".committed") == ["cosformer"]
+    assert row_names(page, "#table-1", ".committed") == matching
     assert "majority class" not in row_names(page, "#table-1")
     runs = page.locator("#table-1 .run:not([hidden])").evaluate_all("runs => runs.map(run => run.dataset.mixer)")
-    assert set(runs) == {"cosformer"}
+    assert set(runs) == set(matching)
     page.fill("[name=mixer]", "")
     page.check("[name=baselines]")
     assert row_names(page, "#table-1") == before
