@@ -17,7 +17,10 @@ from lra.record.facts import column_key
 from lra.record.files import RecordFile
 from lra.record.schema import ReceptiveField, RunRecord, Selection
 
-QUICK = "quick"  # the protocol of smoke tests
+
+def is_quick(protocol: str) -> bool:
+    """Return whether a protocol is that of smoke tests, with or without a recipe."""
+    return protocol.partition("+")[0] == "quick"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,11 @@ class CellView:
 
 @dataclasses.dataclass(frozen=True)
 class RunView:
-    """A run on the page. loss, accuracy_curve, receptive_field: None for committed runs of `quick`, too."""
+    """A run on the page.
+
+    Attributes:
+      loss, accuracy_curve, receptive_field: None if the record lacks them, or if it is a committed run of `quick`
+    """
 
     number: int
     record: RunRecord
@@ -96,8 +103,7 @@ def run_view(f: RecordFile[RunRecord], number: int, tuning: str, *, counted: boo
         mark = chance_mark(test.is_at_chance, test.predicts_one_class)
         wilson = interval_text(interval(test.accuracy, test.count))
         shown = CellView(percent(test.accuracy) + mark, test.accuracy, wilson)
-    # Hundreds of committed smoke tests would make the page too large; of your own the curves are shown.
-    drawn = f.origin != "committed" or column.protocol.partition("+")[0] != QUICK
+    drawn = not (f.origin == "committed" and is_quick(column.protocol))  # a third of the page
     both = (("training", "other", r.curve), ("validation", "first", r.validation))
     losses = [(name, kind, name, [(step, loss) for step, loss, _ in points]) for name, kind, points in both]
     shares = [(name, kind, name, [(step, 100 * share) for step, _, share in points]) for name, kind, points in both]

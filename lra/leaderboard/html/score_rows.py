@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-from lra.leaderboard.html.run_page import QUICK, CellView, difference_text, interval_text
+from lra.leaderboard.html.run_page import CellView, difference_text, interval_text, is_quick
 from lra.leaderboard.published import Percent, accuracy
 from lra.leaderboard.table import BASELINE, BELOW, CHANCE, ONE_CLASS, FormattedCell, FormattedTable
 from lra.leaderboard.text import NONE
@@ -69,18 +69,13 @@ def _order(value: float | None) -> float:
     return -1.0 if value is None else value
 
 
-def is_quick(t: Table) -> bool:
-    """Return whether a table is of the smoke test, with or without a recipe."""
-    return t.protocol.partition("+")[0] == QUICK
-
-
 def _published(t: Table, count: int) -> Iterable[RowView]:
     """Return the published rows of a table's mixers, from the source that its protocol follows, or else from all.
 
     Figures are for LRA's variant of a task, and are left out beside another one.
     """
     labels = {r.label for r in t.rows}
-    sources = [p for p in accuracy() if p.protocol and not is_quick(t) and t.track != "modified"]
+    sources = [p for p in accuracy() if p.protocol and not is_quick(t.protocol) and t.track != "modified"]
     for source in [p for p in sources if p.protocol == t.protocol] or sources:
         name = re.split(r"[;,] (?=arXiv|accuracy)", source.source)[0].removesuffix(")") + ")"
         for row in source.rows:

@@ -8,8 +8,8 @@ from typing import Any
 
 from lra.config import PROTOCOL_NAMES
 from lra.leaderboard.html.charts import Bubbles, Curves
-from lra.leaderboard.html.run_page import RunView, run_view
-from lra.leaderboard.html.score_rows import PUBLISHED, Group, RunKey, few_marks, groups, is_quick
+from lra.leaderboard.html.run_page import RunView, is_quick, run_view
+from lra.leaderboard.html.score_rows import PUBLISHED, Group, RunKey, few_marks, groups
 from lra.leaderboard.html.table_charts import Intervals, intervals, learning_curves, speed
 from lra.leaderboard.legend import BLOCK_MARK, mark_sentences
 from lra.leaderboard.published import accuracy
@@ -67,7 +67,7 @@ def page_view(board: Board) -> dict[str, Any]:
             for key in below
             if key not in shown
         ]
-        tables[is_quick(t)].append(_table_view(t, title, [runs[key] for key in keys], numbers, views))
+        tables[is_quick(t.protocol)].append(_table_view(t, title, [runs[key] for key in keys], numbers, views))
         shown.update(below)
     return {
         "newest": max((f.record.created[:10] for f in runs.values()), default=""),
@@ -90,7 +90,7 @@ def page_view(board: Board) -> dict[str, Any]:
 def _place(t: Table) -> tuple[bool, bool, bool, bool, int]:
     """Order tables: the strongest protocol that compares several mixers first, recipes after it, quick last."""
     strength = PROTOCOL_NAMES.index(t.protocol) if t.protocol in PROTOCOL_NAMES else -1
-    return is_quick(t), t.track == "modified", "+" in t.protocol, len({r.label for r in t.rows}) < 2, -strength
+    return is_quick(t.protocol), t.track == "modified", "+" in t.protocol, len({r.label for r in t.rows}) < 2, -strength
 
 
 def _table_view(
