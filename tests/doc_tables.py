@@ -15,6 +15,7 @@ from scipy.stats import t as student
 from lra.config import TASKS
 from lra.leaderboard.build import board
 from lra.leaderboard.comparison import LEVEL, interval
+from lra.leaderboard.html.run_page import is_quick
 from lra.leaderboard.published import accuracy
 from lra.leaderboard.text import percent
 from lra.leaderboard.types import LeaderboardCell, Table
@@ -24,6 +25,8 @@ from lra.record.baseline_models import MAJORITY
 from lra.record.facts import Key, retired
 from lra.record.files import of_kind
 from lra.record.schema import BaselineRecord, RunRecord
+from models import mixers
+from models.feature_maps import FEATURE_MAPS
 from tasks import load_task
 from tasks.core import base_variant
 
@@ -53,7 +56,7 @@ def results_tables() -> dict[str, str]:
     records = {f.record.id: f.record for f in of_kind(COMMITTED, RunRecord) if f.record.status == "complete"}
     lines: dict[str, list[list[str]]] = {}
     for table in board(COMMITTED).tables:
-        if table.protocol.partition("+")[0] != "quick":
+        if not is_quick(table.protocol):
             lines.setdefault(_title(table), []).extend(_results(table, records))
     align = (":--", ":--", "--:", "--:", "--:", "--:", ":--", "--:")
     return {title: grid(RESULTS_HEAD, align, rows) for title, rows in lines.items() if rows}
@@ -125,24 +128,30 @@ def _with_interval(cell: LeaderboardCell) -> str:
 
 
 def family_table() -> str:
-    """Return the accuracies under `laptop` of seed 0 of cosFormer, by task and feature map (rows) and decay (columns).
+    """Return the accuracy of each form of cosFormer under `laptop`, by task and feature map (rows) and decay (columns).
 
     `–` stands for a form that has no record.
     """
+    cells = {
+        (column.task, row.label): cell
+        for table in board(COMMITTED).tables
+        if (table.protocol, table.track) == ("laptop", "matched")
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell is not None and cell.accuracies
+    }
+
+    def figure(task: str, **options: str) -> str:
+        cell = cells.get((task, mixers.label("cosformer", options)))
+        if cell is None:
+            return "–"
+        return percent(statistics.fmean(cell.accuracies)) + (" at chance" if all(cell.at_chance) else "")
+
     decays = ("none", "scalar", "vector")
-    figures = {}
-    for run in (f.record for f in of_kind(COMMITTED, RunRecord)):
-        options, column = run.mixer.options, run.column
-        of_family = run.mixer.name == "cosformer" and options.keys() <= {"feature_map", "decay"}
-        comparable = (column.protocol, run.seed, run.status, column.modified) == ("laptop", 0, "complete", False)
-        if of_family and comparable and run.test:
-            form = options.get("feature_map", "relu"), options.get("decay", "none")
-            chance = " at chance" if run.test.is_at_chance else ""
-            figures[column.task, *form] = percent(run.test.accuracy) + chance
     rows = [
-        [load_task(task).CARD.title, f"`{feature_map}`", *(figures.get((task, feature_map, d), "–") for d in decays)]
+        [load_task(task).CARD.title, f"`{name}`", *(figure(task, feature_map=name, decay=decay) for decay in decays)]
         for task in ("listops", "image")
-        for feature_map in ("relu", "sigmoid", "silu", "elu")
+        for name in FEATURE_MAPS
     ]
     head = ("task", "feature map", *(f"decay `{decay}`" for decay in decays))
     return grid(head, (":--", ":--", "--:", "--:", "--:"), rows)
