@@ -16,6 +16,7 @@ import pytest
 import run_lra
 from lra import api
 from lra import config as cfg
+from lra.commands import arguments, many_runs
 from lra.config import Model, RunConfig, Slurm, Train
 from lra.runtime import distributed
 from lra.sweep import plan as sweep
@@ -107,7 +108,7 @@ def test_all_options_of_a_suite_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(sweep, "submit", lambda *arguments: seen.extend(arguments) or [])
     monkeypatch.setattr(sweep, "suite", lambda wanted, parallel: seen.extend((wanted, parallel)) or ["one that failed"])
-    monkeypatch.setattr(run_lra, "_print_results", lambda protocol, labels: seen.extend((protocol, labels)))
+    monkeypatch.setattr(many_runs, "print_results", lambda protocol, labels: seen.extend((protocol, labels)))
     wanted = Sweep(("text", "image"), ("fnet", "lru"), "lra", seeds=4, max_minutes=1.5, tune=True)
     assert changed_fields(Sweep(("listops",), ("linear",), "small"), wanted).keys() == {
         field.name for field in dataclasses.fields(Sweep)
@@ -140,7 +141,7 @@ def test_options_of_a_suite_that_would_be_ignored_are_errors(options: list[str],
 
 def test_help_names_every_variant() -> None:
     named = {name: {"full"} for name in cfg.TASKS}
-    for names, tasks in re.findall(r" ([^;:]+?) \(([^)]+)\)", run_lra.VARIANTS):
+    for names, tasks in re.findall(r" ([^;:]+?) \(([^)]+)\)", arguments.VARIANTS):
         for task in tasks.split(", "):
             named[task] |= set(names.split(", "))
     assert named == {name: set(load_task(name).CARD.variants) for name in cfg.TASKS}

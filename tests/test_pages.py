@@ -64,7 +64,7 @@ def test_the_index_lists_every_page() -> None:
 def test_commands_have_valid_arguments(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     for command in vars(run_lra).values():
-        if isinstance(command, type) and command.__module__ == run_lra.__name__ and hasattr(command, "run"):
+        if isinstance(command, type) and hasattr(command, "run"):
             monkeypatch.setattr(command, "run", lambda self: ran.append(self) or 0)
     lines = COMMAND.findall(path.read_text("utf-8"))
     for line in lines:

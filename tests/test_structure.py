@@ -38,6 +38,7 @@ LAYERS = {
     "protocol_tables": {"training"},
     "catalog": {"protocol_tables"},
 }
+LAYERS["commands"] = set(LAYERS)
 
 
 def imports(path: Path) -> set[str]:
